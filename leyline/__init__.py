@@ -1,0 +1,1 @@
+"""Leyline: edit what a language model remembers, cheaply."""

@@ -1,0 +1,136 @@
+"""The contract between a session and whatever serves the model.
+
+A backend is given the exact model input of a turn and what changed since the last one; it answers with a message, the
+usage and a receipt. It never raises for a directive it cannot honour: it prefills honestly and the receipt says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from leyline.directives import EditScript, LeylineError, Message, Receipt, Rendered
+
+
+class BackendError(LeylineError):
+    """The backend could not answer. The message says what to do next.
+
+    `retryable` is true when the same request may succeed later (a time-out, a busy server).
+    """
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+
+class ContextOverflowError(BackendError):
+    """The prompt and the requested completion do not fit into the model's context."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can do.
+
+    modes: the directive modes it honours; empty for a plain server.
+    tokens: whether it takes exact token ids (then it has a renderer).
+    reason: why it cannot splice, or None.
+    """
+
+    name: str
+    model: str
+    splice: bool
+    tokens: bool
+    max_context: int | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Decoding settings; temperature 0 is greedy."""
+
+    max_tokens: int = 512
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one turn. `prompt_tokens` includes `cached_tokens` (the OpenAI convention)."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnInput:
+    """What the session asks of a turn, beside messages and tools.
+
+    prompt: the exact token ids to prefill (with one span a message), or None when the server renders.
+    source: what the server holds of this session (last prompt and generated tokens), or None on the first turn.
+    script: source -> prompt edits, in token coordinates of `source`.
+    lineage: the lineage named by the last receipt of this session; lineage_start its `approximate_from`.
+    """
+
+    session_id: str
+    prompt: Rendered | None = None
+    source: tuple[int, ...] | None = None
+    script: EditScript = field(default_factory=lambda: EditScript(()))
+    lineage: str | None = None
+    lineage_start: int | None = None
+    seam: int = 0
+    honest: bool = False
+    purge: bool = False
+    tenant: str | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    on_text: Callable[[str], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A backend's answer.
+
+    output_ids: the generated tokens exactly as cached, without the stop token; None when the server does not say.
+    timings: seconds by phase (`prefill`, `decode`, `splice`, `ttft`), as far as known.
+    """
+
+    message: Message
+    usage: Usage
+    receipt: Receipt
+    output_ids: tuple[int, ...] | None = None
+    finish_reason: str = "stop"
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
+@runtime_checkable
+class TokenRenderer(Protocol):
+    """Renders messages to the exact tokens the model reads."""
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        pinned: Mapping[int, Sequence[int]] | None = None,
+    ) -> Rendered: ...
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """Serves one model. `renderer` is None for servers that render by themselves."""
+
+    @property
+    def renderer(self) -> TokenRenderer | None: ...
+
+    def capabilities(self) -> Capabilities: ...
+
+    def chat(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, session: TurnInput
+    ) -> Turn: ...
+
+    def prewarm(self, session: TurnInput) -> None:
+        """Prefill `session.prompt` ahead of the turn that will need it; a no-op where it is not supported."""
+
+    def close(self) -> None: ...
