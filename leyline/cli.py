@@ -1,0 +1,58 @@
+"""The `leyline` command: mounts the sub-commands and turns every expected failure into one line.
+
+Exit codes: 0 done, 1 the run finished but something in it failed, 2 bad input or a missing piece, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from leyline.directives import LeylineError
+from leyline.evals.commands import doctor, policy, run
+
+app = typer.Typer(
+    name="leyline",
+    help="Edit what a language model remembers, cheaply.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("run")(run.run)
+app.add_typer(policy.app, name="policy")
+app.command("doctor")(doctor.doctor)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from leyline import __version__
+
+        typer.echo(f"leyline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point: one line for an expected failure, 130 for Ctrl-C, a traceback only for a bug."""
+    # The tokenizers library warns when a process that used it forks; workers and sandboxes fork.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app(standalone_mode=True)
+    except LeylineError as error:
+        typer.echo(f"leyline: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("leyline: interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
