@@ -1,0 +1,161 @@
+"""What a backend says it did with a turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from leyline.directives.errors import WireError
+from leyline.directives.fallback import Fallback
+
+
+class Outcome(StrEnum):
+    """What became of one directive.
+
+    SPLICED: an AMORTIZE whose suffix was moved, in whole or in part.
+    CACHED: an AMORTIZE that needed no move; the edited prompt was already in the cache.
+    FORGOTTEN: a FORGET; nothing from its span on was reused.
+    PREFILLED: an AMORTIZE that was not honoured; the prompt was prefilled and `fallback` says why.
+    """
+
+    SPLICED = "spliced"
+    CACHED = "cached"
+    FORGOTTEN = "forgotten"
+    PREFILLED = "prefilled"
+
+
+@dataclass(frozen=True, slots=True)
+class Splice:
+    """One moved run, `[start, end)` in tokens of the target.
+
+    delta: target minus source position, in tokens.
+    seconds: how long gathering, rotating and scattering took, 0.0 where it was not measured.
+    """
+
+    start: int
+    end: int
+    delta: int
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What was kept, moved and computed for one prompt. `prefix + spliced + prefilled == prompt_tokens`.
+
+    prompt_tokens: tokens of the whole prompt, cached ones included.
+    prefix_tokens: found in the cache where they stand (also tokens that an earlier turn of the lineage spliced).
+    spliced_tokens: moved in this turn; prefilled_tokens: computed in this turn.
+    splices: the moved runs, ascending.
+    approximate_from: the first token whose KV is not what a clean prefill would give, or None when there is none.
+    lineage: names the approximate part of the cache; the next request carries it to hit that part, or None.
+    fallback: why (part of) the turn was prefilled though directives asked otherwise, or None.
+    detail: one sentence for people, or None.
+    directives: how many were asked; acknowledged: what became of each, in order. Where a fallback is given and
+        `acknowledged` is left out, every directive counts as prefilled.
+    """
+
+    prompt_tokens: int
+    prefix_tokens: int
+    spliced_tokens: int
+    prefilled_tokens: int
+    splices: tuple[Splice, ...] = ()
+    approximate_from: int | None = None
+    lineage: str | None = None
+    fallback: Fallback | None = None
+    detail: str | None = None
+    directives: int = 0
+    acknowledged: tuple[Outcome, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("prompt_tokens", "prefix_tokens", "spliced_tokens", "prefilled_tokens", "directives"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 0:
+                raise WireError(f"receipt: {name} is {value!r}; it must be an int of at least 0")
+        parts = self.prefix_tokens + self.spliced_tokens + self.prefilled_tokens
+        if parts != self.prompt_tokens:
+            raise WireError(
+                f"receipt: prefix {self.prefix_tokens} + spliced {self.spliced_tokens} + prefilled "
+                f"{self.prefilled_tokens} is {parts}, not prompt_tokens {self.prompt_tokens}"
+            )
+        if self.approximate_from is not None and not 0 <= self.approximate_from <= self.prompt_tokens:
+            raise WireError(f"receipt: approximate_from {self.approximate_from} is outside the prompt")
+        object.__setattr__(self, "splices", tuple(self.splices))
+        object.__setattr__(self, "acknowledged", tuple(self.acknowledged))
+        if not self.acknowledged and self.directives and self.fallback is not None:
+            object.__setattr__(self, "acknowledged", (Outcome.PREFILLED,) * self.directives)
+        if len(self.acknowledged) != self.directives:
+            raise WireError(
+                f"receipt: {len(self.acknowledged)} outcomes for {self.directives} directives; acknowledge each one"
+            )
+
+    @property
+    def hit_rate(self) -> float:
+        """`(prefix + spliced) / prompt` tokens, 0.0 for an empty prompt."""
+        return (self.prefix_tokens + self.spliced_tokens) / self.prompt_tokens if self.prompt_tokens else 0.0
+
+    @classmethod
+    def plain(
+        cls, prompt_tokens: int, cached_tokens: int, *, directives: int = 0, detail: str | None = None
+    ) -> Receipt:
+        """The receipt of a server that knows no directives, from its usage block.
+
+        cached_tokens: as the server reports them, held to `[0, prompt_tokens]`.
+        directives: how many were asked; any give the fallback `backend_has_no_splice`.
+        """
+        prompt = max(0, prompt_tokens)
+        cached = min(max(0, cached_tokens), prompt)
+        return cls(
+            prompt_tokens=prompt,
+            prefix_tokens=cached,
+            spliced_tokens=0,
+            prefilled_tokens=prompt - cached,
+            fallback=Fallback.BACKEND_HAS_NO_SPLICE if directives else None,
+            detail=detail,
+            directives=directives,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The receipt as JSON types, every field present."""
+        data = asdict(self)
+        data["splices"] = [asdict(s) for s in self.splices]
+        data["acknowledged"] = [str(a) for a in self.acknowledged]
+        data["fallback"] = None if self.fallback is None else str(self.fallback)
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Receipt:
+        """Read a receipt, with unknown fields ignored. Raises `WireError` only."""
+        try:
+            return cls(
+                prompt_tokens=data["prompt_tokens"],
+                prefix_tokens=data["prefix_tokens"],
+                spliced_tokens=data["spliced_tokens"],
+                prefilled_tokens=data["prefilled_tokens"],
+                splices=tuple(_splice(s) for s in data.get("splices") or ()),
+                approximate_from=_optional(data, "approximate_from", int),
+                lineage=_optional(data, "lineage", str),
+                fallback=None if data.get("fallback") is None else Fallback(data["fallback"]),
+                detail=_optional(data, "detail", str),
+                directives=data.get("directives", 0),
+                acknowledged=tuple(Outcome(a) for a in data.get("acknowledged") or ()),
+            )
+        except WireError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise WireError(f"receipt: {type(error).__name__}: {str(error)[:200]}") from None
+
+
+def _optional(data: Mapping[str, Any], name: str, kind: type) -> Any:
+    value = data.get(name)
+    if value is not None and type(value) is not kind:
+        raise WireError(f"receipt: {name} is a {type(value).__name__}; it must be {kind.__name__} or null")
+    return value
+
+
+def _splice(data: Mapping[str, Any]) -> Splice:
+    start, end, delta, seconds = data["start"], data["end"], data["delta"], data.get("seconds", 0.0)
+    if not all(type(v) is int for v in (start, end, delta)) or type(seconds) not in (int, float):
+        raise WireError("receipt: a splice needs the ints start, end, delta and the number seconds")
+    return Splice(start, end, delta, float(seconds))
