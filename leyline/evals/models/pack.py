@@ -1,0 +1,70 @@
+"""The compact weight file: int8 rows with fp16 scales, expanded to bf16 safetensors without torch.
+
+Layout: a safetensors file with, for each matrix `name`, int8 (rows, columns) and `name:scale` fp16 (rows,); vectors in
+fp16. weight[r, c] = q[r, c] * scale[r], rounded to bf16 (nearest, ties to even). The output is byte-reproducible.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+from leyline.directives import LeylineError
+
+FORMAT = "leyline-int8-rows/1"
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
+
+class PackError(LeylineError):
+    """A shipped weight file is damaged or not in the expected format."""
+
+
+def read_pack(path: Path) -> tuple[dict[str, dict[str, Any]], memoryview]:
+    """Header entries by tensor name, and the data section of a packed file."""
+    try:
+        blob = path.read_bytes()
+        (size,) = struct.unpack("<Q", blob[:8])
+        header = json.loads(blob[8 : 8 + size])
+    except (OSError, struct.error, ValueError) as error:
+        raise PackError(f"cannot read the weights at {path}: {error}; reinstall leyline-kv") from error
+    if header.pop("__metadata__", {}).get("format") != FORMAT:
+        raise PackError(f"{path} is not a {FORMAT} file; reinstall leyline-kv")
+    return header, memoryview(blob)[8 + size :]
+
+
+def expand(source: Path, target: Path, *, tied_head: bool) -> None:
+    """Write the bf16 safetensors file that transformers and SGLang load. Needs numpy."""
+    import numpy as np
+
+    header, data = read_pack(source)
+
+    def array(name: str) -> Any:
+        kinds = {"I8": np.int8, "F16": np.float16}
+        entry = header[name]
+        begin, end = entry["data_offsets"]
+        return np.frombuffer(data[begin:end], dtype=kinds[entry["dtype"]]).reshape(entry["shape"])
+
+    tensors: dict[str, bytes] = {}
+    shapes: dict[str, list[int]] = {}
+    for name in sorted(n for n in header if not n.endswith(":scale")):
+        values = array(name).astype(np.float32)
+        if name + ":scale" in header:
+            values = values * array(name + ":scale").astype(np.float32)[:, None]
+        bits = values.view(np.uint32)
+        rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+        tensors[name], shapes[name] = rounded.astype("<u2").tobytes(), header[name]["shape"]
+    if tied_head:
+        tensors[HEAD], shapes[HEAD] = tensors[EMBEDDING], shapes[EMBEDDING]
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, raw in tensors.items():
+        entries[name] = {"dtype": "BF16", "shape": shapes[name], "data_offsets": [offset, offset + len(raw)]}
+        offset += len(raw)
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with target.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for raw in tensors.values():
+            file.write(raw)
