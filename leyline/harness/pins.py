@@ -1,0 +1,236 @@
+"""What the ledger knows of a conversation, and the pure functions that carry it from one turn to the next."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from leyline.directives import LeylineError, Message, MessageEdit, Mode
+
+_ROOT = -1  # the anchor of a note that stands before the first message
+
+
+class LedgerError(LeylineError, ValueError):
+    """A saved ledger cannot be read, or an index names no message."""
+
+
+def canonical(message: Mapping[str, Any]) -> dict[str, Any]:
+    """The message without fields that say nothing (None, empty list or object); a missing content is ''."""
+    kept = {key: value for key, value in message.items() if value not in (None, [], {})}
+    return {"content": "", **kept}
+
+
+def digest(message: Mapping[str, Any]) -> str:
+    """Identity of a message: equal for a message and its round trip through a client's data model."""
+    text = json.dumps(canonical(message), sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+
+
+def size(message: Mapping[str, Any] | None) -> int:
+    """Characters of content and tool calls; 0 for a dropped message."""
+    if message is None:
+        return 0
+    content, calls = message.get("content") or "", message.get("tool_calls")
+    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, default=str)
+    return len(text) + (len(json.dumps(calls, ensure_ascii=False, default=str)) if calls else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """An edit that stays: what message stands in place of the original (None: nothing), and since which turn."""
+
+    replacement: Message | None
+    mode: Mode
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A message the policy added behind the original message `anchor`."""
+
+    uid: int
+    anchor: int
+    message: Message
+    mode: Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A message of the history as it was last seen; `kind` is 'call', 'tool' or 'other', for tool pairs."""
+
+    uid: int
+    digest: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A message of the edited history. `index` is its place in the unedited one, None for a note."""
+
+    uid: int
+    index: int | None
+    message: Message
+    digest: str
+
+
+@dataclass
+class State:
+    mode: Mode
+    seen: list[Seen] = field(default_factory=list)
+    pins: dict[int, Pin] = field(default_factory=dict)
+    notes: list[Note] = field(default_factory=list)
+    restored: set[int] = field(default_factory=set)
+    sent: list[tuple[int, str]] = field(default_factory=list)
+    next_uid: int = 0
+
+    def copy(self) -> State:
+        return replace(
+            self,
+            seen=list(self.seen),
+            pins=dict(self.pins),
+            notes=list(self.notes),
+            restored=set(self.restored),
+            sent=list(self.sent),
+        )
+
+    def new_uid(self) -> int:
+        self.next_uid += 1
+        return self.next_uid - 1
+
+
+def kind_of(message: Message) -> str:
+    if message.get("role") == "tool":
+        return "tool"
+    return "call" if message.get("tool_calls") else "other"
+
+
+def group(seen: Sequence[Seen], index: int) -> list[int]:
+    """Positions of the tool call and results that belong together with message `index`."""
+    start = index
+    while start > 0 and seen[start].kind == "tool":
+        start -= 1
+    if seen[start].kind != "call":
+        return [index]
+    end = start + 1
+    while end < len(seen) and seen[end].kind == "tool":
+        end += 1
+    return list(range(start, end))
+
+
+def follow(state: State, messages: Sequence[Message]) -> list[int]:
+    """Carry uids over to the history as it is now; returns old positions that the harness changed or dropped."""
+    marks = [digest(message) for message in messages]
+    old, kinds = state.seen, [kind_of(message) for message in messages]
+    same = min(len(old), len(marks))
+    first = next((i for i in range(same) if old[i].digest != marks[i]), same)
+    seen = old[:first]
+    changed: list[int] = []
+    matcher = difflib.SequenceMatcher(None, [s.digest for s in old[first:]], marks[first:], autojunk=False)
+    for op, a0, a1, b0, b1 in matcher.get_opcodes():
+        a0, a1, b0, b1 = a0 + first, a1 + first, b0 + first, b1 + first
+        if op == "equal":
+            seen += old[a0:a1]
+            continue
+        changed += range(a0, a1)
+        for offset, new in enumerate(range(b0, b1)):
+            before = a0 + offset
+            in_place = before < a1 and old[before].kind == kinds[new]
+            seen.append(Seen(old[before].uid if in_place else state.new_uid(), marks[new], kinds[new]))
+    _release(state, changed, {s.uid for s in seen})
+    state.seen = seen
+    return changed
+
+
+def _release(state: State, changed: Sequence[int], alive: set[int]) -> None:
+    """Lift the edits of messages that are no longer what they were, and re-anchor notes whose message is gone."""
+    old = state.seen
+    for index in changed:
+        pin = state.pins.pop(old[index].uid, None)
+        state.restored.discard(old[index].uid)
+        if pin is not None and pin.replacement is None:
+            # Half of a dropped tool pair changed: the other half must not stay dropped alone.
+            for partner in group(old, index):
+                state.pins.pop(old[partner].uid, None)
+    order = [s.uid for s in old]
+    for k, note in enumerate(state.notes):
+        if note.anchor != _ROOT and note.anchor not in alive:
+            position = order.index(note.anchor)
+            anchor = next((uid for uid in reversed(order[:position]) if uid in alive), _ROOT)
+            state.notes[k] = replace(note, anchor=anchor)
+
+
+def accept(state: State, edit: MessageEdit, messages: Sequence[Message], turn: int) -> int | None:
+    """Take a proposal into the state; returns the uid it concerns, or None if it is not new."""
+    index = edit.message_index
+    if not 0 <= index < len(messages) + edit.insert:
+        raise LedgerError(f"an edit names message {index}, the history has {len(messages)} messages")
+    if edit.insert:
+        if edit.replacement is None:
+            raise LedgerError(f"an insertion before message {index} carries no message")
+        anchor, mark = state.seen[index - 1].uid if index else _ROOT, digest(edit.replacement)
+        if any(note.anchor == anchor and digest(note.message) == mark for note in state.notes):
+            return None
+        note = Note(state.new_uid(), anchor, edit.replacement, edit.mode)
+        state.notes.append(note)
+        return note.uid
+    uid, pin = state.seen[index].uid, state.pins.get(state.seen[index].uid)
+    current = messages[index] if pin is None else pin.replacement
+    changed = (current is None) != (edit.replacement is None) or (
+        current is not None and edit.replacement is not None and digest(current) != digest(edit.replacement)
+    )
+    if uid in state.restored:
+        return None
+    if edit.mode is Mode.FORGET:
+        new = changed or pin is None or pin.mode is not Mode.FORGET
+    elif pin is None:
+        new = changed
+    else:
+        more = current is not None and (edit.replacement is None or size(edit.replacement) < size(current))
+        new = changed and more
+    if new:
+        state.pins[uid] = Pin(edit.replacement, edit.mode, turn)
+    return uid if new else None
+
+
+def view_of(state: State, messages: Sequence[Message]) -> list[Entry]:
+    """The edited history: originals with their pins, and notes behind their anchors in order of arrival."""
+    notes: dict[int, list[Entry]] = {}
+    for note in state.notes:
+        notes.setdefault(note.anchor, []).append(Entry(note.uid, None, note.message, digest(note.message)))
+    view = list(notes.get(_ROOT, ()))
+    for index, (seen, message) in enumerate(zip(state.seen, messages, strict=True)):
+        pin = state.pins.get(seen.uid)
+        if pin is None:
+            view.append(Entry(seen.uid, index, message, seen.digest))
+        elif pin.replacement is not None:
+            view.append(Entry(seen.uid, index, pin.replacement, digest(pin.replacement)))
+        view += notes.get(seen.uid, ())
+    return view
+
+
+def changes(
+    sent: Sequence[tuple[int, str]], view: Sequence[Entry], fresh: Mapping[int, Mode], mode: Mode
+) -> list[MessageEdit]:
+    """Edits that turn what was sent into the view, in indices of what was sent; the new tail is none."""
+    target = {entry.uid: (place, entry) for place, entry in enumerate(view)}
+    held = {uid for uid, _ in sent}
+    edits: list[MessageEdit] = []
+    cursor = 0
+    for index, (uid, mark) in enumerate(sent):
+        place, entry = target.get(uid, (-1, None))
+        if entry is None:
+            edits.append(MessageEdit(index, None, fresh.get(uid, mode)))
+            continue
+        edits += [
+            MessageEdit(index, new.message, fresh.get(new.uid, mode), insert=True)
+            for new in view[cursor:place]
+            if new.uid not in held
+        ]
+        cursor = max(cursor, place + 1)
+        if entry.digest != mark or fresh.get(uid) is Mode.FORGET:
+            edits.append(MessageEdit(index, entry.message, fresh.get(uid, mode)))
+    return edits

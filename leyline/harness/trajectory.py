@@ -1,0 +1,189 @@
+"""Trajectories: what a run did, as JSON lines written while it happens.
+
+Format `leyline-trajectory/1`, one event a line:
+
+- `header`: format, task, model, policy, mode, seed, versions, and whatever else the caller adds;
+- `turn`: the messages added to the unedited history, the edits, the exact model input, directives, receipt, usage,
+  output and timings of one model call;
+- `tool`: one tool call of the turn named, with its output and seconds;
+- `end`: outcome and reason.
+
+A run that is killed leaves a file without an `end`, perhaps with a torn last line; both are read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from leyline.directives import LeylineError, Message, MessageEdit
+from leyline.harness.session import SessionTurn
+
+FORMAT = "leyline-trajectory/1"
+OUTCOMES = ("solved", "failed", "error", "interrupted", "limit")
+_SYNC_SECONDS = 5.0  # at most this much of a run is lost to a power cut; a killed process loses nothing
+
+
+class TrajectoryError(LeylineError):
+    """A file is not a trajectory, or is damaged before its last line."""
+
+
+class TrajectoryWriter:
+    """Writes one trajectory; every event is in the operating system's hands when the call returns.
+
+    An existing file is replaced. Not for use by several threads.
+    """
+
+    def __init__(self, path: str | Path, **header: Any) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("w", encoding="utf-8", errors="backslashreplace")
+        self._synced = time.monotonic()
+        self._write({"type": "header", "format": FORMAT, "time": time.time(), **header})
+
+    def turn(self, turn: SessionTurn, messages_added: Sequence[Message]) -> None:
+        self._write(
+            {
+                "type": "turn",
+                "turn": turn.turn_index,
+                "messages_added": list(messages_added),
+                "edits": [edit_to_dict(edit) for edit in turn.edits],
+                "input": {"messages": list(turn.input_messages), "ids": turn.input_ids},
+                "directives": [
+                    {"start": d.start, "end": d.end, "replacement": d.replacement, "mode": d.mode} for d in turn.script
+                ],
+                "receipt": turn.receipt.to_dict(),
+                "usage": {name: getattr(turn.usage, name) for name in turn.usage.__slots__},
+                "output": turn.message,
+                "finish_reason": turn.finish_reason,
+                "timings": dict(turn.timings),
+            }
+        )
+
+    def tool(
+        self, turn: int, name: str, arguments: Any, output: str, seconds: float, *, call_id: str | None = None
+    ) -> None:
+        self._write(
+            {
+                "type": "tool",
+                "turn": turn,
+                "call_id": call_id,
+                "name": name,
+                "arguments": arguments,
+                "output": output,
+                "seconds": seconds,
+            }
+        )
+
+    def end(self, outcome: str, **more: Any) -> None:
+        """Write the last event and close the file. `outcome` is one of OUTCOMES."""
+        if outcome not in OUTCOMES:
+            raise TrajectoryError(f"outcome {outcome!r} is not one of {', '.join(OUTCOMES)}")
+        self._write({"type": "end", "outcome": outcome, "time": time.time(), **more})
+        self.close()
+
+    def close(self) -> None:
+        if not self._file.closed:
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def _write(self, event: Mapping[str, Any]) -> None:
+        if self._file.closed:
+            raise TrajectoryError(f"{self.path} has ended: open a new trajectory")
+        self._file.write(json.dumps(event, ensure_ascii=False, default=str) + "\n")
+        self._file.flush()
+        if time.monotonic() - self._synced > _SYNC_SECONDS:
+            os.fsync(self._file.fileno())
+            self._synced = time.monotonic()
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A trajectory as read. In each turn `tools` lists its tool calls, and `tool` is the first of them or None.
+
+    end: the last event, or None where the run was killed. torn: whether an unfinished last line was left out.
+    """
+
+    header: dict[str, Any]
+    turns: list[dict[str, Any]] = field(default_factory=list)
+    end: dict[str, Any] | None = None
+    torn: bool = False
+
+    @property
+    def outcome(self) -> str | None:
+        return str(self.end["outcome"]) if self.end else None
+
+    def messages(self) -> list[Message]:
+        """The unedited history as the harness kept it, with the model's last answer and the outputs of its calls."""
+        history: list[Message] = []
+        for turn in self.turns:
+            history += [*turn["messages_added"], turn["output"]]
+        for tool in self.turns[-1]["tools"] if self.turns else ():
+            role = (
+                {"role": "tool", "tool_call_id": tool["call_id"]}
+                if tool["name"] or tool["call_id"]
+                else {"role": "user"}
+            )
+            history.append({**role, "content": tool["output"]})
+        return history
+
+    def inputs(self) -> list[list[Message]]:
+        """The messages that the model read, turn by turn."""
+        return [turn["input"]["messages"] for turn in self.turns]
+
+
+def read_trajectory(path: str | Path) -> Trajectory:
+    """Read a trajectory, finished or not. Events of unknown type are passed over. Raises TrajectoryError."""
+    try:
+        lines = Path(path).read_bytes().split(b"\n")
+    except OSError as error:
+        raise TrajectoryError(f"cannot read {path}: {error.strerror or error}") from None
+    rest = lines.pop()  # a whole line ends in a newline, so anything here is torn
+    events = [_event(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    if not events or events[0].get("type") != "header" or events[0].get("format") != FORMAT:
+        raise TrajectoryError(f"{path} is not a {FORMAT} file: its first line must be a header that names the format")
+    trajectory = Trajectory(events[0], torn=bool(rest.strip()))
+    end = None
+    for event in events[1:]:
+        kind = event.get("type")
+        if kind == "turn":
+            trajectory.turns.append({**event, "tool": None, "tools": []})
+        elif kind == "tool" and trajectory.turns:
+            turn = trajectory.turns[-1]
+            turn["tools"].append(event)
+            turn["tool"] = turn["tool"] or event
+        elif kind == "end":
+            end = event
+    return Trajectory(trajectory.header, trajectory.turns, end, trajectory.torn)
+
+
+def edit_to_dict(edit: MessageEdit) -> dict[str, Any]:
+    """A message edit as JSON; `replacement` is null for a drop."""
+    return {
+        "message_index": edit.message_index,
+        "replacement": edit.replacement,
+        "mode": edit.mode.value,
+        "insert": edit.insert,
+    }
+
+
+def _event(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        raise TrajectoryError(f"{where}: not JSON; the file is damaged") from None
+    if not isinstance(event, dict):
+        raise TrajectoryError(f"{where}: an event must be a JSON object")
+    return event
