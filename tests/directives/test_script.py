@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,7 +98,7 @@ def test_segments_tile_the_target_and_reuse_what_naive_allows(case: tuple[list[i
             assert list(source[tile.source_start :][: tile.length]) == target[tile.target_start : tile.target_end]
             got += range(tile.source_start, tile.source_start + tile.length)
     assert position == len(target)
-    assert all(a.kind != "prefill" or b.kind != "prefill" for a, b in zip(tiles, tiles[1:], strict=False))
+    assert all(a.kind != "prefill" or b.kind != "prefill" for a, b in itertools.pairwise(tiles))
     first = script.directives[0].start if script else len(source)
     run = seam
     for i, origin in enumerate(reusable):
