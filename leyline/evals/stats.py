@@ -147,7 +147,7 @@ def sign_test(wins: int, losses: int) -> float:
         raise StatsError(f"wins and losses must not be negative, got {wins} and {losses}")
     n = wins + losses
     tail = sum(math.comb(n, k) for k in range(min(wins, losses) + 1))
-    return min(1.0, 2 * tail / 2**n)
+    return min(1.0, 2 * tail / (1 << n))
 
 
 def sign_flip(differences: Sequence[float], *, resamples: int = 20_000, seed: int = 0) -> float:

@@ -1,0 +1,173 @@
+"""A backend that serves nothing but the accounting: a radix cache, with or without splices, and a script of answers.
+
+It is a `Backend` like any other, so a session drives it with the very code that drives a real server. Hits are counted
+as SGLang counts them: the last prompt token is always computed, and the stop token never enters the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from leyline.backends.base import BackendError, Capabilities, TokenRenderer, Turn, TurnInput, Usage
+from leyline.directives import EditScript, Fallback, Message, Mode, Outcome, Receipt, Splice
+from leyline.evals.radix import RadixCache, key_of, marked_key
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a prompt found in the cache, in tokens; `runs` are the spliced ones as (start, end, delta)."""
+
+    prompt: int
+    prefix: int
+    runs: tuple[tuple[int, int, int], ...] = ()
+    lineage: str | None = None
+    approximate_from: int | None = None
+
+    @property
+    def spliced(self) -> int:
+        return sum(end - start for start, end, _ in self.runs)
+
+
+def serve(cache: RadixCache, request: TurnInput, prompt: Sequence[int], output: Sequence[int], splice: bool) -> Served:
+    """Serve one request and cache it with its output (without the stop token). Changes `cache`.
+
+    With `splice` the request's directives are honoured by `EditScript.segments`: runs behind AMORTIZE edits are reused
+    as far as the cache holds the source, and from the first such token on the cache entry is private to the lineage.
+    """
+    script = request.script if splice else EditScript(())
+    lineage = request.lineage if splice else None
+    start = request.lineage_start if splice else None
+    source = request.source
+    limit = max(0, len(prompt) - 1)
+    runs: list[tuple[int, int, int]] = []
+    honest_until = min((d.start for d in script if d.mode is Mode.FORGET), default=None)
+    if start is not None and honest_until is not None and honest_until <= start:
+        lineage = start = None
+    carried = marked_key(prompt, lineage, start)
+    prefix = min(cache.match(carried[: limit * 8]), limit)
+    if script and source is not None:
+        held = cache.match(marked_key(source, request.lineage, request.lineage_start))
+        for segment in script.segments(len(source), seam=request.seam):
+            if segment.kind != "reuse" or segment.source_start is None:
+                continue
+            delta = segment.target_start - segment.source_start
+            end = min(segment.target_end, held + delta, limit)
+            first, last = _whole_pages(max(segment.target_start, prefix), end, cache.page_size)
+            if last > first:
+                runs.append((first, last, delta))
+    if runs:
+        first = runs[0][0]
+        start = first if start is None else min(start, first)
+        lineage = lineage or f"sim/{request.session_id}"
+    key = marked_key([*prompt, *output], lineage, start)
+    missing = len(prompt) + len(output) - cache.match(key)
+    if cache.make_room(missing, keep=key) >= missing:
+        cache.insert(key)
+    approximate = start if lineage is not None and start is not None and start < prefix + _ahead(runs) else None
+    return Served(len(prompt), prefix, tuple(runs), lineage if approximate is not None else None, approximate)
+
+
+class SimulatedBackend:
+    """Answers from a script and counts what a cache would have given.
+
+    answers: one message a turn, in order. splice: honour directives; without it the cache is stock SGLang's.
+    """
+
+    def __init__(self, renderer: TokenRenderer, cache: RadixCache, answers: Sequence[Message], *, splice: bool) -> None:
+        self._renderer = renderer
+        self._cache = cache
+        self._answers = list(answers)
+        self._splice = splice
+        self._next = 0
+
+    @property
+    def renderer(self) -> TokenRenderer:
+        return self._renderer
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(name="simulated", model="recorded", splice=self._splice, tokens=True)
+
+    def chat(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, session: TurnInput) -> Turn:
+        if session.prompt is None:
+            raise BackendError("a simulated cache counts tokens: give the session a renderer")
+        if self._next >= len(self._answers):
+            raise BackendError("the recording has no further answer: start a new backend for a new replay")
+        answer = self._answers[self._next]
+        self._next += 1
+        prompt = session.prompt.ids
+        output = answer_ids(self._renderer, messages, answer, tools)
+        served = serve(self._cache, session, prompt, output, self._splice)
+        return Turn(
+            message=answer,
+            usage=Usage(len(prompt), served.prefix + served.spliced, len(output)),
+            receipt=_receipt(served, session, self._splice),
+            output_ids=output,
+        )
+
+    def prewarm(self, session: TurnInput) -> None:
+        """Cache the known part of the next prompt, honestly; it costs no hit of the turn itself."""
+        if session.prompt is not None:
+            key = key_of(session.prompt.ids)
+            missing = len(session.prompt.ids) - self._cache.match(key)
+            if self._cache.make_room(missing, keep=key) >= missing:
+                self._cache.insert(key)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def answer_ids(
+    renderer: TokenRenderer,
+    messages: Sequence[Message],
+    answer: Message,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+) -> tuple[int, ...]:
+    """The tokens a model would have generated to say `answer`, without the stop token.
+
+    They are what the answer's span holds beyond an answer of no tokens.
+    """
+    spoken = renderer.render([*messages, answer], tools)
+    silent = renderer.render([*messages, answer], tools, {len(messages): ()})
+    (start, end), (_, bare) = spoken.spans[-1], silent.spans[-1]
+    opened = common_prefix(spoken.ids[start:end], silent.ids[start:bare])
+    return spoken.ids[start + opened : end - (bare - start - opened)]
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two sequences share at their start."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _receipt(served: Served, request: TurnInput, splice: bool) -> Receipt:
+    asked = len(request.script)
+    if not splice:
+        return Receipt.plain(served.prompt, served.prefix, directives=asked)
+    acknowledged = []
+    for directive in request.script:
+        if directive.mode is Mode.FORGET:
+            acknowledged.append(Outcome.FORGOTTEN)
+        else:
+            acknowledged.append(Outcome.SPLICED if served.runs else Outcome.CACHED)
+    missing = any(o is Outcome.CACHED for o in acknowledged) and served.prefix + 1 < served.prompt
+    return Receipt(
+        prompt_tokens=served.prompt,
+        prefix_tokens=served.prefix,
+        spliced_tokens=served.spliced,
+        prefilled_tokens=served.prompt - served.prefix - served.spliced,
+        splices=tuple(Splice(start, end, delta) for start, end, delta in served.runs),
+        approximate_from=served.approximate_from,
+        lineage=served.lineage,
+        fallback=Fallback.DONOR_MISSING if missing else None,
+        directives=asked,
+        acknowledged=tuple(acknowledged),
+    )
+
+
+def _whole_pages(start: int, end: int, page: int) -> tuple[int, int]:
+    return -(-start // page) * page, end // page * page
+
+
+def _ahead(runs: Sequence[tuple[int, int, int]]) -> int:
+    return runs[-1][1] if runs else 0
