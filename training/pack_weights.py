@@ -36,7 +36,9 @@ def quantise(weight: torch.Tensor, candidates: int = 24) -> tuple[torch.Tensor, 
 def pack(source: Path, target: Path) -> dict[str, object]:
     """Write `target/weights.safetensors` and the small files; returns the manifest."""
     tensors = load_file(source / "model.safetensors")
-    tied = "lm_head.weight" not in tensors or torch.equal(tensors["lm_head.weight"], tensors["model.embed_tokens.weight"])
+    tied = "lm_head.weight" not in tensors or torch.equal(
+        tensors["lm_head.weight"], tensors["model.embed_tokens.weight"]
+    )
     out: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
         if name == "lm_head.weight" and tied:
