@@ -116,6 +116,17 @@ class Receipt:
             directives=directives,
         )
 
+    @classmethod
+    def from_meta_info(cls, meta_info: Mapping[str, Any] | None) -> Receipt | None:
+        """The receipt in a server's `meta_info`, or None where there is none. Raises `WireError` only.
+
+        `meta_info["leyline"]` is the receipt or a list that holds it once; a stream repeats the key with empty lists.
+        """
+        value = meta_info.get("leyline") if isinstance(meta_info, Mapping) else None
+        if isinstance(value, list):
+            value = next((item for item in value if item is not None), None)
+        return None if value is None else cls.from_dict(value)
+
     def to_dict(self) -> dict[str, Any]:
         """The receipt as JSON types, every field present."""
         data = asdict(self)

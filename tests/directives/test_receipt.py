@@ -66,6 +66,17 @@ def test_unknown_fields_of_a_newer_server_are_ignored() -> None:
     assert Receipt.from_dict({**RECEIPT.to_dict(), "future": 1}) == RECEIPT
 
 
+def test_reading_a_servers_meta_info() -> None:
+    data = RECEIPT.to_dict()
+    assert Receipt.from_meta_info({"leyline": [data]}) == RECEIPT
+    assert Receipt.from_meta_info({"leyline": [None, data]}) == RECEIPT
+    assert Receipt.from_meta_info({"leyline": data}) == RECEIPT
+    for nothing in ({"leyline": []}, {"leyline": None}, {}, None):
+        assert Receipt.from_meta_info(nothing) is None
+    with pytest.raises(WireError):
+        Receipt.from_meta_info({"leyline": "spliced"})
+
+
 leaves = st.none() | st.booleans() | st.integers(-2, 9) | st.floats() | st.text(max_size=4) | st.just(10**400)
 values = leaves | st.lists(leaves | st.dictionaries(st.sampled_from(["start", "end", "delta", "seconds"]), leaves))
 
