@@ -1,0 +1,109 @@
+"""What a policy is: a pure function of the history that says which messages to edit."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol, runtime_checkable
+
+from leyline.directives import Message, MessageEdit, Mode, apply_edits, diff
+from leyline.policies.errors import PolicyError
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """The least that a policy must have. `BasePolicy` adds settings, modes and exact edits."""
+
+    @property
+    def name(self) -> str: ...
+
+    def transform(self, messages: Sequence[Message], turn: int) -> list[Message]:
+        """The edited history.
+
+        messages: the unedited history, as sent for this turn. Never changed.
+        turn: how many answers the model has given so far.
+        """
+
+
+@dataclass(frozen=True)
+class BasePolicy(ABC):
+    """A policy with settings as dataclass fields. Subclasses write `transform`.
+
+    mode: the contract of this policy's edits; None takes what the session asks for.
+    """
+
+    mode: Mode | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.mode is not None:
+            object.__setattr__(self, "mode", as_mode(self.mode, self.name))
+
+    @property
+    def name(self) -> str:
+        """The class name in snake case: `KeepLast` is `keep_last`."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
+
+    @abstractmethod
+    def transform(self, messages: Sequence[Message], turn: int) -> list[Message]:
+        """The edited history. Does not change `messages`."""
+
+    def edits(self, messages: Sequence[Message], turn: int, mode: Mode = Mode.AMORTIZE) -> list[MessageEdit]:
+        """The same as edits in indices of `messages`; `mode` is used where the policy sets none."""
+        return diff_edits(messages, self.transform(messages, turn), self.mode or mode)
+
+    def __str__(self) -> str:
+        """The spec that loads this policy again: name and settings that differ from their defaults."""
+        parts = [f"{f.name}={literal(getattr(self, f.name))}" for f in fields(self) if not _is_default(self, f.name)]
+        return f"{self.name}({', '.join(parts)})" if parts else self.name
+
+
+class ChangePolicy(BasePolicy):
+    """A policy that edits messages one by one. Subclasses write `changes`; the edits are exact, no diff is needed."""
+
+    @abstractmethod
+    def changes(self, messages: Sequence[Message], turn: int) -> Mapping[int, Message | None]:
+        """For each message to edit its index and replacement, None to drop it. Does not change `messages`."""
+
+    def transform(self, messages: Sequence[Message], turn: int) -> list[Message]:
+        return apply_edits(messages, self.edits(messages, turn))
+
+    def edits(self, messages: Sequence[Message], turn: int, mode: Mode = Mode.AMORTIZE) -> list[MessageEdit]:
+        changes = self.changes(messages, turn)
+        return [
+            MessageEdit(index, changes[index], self.mode or mode)
+            for index in sorted(changes)
+            if changes[index] != messages[index]
+        ]
+
+
+def diff_edits(old: Sequence[Message], new: Sequence[Message], mode: Mode) -> list[MessageEdit]:
+    """The edits that turn `old` into `new`, messages appended to `old` included."""
+    edits = diff(old, new, mode)
+    tail = new[len(apply_edits(old, edits)) :]
+    return edits + [MessageEdit(len(old), message, mode, insert=True) for message in tail]
+
+
+def as_mode(value: object, policy: str) -> Mode:
+    """`Mode` from itself or its name. Raises PolicyError naming `policy`."""
+    try:
+        return Mode(str(value).lower())
+    except ValueError:
+        raise PolicyError(f"{policy}: mode {value!r} is not known; use 'amortize' or 'forget'") from None
+
+
+def literal(value: Any) -> str:
+    """A setting as it is written in a spec."""
+    if isinstance(value, Mode):
+        return repr(value.value)
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(literal(item) for item in value) + "]"
+    if isinstance(value, Policy):
+        return str(value)
+    return repr(value)
+
+
+def _is_default(policy: BasePolicy, name: str) -> bool:
+    default = next(f.default for f in fields(policy) if f.name == name)
+    return bool(getattr(policy, name) == default)

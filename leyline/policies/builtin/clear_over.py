@@ -1,0 +1,70 @@
+"""clear_over: few large clears instead of many small ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from leyline.directives import Message
+from leyline.policies.base import ChangePolicy
+from leyline.policies.history import observations
+from leyline.policies.settings import check_int
+from leyline.policies.size import approximate_tokens
+from leyline.policies.text import stub
+
+NOTE = "[output cleared to save context]"
+
+
+@dataclass(frozen=True)
+class ClearOver(ChangePolicy):
+    """When the history has outgrown `trigger`, clear all older outputs at once.
+
+    A clear happens before a turn, and only if it frees at least `at_least`; what was cleared stays cleared, so the
+    history has to outgrow `trigger` again before the next one. Tokens are estimated at four characters each.
+    Idempotent.
+
+    Parameters
+    ----------
+    trigger : int
+        Estimated tokens of the whole history above which to clear.
+    keep : int
+        How many of the newest outputs stay whole.
+    at_least : int
+        Estimated tokens that a clear must free to be worth it.
+
+    Examples
+    --------
+    >>> history = [{"role": "tool", "content": "x" * 800} for _ in range(4)]
+    >>> [m["content"][:8] for m in ClearOver(trigger=500, keep=1, at_least=100).transform(history, turn=4)]
+    ['[output ', '[output ', '[output ', 'xxxxxxxx']
+    """
+
+    trigger: int = 8000
+    keep: int = 3
+    at_least: int = 2000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_int(self, "trigger", minimum=1)
+        check_int(self, "keep", minimum=0)
+        check_int(self, "at_least", minimum=0)
+
+    def changes(self, messages: Sequence[Message], turn: int) -> Mapping[int, Message | None]:
+        # Which clears happened depends on the past only: replaying it makes the policy a pure function without memory.
+        outputs = set(observations(messages))
+        cleared: dict[int, Message | None] = {}
+        open_outputs: list[int] = []
+        size = 0
+        for index in range(len(messages) + 1):
+            if index == len(messages) or messages[index].get("role") == "assistant":
+                old = open_outputs[: max(0, len(open_outputs) - self.keep)]
+                stubs = {i: stub(messages[i], NOTE) for i in old}
+                freed = sum(approximate_tokens(messages[i]) - approximate_tokens(stubs[i]) for i in old)
+                if size > self.trigger and freed >= max(1, self.at_least):
+                    cleared.update(stubs)
+                    open_outputs, size = open_outputs[len(old) :], size - freed
+            if index < len(messages):
+                size += approximate_tokens(messages[index])
+                if index in outputs:
+                    open_outputs.append(index)
+        return cleared

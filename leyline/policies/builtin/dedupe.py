@@ -1,0 +1,54 @@
+"""dedupe: keep one copy of identical outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from leyline.directives import Message
+from leyline.policies.base import ChangePolicy
+from leyline.policies.history import observations
+from leyline.policies.settings import check_choice, check_int
+from leyline.policies.text import content_text, stub
+
+
+@dataclass(frozen=True)
+class Dedupe(ChangePolicy):
+    """Replace repeated identical outputs by a line that says so.
+
+    Idempotent.
+
+    Parameters
+    ----------
+    keep : str
+        `'last'` keeps the newest copy whole. `'first'` keeps the oldest: then only the newest message is ever edited,
+        and no cached token moves.
+    min_chars : int
+        Shorter outputs are left alone.
+
+    Examples
+    --------
+    >>> history = [{"role": "tool", "content": "x" * 300}, {"role": "tool", "content": "x" * 300}]
+    >>> Dedupe().transform(history, turn=2)[0]["content"]
+    '[same output as a later call]'
+    """
+
+    keep: str = "last"
+    min_chars: int = 80
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice(self, "keep", ["first", "last"])
+        check_int(self, "min_chars", minimum=1)
+
+    def changes(self, messages: Sequence[Message], turn: int) -> Mapping[int, Message | None]:
+        copies: dict[str, list[int]] = {}
+        for index in observations(messages):
+            text = content_text(messages[index])
+            if len(text) >= self.min_chars and not text.startswith("[same output as "):
+                copies.setdefault(text, []).append(index)
+        changes: dict[int, Message | None] = {}
+        for found in copies.values():
+            extra, which = (found[:-1], "a later") if self.keep == "last" else (found[1:], "an earlier")
+            changes |= {index: stub(messages[index], f"[same output as {which} call]") for index in extra}
+        return changes

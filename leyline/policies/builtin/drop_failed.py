@@ -1,0 +1,83 @@
+"""drop_failed: remove calls that failed once their retry has worked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from leyline.directives import Message
+from leyline.policies.base import ChangePolicy
+from leyline.policies.history import Call, calls, groups
+from leyline.policies.settings import check_choice, check_int
+from leyline.policies.stale import effect
+from leyline.policies.text import stub
+
+
+@dataclass(frozen=True)
+class DropFailed(ChangePolicy):
+    """Drop a failed call and its output as soon as a retry has worked.
+
+    A retry is a call of the same tool (for a shell command: the same program) among the next `within` calls that
+    worked. A failing test run is a result and stays. Where the assistant made several calls at once, or with
+    `how='stub'`, the output becomes a short line instead. Idempotent.
+
+    Parameters
+    ----------
+    within : int
+        The retry is looked for among so many later calls that worked.
+    how : str
+        `'drop'` removes call and output, `'stub'` shortens the output only.
+
+    Examples
+    --------
+    >>> def step(output, **arguments):
+    ...     call = {"id": output, "type": "function", "function": {"name": "view", "arguments": arguments}}
+    ...     return [{"role": "assistant", "tool_calls": [call]},
+    ...             {"role": "tool", "tool_call_id": output, "content": output}]
+    >>> history = step("Error: no file n.py", path="n.py") + step("import os", path="m.py")
+    >>> [m.get("content") for m in DropFailed().transform(history, turn=2)]
+    [None, 'import os']
+    """
+
+    within: int = 3
+    how: str = "drop"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_int(self, "within", minimum=1)
+        check_choice(self, "how", ["drop", "stub"])
+
+    def changes(self, messages: Sequence[Message], turn: int) -> Mapping[int, Message | None]:
+        made = calls(messages)
+        members = {group[0]: group for group in groups(messages)}
+        changes: dict[int, Message | None] = {}
+        for k, call in enumerate(made):
+            # Counting only calls that worked keeps the window the same when failed ones are gone.
+            worked = islice((c for c in made[k + 1 :] if not c.failed and c.result_index is not None), self.within)
+            retried = any(_retries(later, call) for later in worked)
+            if not call.failed or call.result_index is None or not retried:
+                continue
+            if self.how == "drop" and len(members[call.message_index]) == 2 and _alone(call, made):
+                changes.update(dict.fromkeys(members[call.message_index]))
+            else:
+                note = f"[{call.name} failed; a later call worked]"
+                changes[call.result_index] = stub(messages[call.result_index], note)
+        return changes
+
+
+def _alone(call: Call, made: Sequence[Call]) -> bool:
+    return sum(other.message_index == call.message_index for other in made) == 1
+
+
+def _retries(later: Call, failed: Call) -> bool:
+    """Whether `later`, which worked, is the same thing tried again."""
+    if later.name != failed.name:
+        return False
+    if failed.name != "bash":
+        return True
+    before, after = effect(failed), effect(later)
+    if before.tests is not None:
+        return False
+    # A reply with several commands is refused unread; any command that ran is its retry.
+    return before.program in ("", after.program)

@@ -1,0 +1,35 @@
+"""drop_stale: stub outputs that a later call made out of date."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from leyline.directives import Message
+from leyline.policies.base import ChangePolicy
+from leyline.policies.stale import stale_outputs
+from leyline.policies.text import stub
+
+
+@dataclass(frozen=True)
+class DropStale(ChangePolicy):
+    """Replace outputs that are out of date by a line that says so. The call itself stays, so pairs stay whole.
+
+    Out of date is a view of a file that was edited later or seen again at least as wide, and a test run repeated by a
+    later one. Shell commands are read by their look: `cat`, `nl`, `head` and `sed -n` of one file are views; `sed -i`,
+    redirections, `tee`, `mv`, `rm` and `git checkout` are edits; pytest, unittest, tox and the like are test runs.
+    Idempotent. Outputs shorter than the line stay as they are.
+
+    Examples
+    --------
+    >>> def step(name, output, **arguments):
+    ...     call = {"id": output, "type": "function", "function": {"name": name, "arguments": arguments}}
+    ...     return [{"role": "assistant", "tool_calls": [call]},
+    ...             {"role": "tool", "tool_call_id": output, "content": output * 100}]
+    >>> history = step("view", "a", path="m.py", start=1, end=9) + step("edit", "b", path="m.py", line=3, new_code="x")
+    >>> DropStale().transform(history, turn=2)[1]["content"]
+    '[view of m.py: superseded by a later edit of that file]'
+    """
+
+    def changes(self, messages: Sequence[Message], turn: int) -> Mapping[int, Message | None]:
+        return {s.index: stub(messages[s.index], f"[{s.what}: superseded by {s.why}]") for s in stale_outputs(messages)}

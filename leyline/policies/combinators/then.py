@@ -1,0 +1,52 @@
+"""then: one policy after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from leyline.directives import Message, MessageEdit, Mode, apply_edits
+from leyline.policies.base import BasePolicy, Policy, as_mode
+from leyline.policies.check import policy_edits
+from leyline.policies.combinators.inner import as_policy
+from leyline.policies.draft import Draft
+from leyline.policies.errors import PolicyError
+
+
+@dataclass(frozen=True, init=False)
+class Then(BasePolicy):
+    """Each policy edits what the one before it left.
+
+    An edit keeps the mode of the policy that made it; where several edit one message, a FORGET holds.
+
+    Parameters
+    ----------
+    *policies : policy or str
+        Two or more, in order.
+
+    Examples
+    --------
+    >>> Then("truncate_older_than(n=0, max_chars=4)", "redact(pattern='sk')").transform(
+    ...     [{"role": "user", "content": "sk"}, {"role": "tool", "content": "0123456789"}], turn=1)
+    [{'role': 'user', 'content': '[redacted]'}, {'role': 'tool', 'content': '01\\n[... 6 characters removed ...]\\n89'}]
+    """
+
+    policies: tuple[Policy, ...] = field(default=())
+
+    def __init__(self, *policies: Policy | str, mode: Mode | None = None) -> None:
+        if not policies:
+            raise PolicyError("then: needs at least one policy; write then(drop_stale, truncate_older_than(n=2))")
+        object.__setattr__(self, "policies", tuple(as_policy(p, "then") for p in policies))
+        object.__setattr__(self, "mode", None if mode is None else as_mode(mode, "then"))
+
+    def transform(self, messages: Sequence[Message], turn: int) -> list[Message]:
+        return apply_edits(messages, self.edits(messages, turn))
+
+    def edits(self, messages: Sequence[Message], turn: int, mode: Mode = Mode.AMORTIZE) -> list[MessageEdit]:
+        draft = Draft(messages)
+        for policy in self.policies:
+            draft.apply(policy_edits(policy, draft.messages, turn, self.mode or mode))
+        return draft.edits()
+
+    def __str__(self) -> str:
+        return f"then({', '.join(map(str, self.policies))})"

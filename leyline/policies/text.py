@@ -1,0 +1,73 @@
+"""The text of a message, and the two ways to shorten it: cut its middle, or leave a stub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from leyline.directives import Message
+from leyline.policies.errors import PolicyError
+
+_MARKER = re.compile(r"\n\[\.\.\. (\d+) characters removed \.\.\.\]\n")
+
+
+def content_text(message: Message) -> str:
+    """The content as one string; the text parts of a list content are joined by line breaks."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "\n".join(
+            part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)
+        )
+    return ""
+
+
+def map_text(message: Message, change: Callable[[str], str]) -> Message:
+    """A copy of the message with every text of its content changed; parts that are not text stay."""
+    content: Any = message.get("content")
+    if isinstance(content, str):
+        return {**message, "content": change(content)}
+    if isinstance(content, list):
+        parts = [
+            {**part, "text": change(part["text"])}
+            if isinstance(part, dict) and isinstance(part.get("text"), str)
+            else part
+            for part in content
+        ]
+        return {**message, "content": parts}
+    return message
+
+
+def truncate(message: Message, max_chars: int = 200) -> Message:
+    """Keep the first and last `max_chars // 2` characters of a message and say how many were removed.
+
+    A content of at most `max_chars` characters is returned unchanged. Cutting what was already cut gives what one
+    cut to the smaller size gives, so the result does not depend on how often it is done.
+    """
+    if type(max_chars) is not int or max_chars < 0:
+        raise PolicyError(f"truncate: max_chars must be a whole number of at least 0, got {max_chars!r}")
+    return map_text(message, lambda text: cut(text, max_chars))
+
+
+def cut(text: str, max_chars: int) -> str:
+    """`truncate` for a string."""
+    if len(text) <= max_chars:
+        return text
+    half, removed = max_chars // 2, 0
+    for marker in _MARKER.finditer(text):
+        kept = marker.start()
+        if kept == len(text) - marker.end():
+            if kept <= half:
+                return text
+            removed = int(marker[1])
+            text = text[:kept] + text[marker.end() :]
+            break
+    removed += len(text) - 2 * half
+    return f"{text[:half]}\n[... {removed} characters removed ...]\n{text[len(text) - half :]}"
+
+
+def stub(message: Message, note: str) -> Message:
+    """The message with `note` for its content, or unchanged where that would not make it shorter."""
+    return {**message, "content": note} if len(note) < len(content_text(message)) else message
