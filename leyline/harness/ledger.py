@@ -13,6 +13,7 @@ from typing import Any
 
 from leyline.directives import Message, MessageEdit, Mode
 from leyline.harness.pins import (
+    Cause,
     Entry,
     LedgerError,
     Note,
@@ -38,13 +39,14 @@ class Plan:
     view: the edited history. accepted: new edits of the policy, in indices of the unedited history.
     client: positions, in the history of the last turn, of messages that the harness itself changed or dropped.
     edits: everything that changed since the last turn, in indices of what was sent then (with the model's answer as its
-    last message): what `directives.token_script` takes.
+    last message): what `directives.token_script` takes. causes: for each of these, who asked for it.
     """
 
     view: tuple[Entry, ...]
     accepted: tuple[MessageEdit, ...]
     client: tuple[int, ...]
     edits: tuple[MessageEdit, ...]
+    causes: tuple[Cause, ...]
     state: State
 
     @property
@@ -89,21 +91,29 @@ class Ledger:
                 accepted.append(edit)
                 fresh[uid] = edit.mode
         view = view_of(state, messages)
-        edits = changes(state.sent, view, fresh, state.mode)
+        found = changes(state.sent, view, fresh, state)
         state.sent = [(entry.uid, entry.digest) for entry in view]
-        return Plan(tuple(view), tuple(accepted), tuple(client), tuple(edits), state)
+        return Plan(
+            view=tuple(view),
+            accepted=tuple(accepted),
+            client=tuple(client),
+            edits=tuple(edit for edit, _ in found),
+            causes=tuple(cause for _, cause in found),
+            state=state,
+        )
 
     def copy(self) -> Ledger:
         twin = Ledger(self._state.mode)
         twin._state = self._state.copy()
         return twin
 
-    def commit(self, plan: Plan, answer: Message) -> int:
+    def commit(self, plan: Plan, answer: Message | None = None) -> int | None:
         """Remember a plan that was served, and the model's answer as the last message. Returns the answer's uid."""
-        state, mark = plan.state.copy(), digest(answer)
-        uid = state.new_uid()
-        state.seen.append(Seen(uid, mark, kind_of(answer)))
-        state.sent.append((uid, mark))
+        state, uid = plan.state.copy(), None
+        if answer is not None:
+            uid, mark = state.new_uid(), digest(answer)
+            state.seen.append(Seen(uid, mark, kind_of(answer)))
+            state.sent.append((uid, mark))
         self._state = state
         return uid
 

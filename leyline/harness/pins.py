@@ -7,10 +7,11 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from leyline.directives import LeylineError, Message, MessageEdit, Mode
 
+Cause = Literal["policy", "harness", "unedit"]
 _ROOT = -1  # the anchor of a note that stands before the first message
 
 
@@ -213,24 +214,27 @@ def view_of(state: State, messages: Sequence[Message]) -> list[Entry]:
 
 
 def changes(
-    sent: Sequence[tuple[int, str]], view: Sequence[Entry], fresh: Mapping[int, Mode], mode: Mode
-) -> list[MessageEdit]:
+    sent: Sequence[tuple[int, str]], view: Sequence[Entry], fresh: Mapping[int, Mode], state: State
+) -> list[tuple[MessageEdit, Cause]]:
     """Edits that turn what was sent into the view, in indices of what was sent; the new tail is none."""
     target = {entry.uid: (place, entry) for place, entry in enumerate(view)}
     held = {uid for uid, _ in sent}
-    edits: list[MessageEdit] = []
+    edits: list[tuple[MessageEdit, Cause]] = []
+
+    def add(index: int, uid: int, replacement: Message | None, insert: bool = False) -> None:
+        cause: Cause = "policy" if uid in fresh else "unedit" if uid in state.restored else "harness"
+        edits.append((MessageEdit(index, replacement, fresh.get(uid, state.mode), insert), cause))
+
     cursor = 0
     for index, (uid, mark) in enumerate(sent):
-        place, entry = target.get(uid, (-1, None))
-        if entry is None:
-            edits.append(MessageEdit(index, None, fresh.get(uid, mode)))
+        if uid not in target:
+            add(index, uid, None)
             continue
-        edits += [
-            MessageEdit(index, new.message, fresh.get(new.uid, mode), insert=True)
-            for new in view[cursor:place]
-            if new.uid not in held
-        ]
+        place, entry = target[uid]
+        for new in view[cursor:place]:
+            if new.uid not in held:
+                add(index, new.uid, new.message, insert=True)
         cursor = max(cursor, place + 1)
         if entry.digest != mark or fresh.get(uid) is Mode.FORGET:
-            edits.append(MessageEdit(index, entry.message, fresh.get(uid, mode)))
+            add(index, uid, entry.message)
     return edits

@@ -256,7 +256,7 @@ class Session:
             ids = ready.prompt.ids + (answer.output_ids or ())
             opened = ready.prompt.spans[-1][1] if ready.prompt.spans else 0
             held = Rendered(ids, (*ready.prompt.spans, (opened, len(ids))))
-            if answer.output_ids is not None:
+            if answer.output_ids is not None and uid is not None:
                 generated[uid, ledger.digests[-1]] = answer.output_ids
         self._kept = _Kept(ledger, held, ready.copies, generated, (*self.turns, result))
 

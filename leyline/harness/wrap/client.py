@@ -1,0 +1,206 @@
+"""The wrapped client: everything is passed through, except that chat completions go by the tracker."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any
+
+from leyline.harness.wrap.tracker import Request, Tracker
+
+
+class Proxy:
+    """Stands for `inner`: attributes, `isinstance` and assignments go to it, except for those in `overrides`."""
+
+    def __init__(self, inner: Any, overrides: Mapping[str, Callable[[], Any]] | None = None) -> None:
+        object.__setattr__(self, "_inner", inner)
+        object.__setattr__(self, "_overrides", dict(overrides or {}))
+
+    def __getattr__(self, name: str) -> Any:
+        override = self._overrides.get(name)
+        return override() if override is not None else getattr(self._inner, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._inner, name, value)
+
+    def __repr__(self) -> str:
+        return f"leyline.wrap({self._inner!r})"
+
+    @property
+    def __class__(self) -> Any:
+        return type(self._inner)
+
+    @__class__.setter
+    def __class__(self, value: Any) -> None:
+        raise TypeError("the class of a wrapped object cannot be changed")
+
+
+class ClientProxy(Proxy):
+    """A client; entering it as a context manager gives the wrapped client."""
+
+    def __enter__(self) -> ClientProxy:
+        self._inner.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> Any:
+        return self._inner.__exit__(*error)
+
+    async def __aenter__(self) -> ClientProxy:
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> Any:
+        return await self._inner.__aexit__(*error)
+
+
+def wrap_client(client: Any, tracker: Tracker, *, asynchronous: bool) -> ClientProxy:
+    """The client with `chat.completions` (and the older `beta.chat.completions`) edited, raw responses included."""
+
+    def edited(path: tuple[str, ...], owner: Any) -> Callable[[], Any]:
+        """`owner.path[0]`, with the completions at the end of the path replaced."""
+
+        def get() -> Any:
+            inner = getattr(owner, path[0])
+            if len(path) == 1:
+                return _completions(inner, tracker, _headers(client), asynchronous)
+            return Proxy(inner, {path[1]: edited(path[1:], inner)})
+
+        return get
+
+    def again(name: str) -> Callable[[], Any]:
+        def make(*args: Any, **kwargs: Any) -> ClientProxy:
+            return wrap_client(getattr(client, name)(*args, **kwargs), tracker, asynchronous=asynchronous)
+
+        return lambda: make
+
+    chat = ("chat", "completions")
+    return ClientProxy(
+        client,
+        {
+            "leyline": lambda: tracker,
+            "chat": edited(chat, client),
+            "beta": edited(("beta", *chat), client),
+            "with_raw_response": edited(("with_raw_response", *chat), client),
+            "with_streaming_response": edited(("with_streaming_response", *chat), client),
+            "with_options": again("with_options"),
+            "copy": again("copy"),
+        },
+    )
+
+
+def _headers(client: Any) -> dict[str, Any]:
+    return dict(getattr(client, "default_headers", None) or {})
+
+
+def _completions(inner: Any, tracker: Tracker, headers: Mapping[str, Any], asynchronous: bool) -> Proxy:
+    def method(name: str) -> Callable[[], Any]:
+        call = getattr(inner, name)
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            request = tracker.prepare(kwargs, {**headers, **(kwargs.get("extra_headers") or {})})
+            if request is None:
+                return call(*args, **kwargs)
+            return _serve(call(*args, **request.arguments), tracker, request)
+
+        async def run_async(*args: Any, **kwargs: Any) -> Any:
+            request = tracker.prepare(kwargs, {**headers, **(kwargs.get("extra_headers") or {})})
+            if request is None:
+                return await call(*args, **kwargs)
+            return _serve(await call(*args, **request.arguments), tracker, request)
+
+        # `stream` and streaming responses give a context manager at once, in the asynchronous client too.
+        later = name == "stream" or type(inner).__name__.endswith("StreamingResponse")
+        return lambda: run_async if asynchronous and not later else run
+
+    names = [name for name in ("create", "parse", "stream") if hasattr(inner, name)]
+    overrides = {name: method(name) for name in names}
+    for raw in ("with_raw_response", "with_streaming_response"):
+        if hasattr(inner, raw):
+            overrides[raw] = lambda raw=raw: _completions(getattr(inner, raw), tracker, headers, asynchronous)  # type: ignore[misc]
+    return Proxy(inner, overrides)
+
+
+def _serve(response: Any, tracker: Tracker, request: Request) -> Any:
+    """Remember the request now, or, where the response is a context manager that sends it later, then."""
+    if not hasattr(response, "__iter__") and (hasattr(response, "__enter__") or hasattr(response, "__aenter__")):
+        return ManagerProxy(response, tracker, request)
+    place = tracker.served(request)
+    if hasattr(response, "__stream__"):
+        return StreamProxy(response, lambda chunk: tracker.update(place, chunk))
+    tracker.update(place, response)
+    return response
+
+
+class StreamProxy(Proxy):
+    """A stream of chunks, each of which is also shown to `see`."""
+
+    def __init__(self, inner: Any, see: Callable[[Any], None]) -> None:
+        super().__init__(inner)
+        object.__setattr__(self, "_see", see)
+
+    def __iter__(self) -> Iterator[Any]:
+        for chunk in self._inner:
+            self._see(chunk)
+            yield chunk
+
+    def __next__(self) -> Any:
+        chunk = next(self._inner)
+        self._see(chunk)
+        return chunk
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        async for chunk in self._inner:
+            self._see(chunk)
+            yield chunk
+
+    async def __anext__(self) -> Any:
+        chunk = await anext(self._inner)
+        self._see(chunk)
+        return chunk
+
+    def __enter__(self) -> StreamProxy:
+        self._inner.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> Any:
+        return self._inner.__exit__(*error)
+
+    async def __aenter__(self) -> StreamProxy:
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> Any:
+        return await self._inner.__aexit__(*error)
+
+
+class ManagerProxy(Proxy):
+    """A context manager that sends the request when it is entered."""
+
+    def __init__(self, inner: Any, tracker: Tracker, request: Request) -> None:
+        super().__init__(inner)
+        object.__setattr__(self, "_seen", (tracker, request))
+        object.__setattr__(self, "_entered", None)
+
+    def _enter(self, response: Any) -> Any:
+        tracker, request = self._seen
+        object.__setattr__(self, "_entered", (response, tracker.served(request)))
+        return response
+
+    def _exit(self) -> None:
+        if self._entered is not None:
+            response, place = self._entered
+            snapshot = getattr(response, "current_completion_snapshot", None)
+            self._seen[0].update(place, snapshot)
+
+    def __enter__(self) -> Any:
+        return self._enter(self._inner.__enter__())
+
+    def __exit__(self, *error: Any) -> Any:
+        self._exit()
+        return self._inner.__exit__(*error)
+
+    async def __aenter__(self) -> Any:
+        return self._enter(await self._inner.__aenter__())
+
+    async def __aexit__(self, *error: Any) -> Any:
+        self._exit()
+        return await self._inner.__aexit__(*error)

@@ -1,0 +1,218 @@
+"""Which conversation a request belongs to, and what of it is sent."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from leyline.backends.base import TokenRenderer
+from leyline.directives import EditScript, LeylineError, Message, Mode, Receipt, Rendered, WireRequest, token_script
+from leyline.harness.ledger import Ledger, Plan, digest
+from leyline.harness.pins import size
+from leyline.harness.wrap.report import WrapReport, WrapTurn, usage_of
+from leyline.policies import Policy, load_policy, policy_edits
+
+SESSION_HEADER = "x-session-id"
+MAX_CONVERSATIONS = 256
+
+
+@dataclass(frozen=True)
+class WireSettings:
+    """What a request to a Leyline server says beside its directives; the fields are those of `Session`."""
+
+    seam: int = 0
+    honest: bool = False
+    purge: bool = False
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What is remembered of one conversation. `prompt` and `receipt` are of its last request."""
+
+    name: str
+    ledger: Ledger
+    model: str | None = None
+    prompt: Rendered | None = None
+    receipt: Receipt | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as it will be sent: the arguments of the call, and what to remember once it was served."""
+
+    arguments: dict[str, Any]
+    conversation: Conversation
+    plan: Plan
+    record: WrapTurn
+
+
+class Tracker:
+    """The memory of a wrapped client, shared with the clients made from it by `with_options`. Safe for threads."""
+
+    def __init__(
+        self,
+        policy: str | Policy,
+        mode: Mode,
+        renderer: TokenRenderer | None = None,
+        wire: WireSettings | None = None,
+    ) -> None:
+        self.policy: Policy = load_policy(policy) if isinstance(policy, str) else policy
+        self.mode, self._renderer, self._wire = mode, renderer, wire
+        self._conversations: OrderedDict[str, Conversation] = OrderedDict()
+        self._turns: list[WrapTurn] = []
+        self._names = itertools.count(1)
+        self._lock = threading.Lock()
+
+    @property
+    def last(self) -> WrapTurn | None:
+        """The last request that was served."""
+        return self._turns[-1] if self._turns else None
+
+    def report(self) -> WrapReport:
+        with self._lock:
+            return WrapReport(tuple(self._turns))
+
+    def prepare(self, arguments: Mapping[str, Any], headers: Mapping[str, Any]) -> Request | None:
+        """Edit the messages of a call; None if it carries none that can be read. Raises PolicyError."""
+        given = arguments.get("messages")
+        if given is None or isinstance(given, (str, bytes, Mapping)):
+            return None
+        originals = list(given)
+        history = [_as_message(item) for item in originals]
+        if None in history:
+            return None
+        messages: list[Message] = [message for message in history if message is not None]
+        conversation = self._find(messages, arguments.get("model"), headers)
+        turn = sum(message.get("role") == "assistant" for message in messages)
+        plan = conversation.ledger.plan(messages, policy_edits(self.policy, messages, turn, self.mode), turn=turn)
+        kept = [e.index is not None and e.message is messages[e.index] for e in plan.view]
+        untouched = all(kept) and len(kept) == len(messages)
+        sent = {
+            **arguments,
+            # A list that was given stays the very same object, and so does each message that carries no edit.
+            "messages": (given if isinstance(given, list) else originals)
+            if untouched
+            else [
+                originals[e.index] if same and e.index is not None else e.message
+                for e, same in zip(plan.view, kept, strict=True)
+            ],
+        }
+        shed, unit = self._shed(messages, plan, arguments)
+        prompt = self._render(plan.messages, arguments) if self._wire else None
+        if prompt is not None:
+            _add_wire(sent, self._wire or WireSettings(), conversation, plan, prompt)
+        record = WrapTurn(conversation.name, turn, len(plan.accepted), shed, unit, broke=_broke(plan, self.policy.name))
+        return Request(sent, replace(conversation, prompt=prompt), plan, record)
+
+    def served(self, request: Request) -> int:
+        """Remember a request that the server took. Returns the record's place, for `update`."""
+        with self._lock:
+            ledger = request.conversation.ledger.copy()
+            ledger.commit(request.plan)
+            done = replace(request.conversation, ledger=ledger)
+            self._conversations[done.name] = done
+            self._conversations.move_to_end(done.name)
+            while len(self._conversations) > MAX_CONVERSATIONS:
+                self._conversations.popitem(last=False)
+            self._turns.append(request.record)
+            return len(self._turns) - 1
+
+    def update(self, place: int, response: Any) -> None:
+        """Add the usage that came with a response or a stream's chunk."""
+        fields = usage_of(response)
+        if not fields:
+            return
+        with self._lock:
+            turn = self._turns[place] = replace(self._turns[place], **fields)
+            known = self._conversations.get(turn.conversation)
+            if known is not None:
+                self._conversations[turn.conversation] = replace(known, receipt=turn.receipt)
+
+    def _find(self, messages: Sequence[Message], model: Any, headers: Mapping[str, Any]) -> Conversation:
+        """The conversation of a history: by session id, else the one whose last history it continues, else a fork."""
+        named = next((str(value) for key, value in headers.items() if key.lower() == SESSION_HEADER), None)
+        model = model if isinstance(model, str) else None
+        with self._lock:
+            if named is not None:
+                return self._conversations.get(f"id {named}") or Conversation(f"id {named}", Ledger(self.mode), model)
+            marks = [digest(message) for message in messages]
+            best, shared = None, 0
+            for known in reversed(self._conversations.values()):
+                if known.model == model and not known.name.startswith("id "):
+                    common = _common(known.ledger.digests, marks)
+                    if common > shared:
+                        best, shared = known, common
+            if best is not None and shared == len(best.ledger.digests):
+                return best
+            name = f"#{next(self._names)}"
+            # A fork takes over the edits of what it shares, so that the shared prefix stays what the server holds.
+            return replace(best, name=name) if best is not None else Conversation(name, Ledger(self.mode), model)
+
+    def _render(self, messages: Sequence[Message], arguments: Mapping[str, Any]) -> Rendered | None:
+        tools = arguments.get("tools")
+        tools = tools if isinstance(tools, (list, tuple)) else None
+        return self._renderer.render(messages, tools) if self._renderer is not None else None
+
+    def _shed(
+        self, messages: Sequence[Message], plan: Plan, arguments: Mapping[str, Any]
+    ) -> tuple[int, Literal["chars", "tokens"]]:
+        if self._renderer is None:
+            return sum(map(size, messages)) - sum(map(size, plan.messages)), "chars"
+        if plan.messages == list(messages):
+            return 0, "tokens"
+        full, sent = self._render(messages, arguments), self._render(plan.messages, arguments)
+        return (len(full.ids) - len(sent.ids) if full and sent else 0), "tokens"
+
+
+def _add_wire(
+    sent: dict[str, Any], settings: WireSettings, conversation: Conversation, plan: Plan, prompt: Rendered
+) -> None:
+    """Put the directives of this turn beside the messages; nothing where there is nothing to say."""
+    held, receipt = conversation.prompt, conversation.receipt
+    try:
+        script = token_script(held, prompt, plan.edits) if held is not None else EditScript(())
+        lineage = receipt.lineage if receipt is not None and not settings.honest else None
+        if not script and lineage is None and not settings.honest:
+            return
+        wire = WireRequest.build(
+            script,
+            held.ids if held is not None else (),
+            lineage=lineage,
+            lineage_start=receipt.approximate_from if receipt is not None and lineage is not None else None,
+            seam=settings.seam,
+            honest=settings.honest,
+            purge=settings.purge,
+        )
+    except LeylineError:
+        return  # over the wire's limits: the edited messages are served as by any server
+    body = dict(sent.get("extra_body") or {})
+    body["custom_params"] = {**(body.get("custom_params") or {}), "leyline": wire.to_json()}
+    if not sent.get("stream"):
+        body.setdefault("return_meta_info", True)
+    sent["extra_body"] = body
+
+
+def _broke(plan: Plan, policy: str) -> str | None:
+    """Who changed the earliest message that the server holds, and how."""
+    if not plan.edits:
+        return None
+    edit, cause = min(zip(plan.edits, plan.causes, strict=True), key=lambda pair: pair[0].message_index)
+    what = "dropped" if edit.replacement is None else "inserted" if edit.insert else "changed"
+    who = {"policy": f"the policy {policy}", "harness": "the harness", "unedit": "unedit"}[cause]
+    return f"message {edit.message_index} {what} by {who}"
+
+
+def _common(old: Sequence[str], new: Sequence[str]) -> int:
+    return next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+
+
+def _as_message(item: Any) -> Message | None:
+    """A message as a dict; the client also takes its own response models as messages."""
+    if isinstance(item, Mapping):
+        return dict(item)
+    dump = getattr(item, "model_dump", None)
+    return dict(dump(mode="json", exclude_unset=True)) if callable(dump) else None
