@@ -31,33 +31,33 @@ class Isolation:
 
 
 @functools.cache
-def capabilities() -> Isolation:
+def isolation() -> Isolation:
     """What this system allows, found once by trying."""
     if sys.platform != "linux":
         return Isolation(reason="namespaces are a Linux feature")
     # /tmp is replaced unless the interpreter itself lives there.
     tmp = not any(os.path.realpath(path).startswith("/tmp/") for path in (sys.prefix, sys.base_prefix, sys.executable))
     reason: str | None = None
-    for isolation in (
+    for wanted in (
         Isolation(user=True, net=True, pid=True, mounts=True, tmp=tmp),
         Isolation(user=True, net=True, pid=True),
         Isolation(net=True, pid=True, mounts=True, tmp=tmp),
         Isolation(user=True, net=True),
     ):
-        failure = _probe(isolation)
+        failure = _probe(wanted)
         if failure is None:
-            return replace(isolation, reason=reason)
+            return replace(wanted, reason=reason)
         reason = reason or failure
     return Isolation(reason=reason)
 
 
-def _probe(isolation: Isolation) -> str | None:
+def _probe(wanted: Isolation) -> str | None:
     """Why a command cannot be confined so, or None when it can."""
     with tempfile.TemporaryDirectory(prefix="leyline-probe-", ignore_cleanup_errors=True) as folder:
         root, home = Path(folder, "work"), Path(folder, "home")
         root.mkdir()
         (home / "tmp").mkdir(parents=True)
-        spec = {**asdict(isolation), "root": str(root), "home": str(home), "limits": {}}
+        spec = {**asdict(wanted), "root": str(root), "home": str(home), "limits": {}}
         try:
             done = subprocess.run(
                 launcher(spec, ["/bin/sh", "-c", "echo ready"]),
@@ -77,3 +77,14 @@ def _probe(isolation: Isolation) -> str | None:
 def launcher(spec: Mapping[str, object], argv: Sequence[str]) -> list[str]:
     """The program that confines itself as `spec` says (see `_confine.py`) and becomes `argv`."""
     return [sys.executable, "-I", "-S", "-B", str(CONFINE), json.dumps(spec), *argv]
+
+
+def capabilities() -> dict[str, bool]:
+    """What is in force here, by name, for a person to read."""
+    found = isolation()
+    return {
+        "no network": found.net,
+        "own process tree": found.pid,
+        "read-only file system": found.mounts,
+        "private /tmp": found.tmp,
+    }

@@ -2,7 +2,7 @@
 
 A command is started through `_confine.py`, which sets the resource limits and, on Linux, enters namespaces of its own:
 no network, no foreign processes, every folder but the workspace read-only. What the system refuses is left out;
-`capabilities()` says what is in force.
+`isolation()` says what is in force.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from leyline.directives import LeylineError
-from leyline.harness.isolation import Isolation, capabilities, launcher
+from leyline.harness.isolation import Isolation, capabilities, isolation, launcher
 from leyline.harness.process import FLOOD, WATCH_SECONDS, Capture, Process, capped
 
-__all__ = ["Isolation", "Limits", "Result", "Sandbox", "SandboxError", "capabilities", "capped", "run"]
+__all__ = ["Isolation", "Limits", "Result", "Sandbox", "SandboxError", "capabilities", "capped", "isolation", "run"]
 
 SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin")
 
@@ -136,24 +136,24 @@ class Sandbox:
         """Start a command and return at once; the caller watches its time and must `kill()` it."""
         argv = [_shell(), "-c", command] if isinstance(command, str) else list(command)
         limits = self._limits(seconds)
-        isolation = capabilities()
+        confined = isolation()
         spec = {
             "root": str(self.root),
             "home": str(self.home),
-            "user": isolation.user,
-            "net": isolation.net and not self._network,
-            "pid": isolation.pid,
-            "mounts": isolation.mounts,
-            "tmp": isolation.tmp,
+            "user": confined.user,
+            "net": confined.net and not self._network,
+            "pid": confined.pid,
+            "mounts": confined.mounts,
+            "tmp": confined.tmp,
             "limits": _resource_limits(limits),
         }
         try:
             return Process(
                 launcher(spec, argv),
                 cwd=self.root,
-                env=self._environment(isolation),
+                env=self._environment(confined),
                 token=secrets.token_hex(8),
-                namespace=isolation.pid,
+                namespace=confined.pid,
                 stdin=stdin,
             )
         except OSError as error:
@@ -162,7 +162,7 @@ class Sandbox:
     def _limits(self, seconds: float | None) -> Limits:
         return self.limits if seconds is None else replace(self.limits, seconds=seconds)
 
-    def _environment(self, isolation: Isolation) -> dict[str, str]:
+    def _environment(self, confined: Isolation) -> dict[str, str]:
         here = Path(sys.executable).parent
         if not (here / "python").exists():  # an installation that only has python3
             here = self.home / "bin"
@@ -173,7 +173,7 @@ class Sandbox:
         return {
             "PATH": os.pathsep.join([str(here), *SYSTEM_PATH]),
             "HOME": str(self.home),
-            "TMPDIR": "/tmp" if isolation.tmp else str(self.home / "tmp"),
+            "TMPDIR": "/tmp" if confined.tmp else str(self.home / "tmp"),
             "LANG": "C.UTF-8",
             "LC_ALL": "C.UTF-8",
             "TERM": "dumb",

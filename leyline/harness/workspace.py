@@ -7,21 +7,18 @@ import os
 import shutil
 import stat
 import tempfile
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
 import pathspec
 
 from leyline.harness.jail import NoFileError, WorkspaceError, read_bytes, resolve, write_bytes
 from leyline.harness.patch import unified_patch
+from leyline.harness.snapshot import MAX_FILE_BYTES, Original, decode, is_binary, walk
 
 __all__ = ["DiskWorkspace", "MemoryWorkspace", "NoFileError", "Workspace", "WorkspaceError", "patterns_of", "printable"]
 
-MAX_FILE_BYTES = 2_000_000
 MAX_TOTAL_BYTES = 1_000_000_000
 MAX_FILES = 100_000
 # Left by tools, of no interest to an agent, and never part of its patch.
@@ -88,22 +85,6 @@ class MemoryWorkspace:
         return printable(unified_patch(self._original, self._files))
 
 
-@dataclass(frozen=True, slots=True)
-class _Original:
-    """A file as it was copied: its digest, and its bytes (deflated) when it is text of a readable size."""
-
-    digest: bytes
-    packed: bytes | None
-
-    @classmethod
-    def of(cls, data: bytes) -> _Original:
-        text = len(data) <= MAX_FILE_BYTES and not _binary(data)
-        return cls(hashlib.sha256(data).digest(), zlib.compress(data, 1) if text else None)
-
-    def text(self) -> str | None:
-        return None if self.packed is None else _decode(zlib.decompress(self.packed))
-
-
 class DiskWorkspace:
     """A private copy of files in a temporary folder, removed on close.
 
@@ -117,7 +98,7 @@ class DiskWorkspace:
         self._ignore = pathspec.GitIgnoreSpec.from_lines([*JUNK, *ignore])
         self._readonly = pathspec.GitIgnoreSpec.from_lines(readonly)
         self._patterns = (tuple(ignore), tuple(readonly))
-        self._original: dict[str, _Original] = {}
+        self._original: dict[str, Original] = {}
         self._rank: dict[str, int] = {}
         if source is not None and not Path(source).is_dir():
             raise WorkspaceError(f"no folder {source}; give the folder that holds the code")
@@ -129,6 +110,9 @@ class DiskWorkspace:
             self.home.mkdir()
             if source is not None:
                 self._copy(Path(os.path.realpath(source)))
+        except OSError as error:
+            self.close()
+            raise WorkspaceError(f"cannot copy {source}: {error.strerror}: {error.filename}") from error
         except BaseException:
             self.close()
             raise
@@ -143,7 +127,7 @@ class DiskWorkspace:
             for path, text in files.items():
                 data = text.encode("utf-8", "surrogateescape")
                 write_bytes(str(workspace.root), path, data)
-                workspace._original[path] = _Original.of(data)
+                workspace._original[path] = Original.of(data)
                 workspace._rank[path] = len(workspace._rank)
         except BaseException:
             workspace.close()
@@ -153,26 +137,30 @@ class DiskWorkspace:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Remove the copy. Safe to call twice."""
         shutil.rmtree(self._base, ignore_errors=True)
+        if self._base.exists():  # folders that a command locked
+            for folder, _, _ in os.walk(self._base):
+                for entry in os.scandir(folder):
+                    if entry.is_dir(follow_symlinks=False):
+                        Path(entry.path).chmod(0o700)
+            shutil.rmtree(self._base, ignore_errors=True)
 
     def files(self) -> list[str]:
-        paths = [path for path in _walk(self.root, self._ignore) if not self._ignore.match_file(path)]
+        paths = [path for path in walk(self.root, self._ignore) if not self._ignore.match_file(path)]
         return sorted(paths, key=lambda path: (self._rank.get(path, len(self._rank)), path))
 
     def read(self, path: str) -> str:
         if self._hidden(path):
             raise NoFileError(path)
         data = read_bytes(str(self.root), path, MAX_FILE_BYTES)
-        if _binary(data):
+        if is_binary(data):
             raise WorkspaceError(f"{path} is a binary file ({len(data)} bytes)")
-        return _decode(data)
+        return decode(data)
 
     def write(self, path: str, text: str) -> None:
         if self._hidden(path) or self._protected(path):
@@ -204,9 +192,9 @@ class DiskWorkspace:
                 data = read_bytes(str(self.root), path, MAX_FILE_BYTES)
             except WorkspaceError:
                 continue
-            if _binary(data) or (original and original.digest == hashlib.sha256(data).digest()):
+            if is_binary(data) or (original and original.digest == hashlib.sha256(data).digest()):
                 continue
-            after[path] = _decode(data)
+            after[path] = decode(data)
             if original and (text := original.text()) is not None:
                 before[path] = text
         for path, original in self._original.items():
@@ -222,6 +210,23 @@ class DiskWorkspace:
     def originals(self) -> list[str]:
         """The paths of all files that were there at the start, hidden ones too."""
         return list(self._original)
+
+    def everything(self) -> list[str]:
+        """The paths of all files there are now, hidden ones too."""
+        return list(walk(self.root, pathspec.GitIgnoreSpec.from_lines([])))
+
+    def restore(self, path: str) -> None:
+        """Put a text file back as it was at the start, read-only or not; a path that was not there then is removed."""
+        text = self.original(path)
+        if text is None and path in self._original:
+            return  # binary, or too large to be kept
+        target = self.root / path
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+        if text is not None:
+            write_bytes(str(self.root), path, text.encode("utf-8", "surrogateescape"))
 
     def readonly_files(self) -> list[str]:
         """The files of the start that the agent may not edit."""
@@ -246,7 +251,7 @@ class DiskWorkspace:
     def _copy(self, source: Path) -> None:
         total = 0
         skip = pathspec.GitIgnoreSpec.from_lines([".git", ".hg", "__pycache__/"])
-        for count, path in enumerate(_walk(source, skip, links=True)):
+        for count, path in enumerate(walk(source, skip, links=True)):
             origin, target = source / path, self.root / path
             target.parent.mkdir(parents=True, exist_ok=True)
             if origin.is_symlink():
@@ -264,25 +269,4 @@ class DiskWorkspace:
             data = origin.read_bytes()
             target.write_bytes(data)
             target.chmod(stat.S_IMODE(origin.stat().st_mode) & 0o755 | 0o600)
-            self._original[path] = _Original.of(data)
-
-
-def _walk(root: Path, skip: pathspec.GitIgnoreSpec, *, links: bool = False) -> Iterator[str]:
-    """The regular files below `root`, sorted, without the folders that `skip` matches; `links`: symlinks as well."""
-    for folder, below, names in os.walk(root):
-        prefix = os.path.relpath(folder, root).replace(os.sep, "/")
-        prefix = "" if prefix == "." else prefix + "/"
-        linked = [name for name in below if Path(folder, name).is_symlink()]
-        below[:] = sorted(name for name in below if name not in linked and not skip.match_file(f"{prefix}{name}/"))
-        for name in sorted([*names, *(linked if links else [])]):
-            status = Path(folder, name).lstat()
-            if stat.S_ISREG(status.st_mode) or (links and stat.S_ISLNK(status.st_mode)):
-                yield prefix + name
-
-
-def _binary(data: bytes) -> bool:
-    return b"\0" in data[:8192]
-
-
-def _decode(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
+            self._original[path] = Original.of(data)

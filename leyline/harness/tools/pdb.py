@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from pathlib import PurePath
 
 from leyline.harness.process import Process, capped
 from leyline.harness.sandbox import Sandbox
@@ -19,7 +20,7 @@ class Session:
     """One debugger process. It stops at the first line of the program and answers command by command."""
 
     def __init__(self, sandbox: Sandbox, entry: tuple[str, ...]) -> None:
-        program = entry[1:] if entry and entry[0] == "python" else entry
+        program = entry[1:] if PurePath(entry[0]).name.startswith("python") else entry
         self._limit = sandbox.limits.output
         argv = ["python", "-u", "-m", "pdb", *program]
         self._process: Process = sandbox.start(argv, stdin=True, seconds=SESSION_SECONDS)

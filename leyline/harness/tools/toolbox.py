@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
 from typing import Any, Self
 
 from leyline.directives import LeylineError
@@ -18,7 +17,7 @@ from leyline.harness.tools.grep import GREP
 from leyline.harness.tools.pdb import PDB
 from leyline.harness.tools.submit import SUBMIT
 from leyline.harness.tools.view import VIEW
-from leyline.harness.workspace import Workspace, WorkspaceError, printable
+from leyline.harness.workspace import Workspace, printable
 
 TOOLS: dict[str, Tool] = {tool.name: tool for tool in (VIEW, GREP, EDIT, EVAL, BASH, PDB, SUBMIT)}
 DEFAULT_TOOLS = ("view", "grep", "edit", "eval", "submit")
@@ -74,7 +73,7 @@ class ToolBox:
                 result = ToolResult.failure(f"unknown tool {name}")
             else:
                 result = tool.run(self._context, given)
-        except WorkspaceError as error:
+        except LeylineError as error:
             result = ToolResult.failure(str(error))
         except (KeyError, ValueError, TypeError, OverflowError) as error:
             result = ToolResult.failure(f"bad arguments for {name}: {str(error)[:60]}")
@@ -92,9 +91,7 @@ class ToolBox:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 

@@ -1,0 +1,173 @@
+"""A task: files, a prompt, tools, how its tests run, and how it is judged. `open()` lays it out as an episode."""
+
+from __future__ import annotations
+
+import re
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from leyline.directives import Message
+from leyline.harness.sandbox import Limits, Result, Sandbox
+from leyline.harness.tools import DEFAULT_TOOLS, Evaluation, ToolBox, ToolResult
+from leyline.harness.workspace import DiskWorkspace, WorkspaceError
+
+# A file of such a name at the top of the folder would be run in the place of the test runner or of what it imports.
+_RUNNER_NAMES = frozenset(
+    {*sys.stdlib_module_names, "pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments"}
+)
+_RUNNER_SETTINGS = frozenset(
+    {"conftest.py", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg", "pyproject.toml", "sitecustomize.py"}
+)
+
+
+class Task(ABC):
+    """One piece of work for an agent. Subclasses are frozen dataclasses; a task is never changed by running it."""
+
+    id: str
+    system: str
+    user: str
+    tools: tuple[str, ...] = DEFAULT_TOOLS
+    max_turns: int = 40
+    limits: Limits = Limits()
+    network: bool = False
+    env: Mapping[str, str] = {}
+
+    @abstractmethod
+    def workspace(self) -> DiskWorkspace:
+        """A fresh copy of the files; the caller closes it."""
+
+    @abstractmethod
+    def eval_command(self, number: int) -> Sequence[str] | None:
+        """The command of the `number`-th test run (from 1); None when there are no tests. Exit code 0 is a pass."""
+
+    @abstractmethod
+    def verdict(self, workspace: DiskWorkspace) -> bool | None:
+        """Whether the files as they are solve the task; None when nothing can tell. Does not change them."""
+
+    def open(self) -> Episode:
+        """Lay the task out. Close the episode, or use it in `with`."""
+        return Episode(self)
+
+    def sandbox(self, workspace: DiskWorkspace) -> Sandbox:
+        return Sandbox(workspace.root, workspace.home, limits=self.limits, network=self.network, env=self.env)
+
+    def show(self, result: Result) -> str:
+        """A test run as the agent reads it."""
+        return result.report()
+
+    def judge(self, workspace: DiskWorkspace, command: Sequence[str]) -> Result | None:
+        """Run `command` on a copy of the files in which the agent's hand on the tests is undone.
+
+        Read-only files and the settings of the test runner are as they were at the start, and a new file that would
+        be imported instead of the runner is gone. None when the files cannot be copied.
+        """
+        try:
+            with workspace.fork() as copy:
+                for path in copy.readonly_files():
+                    copy.restore(path)
+                for path in (*copy.everything(), *copy.originals()):
+                    name, top = path.rpartition("/")[2], path.split("/")[0].removesuffix(".py")
+                    if name in _RUNNER_SETTINGS or (top in _RUNNER_NAMES and copy.original(path) is None):
+                        copy.restore(path)
+                return self.sandbox(copy).run(command)
+        except WorkspaceError:
+            return None
+
+
+class Episode:
+    """A task laid out for one agent: messages, tools and calls for the loop, and at the end a verdict and a patch."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.messages: list[Message] = [
+            {"role": "system", "content": task.system},
+            {"role": "user", "content": task.user},
+        ]
+        self.workspace = task.workspace()
+        try:
+            self.sandbox = task.sandbox(self.workspace)
+            command = task.eval_command(1)
+            self.toolbox = ToolBox(
+                self.workspace,
+                sandbox=self.sandbox,
+                evaluate=None if command is None else self._evaluate,
+                entry=command or (),
+                names=task.tools,
+            )
+        except BaseException:
+            self.workspace.close()
+            raise
+
+    @property
+    def tools(self) -> list[dict[str, Any]]:
+        """The tools in the form of the OpenAI `tools` parameter."""
+        return self.toolbox.schemas()
+
+    def call(self, name: str, arguments: Any) -> ToolResult:
+        """Run one tool call; never raises for what a model sends."""
+        return self.toolbox.call(name, arguments)
+
+    def verdict(self) -> bool | None:
+        """Whether the task is solved as the files are now; None when it has no tests."""
+        return self.task.verdict(self.workspace)
+
+    def solved(self) -> bool:
+        """`verdict()`, with a task that nothing can judge counted as not solved."""
+        return self.verdict() is True
+
+    def artifacts(self) -> dict[str, str]:
+        """`model_patch`: what the agent changed, as a git patch."""
+        return {"model_patch": self.workspace.diff()}
+
+    def close(self) -> None:
+        """End what runs and remove the files. Safe to call twice."""
+        self.toolbox.close()
+        self.workspace.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _evaluate(self, number: int) -> Evaluation:
+        result = self.sandbox.run(self.task.eval_command(number) or ())
+        return Evaluation(self.task.show(result), result.exit_code == 0)
+
+
+@dataclass(frozen=True)
+class FilesTask(Task):
+    """A task whose files are a mapping, tested and judged by two commands.
+
+    evaluate: the command of the k-th test run. check: the command whose exit code 0 says that the task is solved; it
+    runs on a copy with the read-only files restored.
+    """
+
+    id: str
+    system: str
+    user: str
+    files: Mapping[str, str]
+    evaluate: Callable[[int], Sequence[str]]
+    check: Sequence[str]
+    readonly: frozenset[str] = frozenset()
+    tools: tuple[str, ...] = DEFAULT_TOOLS
+    max_turns: int = 40
+    limits: Limits = field(default_factory=Limits)
+
+    def workspace(self) -> DiskWorkspace:
+        return DiskWorkspace.from_files(self.files, readonly=[_literal(path) for path in sorted(self.readonly)])
+
+    def eval_command(self, number: int) -> Sequence[str]:
+        return self.evaluate(number)
+
+    def verdict(self, workspace: DiskWorkspace) -> bool:
+        result = self.judge(workspace, self.check)
+        return result is not None and result.exit_code == 0
+
+
+def _literal(path: str) -> str:
+    """`path` as a gitignore pattern that matches it alone."""
+    return "/" + re.sub(r"([\\*?\[\]!# ])", r"\\\1", path)
