@@ -73,6 +73,7 @@ class TurnInput:
     source: what the server holds of this session (last prompt and generated tokens), or None on the first turn.
     script: source -> prompt edits, in token coordinates of `source`.
     lineage: the lineage named by the last receipt of this session; lineage_start its `approximate_from`.
+    edits: new message edits of this turn, for servers that render: their receipt counts them as directives.
     """
 
     session_id: str
@@ -87,6 +88,7 @@ class TurnInput:
     tenant: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
     on_text: Callable[[str], None] | None = None
+    edits: int = 0
 
 
 @dataclass(frozen=True, slots=True)
