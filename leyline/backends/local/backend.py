@@ -1,0 +1,308 @@
+"""The local backend: a transformers causal LM in this process, with a prefix cache that can be edited."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from leyline.backends.base import (
+    BackendError,
+    Capabilities,
+    ContextOverflowError,
+    Sampling,
+    Turn,
+    TurnInput,
+    Usage,
+)
+from leyline.backends.local.engine import Prefilled, carry_out
+from leyline.backends.local.families import Refusal
+from leyline.backends.local.load import load_model, stop_tokens
+from leyline.backends.local.plan import Plan, Rules, honest_plan, plan_turn
+from leyline.backends.local.prefix_cache import CachedSequence, PrefixCache
+from leyline.backends.local.runner import Decoder, PlainDecoder, Splicer, SplicerDecoder, build_runner
+from leyline.backends.local.sampling import Sampler
+from leyline.backends.local.stream import TextStream
+from leyline.backends.render import Renderer
+from leyline.backends.toolcalls import parse_output
+from leyline.directives import DirectiveError, Fallback, Message, Outcome, Receipt
+
+CACHE_BYTES = 2**30
+CACHE_TOKENS = 65536
+
+
+@dataclass
+class _Generated:
+    text: str
+    ids: list[int]
+    finish_reason: str
+    first: float
+    seconds: float
+
+
+class LocalBackend:
+    """Serves one model in process; see docs/local.md.
+
+    model: a model directory, or a loaded transformers causal LM (then `renderer` is needed to chat by messages).
+    device, dtype: as of `load_model`; ignored for a loaded model.
+    page_size: prefill runs in chunks cut at its multiples. Larger is faster to prefill and coarser to reuse.
+    max_cached_tokens: over all cached sequences; None takes 65,536 or what fits into 1 GiB.
+    generation_limit: how often one token's KV may be moved before it is prefilled again, 0 to 254.
+    reuse_generated: False prefills generated tokens again in the next turn, which makes every undirected answer equal
+        to a cold one bit for bit.
+    secret: keys the lineage names.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | Any,
+        *,
+        device: str | None = None,
+        dtype: str | torch.dtype | None = None,
+        renderer: Renderer | None = None,
+        page_size: int = 64,
+        max_cached_tokens: int | None = None,
+        generation_limit: int = 8,
+        reuse_generated: bool = True,
+        secret: bytes = b"leyline-local",
+    ) -> None:
+        if page_size < 1:
+            raise BackendError(f"page_size {page_size} must be at least 1")
+        if not 0 <= generation_limit <= 254:
+            raise BackendError(f"generation_limit {generation_limit} must be between 0 and 254")
+        self._renderer = renderer
+        if isinstance(model, str | os.PathLike):
+            self._name = Path(model).resolve().name
+            self._model = load_model(model, device=device, dtype=dtype)
+            self._renderer = renderer or Renderer.from_dir(model)
+        else:
+            self._name = type(model).__name__
+            self._model = model.eval()
+        self._runner = build_runner(self._model)
+        self._rules = Rules(page_size, generation_limit, reuse_generated, secret)
+        if max_cached_tokens is None:
+            each = self._runner.shape.bytes_per_token if isinstance(self._runner, Splicer) else 1
+            max_cached_tokens = max(2048, min(CACHE_TOKENS, CACHE_BYTES // each))
+        self.cache = PrefixCache(max_cached_tokens)
+        self._stops = stop_tokens(self._model, self._renderer.eos_token_id if self._renderer else None)
+        self._lock = threading.RLock()
+
+    @property
+    def renderer(self) -> Renderer | None:
+        """Renders messages to the tokens of this model."""
+        return self._renderer
+
+    @property
+    def max_context(self) -> int:
+        """Tokens of prompt and completion together."""
+        return int(self._model.config.max_position_embeddings)
+
+    def capabilities(self) -> Capabilities:
+        """What this model allows; `reason` says why it cannot be spliced."""
+        refusal = self._runner if isinstance(self._runner, Refusal) else None
+        return Capabilities(
+            name="local",
+            model=self._name,
+            splice=refusal is None,
+            tokens=True,
+            max_context=self.max_context,
+            reason=None if refusal is None else f"{refusal.reason}: {refusal.detail}",
+        )
+
+    def chat(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, session: TurnInput) -> Turn:
+        """Serve a turn. Raises `ContextOverflowError` and `BackendError`, never for a directive."""
+        prompt = self._prompt(messages, tools, session)
+        room = min(session.sampling.max_tokens, self.max_context - len(prompt))
+        with self._lock:
+            if isinstance(self._runner, Refusal):
+                return self._plain_turn(self._runner, prompt, session, room)
+            with self._runner.session():
+                done, plan = self._prefill(self._runner, prompt, session, room)
+                receipt = self._receipt(plan, done, len(prompt), session)
+                assert done.logits is not None
+                decoder = SplicerDecoder(self._runner, done.sequence.kv)
+                fed: list[int] = []
+                try:
+                    out = self._generate(decoder, done.logits, session.sampling, room, session.on_text, fed)
+                finally:
+                    self._record_decoded(done.sequence, fed)
+            timings = {"prefill": done.seconds - done.splice_seconds, "splice": done.splice_seconds}
+            return self._turn(out, receipt, timings, done.seconds, prompt)
+
+    def prewarm(self, session: TurnInput) -> None:
+        """Make the KV of `session.prompt` ahead of its turn, exactly as `chat` would, in whole pages.
+
+        A script is carried out too; the turn that repeats it finds the result as a cached prefix.
+        """
+        if session.prompt is None or isinstance(self._runner, Refusal):
+            return
+        prompt = self._prompt((), None, session)
+        if not session.script:
+            prompt = prompt[: len(prompt) // self._rules.page * self._rules.page]
+        if prompt:
+            with self._lock, self._runner.session():
+                self._prefill(self._runner, prompt, session, 0)
+
+    def first_logits(self, session: TurnInput) -> tuple[Tensor, Receipt]:
+        """Prefill as `chat` would and return the logits (vocabulary,) behind the prompt, in fp32, and the receipt."""
+        prompt = self._prompt((), None, session)
+        with self._lock:
+            if isinstance(self._runner, Refusal):
+                receipt = self._plain_receipt(self._runner, len(prompt), session)
+                return PlainDecoder(self._model).prefill(prompt), receipt
+            with self._runner.session():
+                done, plan = self._prefill(self._runner, prompt, session, 0)
+            assert done.logits is not None
+            return done.logits.clone(), self._receipt(plan, done, len(prompt), session)
+
+    def close(self) -> None:
+        """Drop the cache."""
+        with self._lock:
+            self.cache.clear()
+
+    def _prompt(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, session: TurnInput
+    ) -> tuple[int, ...]:
+        if session.prompt is not None:
+            prompt = session.prompt.ids
+        elif self._renderer is not None:
+            prompt = self._renderer.render(messages, tools).ids
+        else:
+            raise BackendError("the turn has no token ids and the backend no renderer; give LocalBackend a renderer")
+        if not prompt:
+            raise BackendError("the prompt is empty; send at least one message")
+        vocabulary = self._model.get_input_embeddings().weight.shape[0]
+        if min(prompt) < 0 or max(prompt) >= vocabulary:
+            raise BackendError(f"the prompt holds a token id outside the vocabulary of {vocabulary}")
+        if len(prompt) >= self.max_context:
+            raise ContextOverflowError(
+                f"the prompt has {len(prompt)} tokens and the model's context is {self.max_context}; "
+                "shorten the history, for instance with a policy"
+            )
+        return prompt
+
+    def _prefill(
+        self, runner: Splicer, prompt: tuple[int, ...], session: TurnInput, room: int
+    ) -> tuple[Prefilled, Plan]:
+        """Plan, carry out, and put the result into the cache. A splice that fails leaves the cache as it was."""
+        tenant, page = session.tenant, self._rules.page
+        plan = plan_turn(self.cache, prompt, session, self._rules)
+        try:
+            done = carry_out(runner, plan, prompt, tenant=tenant, page=page, room=room)
+        except Exception as error:
+            if not session.script:
+                raise
+            detail = f"{type(error).__name__}: {error}"[:300]
+            plan = honest_plan(self.cache, prompt, session, self._rules, Fallback.INTERNAL_ERROR, detail)
+            done = carry_out(runner, plan, prompt, tenant=tenant, page=page, room=room)
+        self.cache.insert(done.sequence)
+        self._purge(session, done.sequence)
+        return done, plan
+
+    def _purge(self, session: TurnInput, keep: CachedSequence) -> None:
+        """Evict what the removed spans left in the cache, if the turn asks for it and its script fits its source."""
+        if not session.purge or not session.script or session.source is None:
+            return
+        try:
+            spans = session.script.removed(session.source)
+        except DirectiveError:
+            return
+        self.cache.purge(session.tenant, session.source, session.script.directives[0].start, spans, keep)
+
+    def _receipt(self, plan: Plan, done: Prefilled, count: int, session: TurnInput) -> Receipt:
+        spliced = sum(m.length for m in plan.moves)
+        return Receipt(
+            prompt_tokens=count,
+            prefix_tokens=plan.prefix,
+            spliced_tokens=spliced,
+            prefilled_tokens=count - plan.prefix - spliced,
+            splices=done.splices,
+            approximate_from=plan.honest,
+            lineage=plan.lineage,
+            fallback=plan.fallback,
+            detail=plan.detail,
+            directives=len(session.script),
+            acknowledged=plan.outcomes,
+        )
+
+    def _generate(
+        self,
+        decoder: Decoder,
+        logits: Tensor,
+        settings: Sampling,
+        room: int,
+        on_text: Callable[[str], None] | None,
+        fed: list[int],
+    ) -> _Generated:
+        """Decode until a stop. `fed` receives every token whose KV was made."""
+        if self._renderer is None:
+            raise BackendError("the backend has no renderer, so it has no tokenizer; give LocalBackend a renderer")
+        sampler = Sampler(settings)
+        stream = TextStream(self._renderer.tokenizer, settings.stop, on_text)
+        began, first, reason = time.perf_counter(), 0.0, "length"
+        for count in range(max(room, 0)):
+            token = sampler.pick(logits)
+            if not count:
+                first = time.perf_counter() - began
+            if token in self._stops:
+                reason = "stop"
+                break
+            stopped = stream.push(token)
+            logits = decoder.feed(token)
+            fed.append(token)
+            if stopped:
+                reason = "stop"
+                break
+        text, ids = stream.finish()
+        return _Generated(text, ids, reason, first, time.perf_counter() - began)
+
+    def _record_decoded(self, sequence: CachedSequence, fed: list[int]) -> None:
+        sequence.ids.extend(fed)
+        sequence.generations.extend(bytes(len(fed)))
+        sequence.kv.truncate(len(sequence.ids))
+        self.cache.insert(sequence)
+
+    def _turn(
+        self, out: _Generated, receipt: Receipt, timings: dict[str, float], prefill: float, prompt: tuple[int, ...]
+    ) -> Turn:
+        parsed = parse_output(out.text, seed=f"{len(prompt)}:{hash(prompt)}")
+        cached = receipt.prefix_tokens + receipt.spliced_tokens
+        return Turn(
+            message=parsed.message(),
+            usage=Usage(receipt.prompt_tokens, cached, len(out.ids)),
+            receipt=receipt,
+            output_ids=tuple(out.ids),
+            finish_reason="tool_calls" if parsed.tool_calls else out.finish_reason,
+            timings={**timings, "decode": out.seconds, "ttft": prefill + out.first},
+        )
+
+    def _plain_turn(self, refusal: Refusal, prompt: tuple[int, ...], session: TurnInput, room: int) -> Turn:
+        """A refused model: the whole prompt is prefilled in every turn."""
+        decoder = PlainDecoder(self._model)
+        began = time.perf_counter()
+        logits = decoder.prefill(prompt)
+        seconds = time.perf_counter() - began
+        out = self._generate(decoder, logits, session.sampling, room, session.on_text, [])
+        receipt = self._plain_receipt(refusal, len(prompt), session)
+        return self._turn(out, receipt, {"prefill": seconds, "splice": 0.0}, seconds, prompt)
+
+    @staticmethod
+    def _plain_receipt(refusal: Refusal, count: int, session: TurnInput) -> Receipt:
+        asked = len(session.script)
+        return Receipt(
+            prompt_tokens=count,
+            prefix_tokens=0,
+            spliced_tokens=0,
+            prefilled_tokens=count,
+            fallback=refusal.reason if asked else None,
+            detail=refusal.detail if asked else None,
+            directives=asked,
+            acknowledged=(Outcome.PREFILLED,) * asked,
+        )

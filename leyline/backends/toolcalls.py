@@ -1,0 +1,119 @@
+"""Tool calls in generated text: the Hermes form `<tool_call>\\n{"name": ..., "arguments": {...}}\\n</tool_call>`.
+
+Malformed calls stay text, and `error` says what is wrong in words that can be given to the model.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from leyline.directives import Message
+
+OPEN, CLOSE = "<tool_call>", "</tool_call>"
+_BLOCK = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
+_ARGUMENTS = re.compile(r'"arguments"\s*:\s*')
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedOutput:
+    """What a model said.
+
+    content: the text outside of well-formed calls; one line break before the first call belongs to the call.
+    tool_calls: in OpenAI's form; `arguments` is the JSON text exactly as generated.
+    error: why a call could not be read, or None. Then its text is still in `content`.
+    raw: the text as generated.
+    """
+
+    content: str
+    tool_calls: tuple[dict[str, Any], ...]
+    error: str | None
+    raw: str
+
+    def message(self) -> Message:
+        """An assistant message; `content` is None when there is nothing but calls."""
+        message: Message = {"role": "assistant", "content": self.content or (None if self.tool_calls else "")}
+        if self.tool_calls:
+            message["tool_calls"] = [dict(call) for call in self.tool_calls]
+        return message
+
+
+def parse_output(text: str, *, seed: str = "") -> ParsedOutput:
+    """Read the tool calls of generated text. Never raises.
+
+    seed: makes the ids of equal calls in different turns different; equal seed and text give equal ids.
+    """
+    calls: list[dict[str, Any]] = []
+    errors: list[str] = []
+    kept: list[str] = []
+    position = 0
+    for match in _BLOCK.finditer(text):
+        name, arguments, error = _read_call(match.group(1))
+        if error is not None:
+            errors.append(error)
+            continue
+        before = text[position : match.start()]
+        kept.append(before.removesuffix("\n") if before.strip() else "")
+        position = match.end()
+        digest = blake2b(f"{seed}\0{len(calls)}\0{match.group(1)}".encode(errors="surrogatepass"), digest_size=12)
+        calls.append(
+            {
+                "id": f"call_{digest.hexdigest()}",
+                "type": "function",
+                "function": {"name": name, "arguments": arguments},
+            }
+        )
+    rest = text[position:]
+    kept.append(rest if rest.strip() or not calls else "")
+    if rest.count(OPEN) > rest.count(CLOSE):
+        errors.append(f"the last {OPEN} is not closed by {CLOSE}")
+    elif rest.count(CLOSE) > rest.count(OPEN):
+        errors.append(f"a {CLOSE} stands without its {OPEN}")
+    return ParsedOutput("".join(kept), tuple(calls), errors[0] if errors else None, text)
+
+
+def tool_call_error(message: Mapping[str, Any]) -> str | None:
+    """Why an assistant message holds a call that could not be read, or None. For the agent loop to tell the model."""
+    content = message.get("content")
+    return parse_output(content).error if isinstance(content, str) else None
+
+
+def _read_call(body: str) -> tuple[str, str, str | None]:
+    """Name, arguments as JSON text, and the error."""
+    try:
+        call = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        reason = (
+            f"{error.msg} at character {error.pos}" if isinstance(error, json.JSONDecodeError) else "nested too deep"
+        )
+        return "", "", f"the tool call is not valid JSON: {reason}"
+    if not isinstance(call, dict) or not isinstance(call.get("name"), str) or not call["name"]:
+        return "", "", 'the tool call must be a JSON object with a "name" that is a string'
+    arguments = call.get("arguments", {})
+    if isinstance(arguments, str):
+        try:
+            arguments, given = json.loads(arguments), arguments
+        except (ValueError, RecursionError):
+            return "", "", 'the "arguments" of the tool call are a string that is not valid JSON'
+    else:
+        given = _verbatim(body, arguments)
+    if not isinstance(arguments, dict):
+        return "", "", 'the "arguments" of the tool call must be a JSON object'
+    return call["name"], given, None
+
+
+def _verbatim(body: str, arguments: Any) -> str:
+    """The arguments as they stand in `body`, so that a template can print again exactly what was generated."""
+    decoder = json.JSONDecoder()
+    for match in _ARGUMENTS.finditer(body):
+        try:
+            value, end = decoder.raw_decode(body, match.end())
+        except ValueError:
+            continue
+        if value == arguments and body[end:].strip() == "}":
+            return body[match.end() : end]
+    return json.dumps(arguments, ensure_ascii=False)
