@@ -25,7 +25,6 @@ from leyline.harness.pins import (
     digest,
     follow,
     group,
-    kind_of,
     view_of,
 )
 
@@ -112,7 +111,7 @@ class Ledger:
         state, uid = plan.state.copy(), None
         if answer is not None:
             uid, mark = state.new_uid(), digest(answer)
-            state.seen.append(Seen(uid, mark, kind_of(answer)))
+            state.seen.append(Seen(uid, mark, str(answer.get("role")), uid))
             state.sent.append((uid, mark))
         self._state = state
         return uid
@@ -141,7 +140,7 @@ class Ledger:
         return {
             "version": 1,
             "mode": state.mode.value,
-            "seen": [[s.uid, s.digest, s.kind] for s in state.seen],
+            "seen": [[s.uid, s.digest, s.role, s.head] for s in state.seen],
             "pins": [[uid, p.replacement, p.mode.value, p.turn] for uid, p in state.pins.items()],
             "notes": [[n.uid, n.anchor, n.message, n.mode.value] for n in state.notes],
             "restored": sorted(state.restored),
@@ -158,7 +157,7 @@ class Ledger:
             ledger = cls(Mode(data["mode"]))
             ledger._state = State(
                 mode=Mode(data["mode"]),
-                seen=[Seen(int(u), str(d), str(k)) for u, d, k in data["seen"]],
+                seen=[Seen(int(u), str(d), str(r), int(h)) for u, d, r, h in data["seen"]],
                 pins={int(u): Pin(r, Mode(m), int(t)) for u, r, m, t in data["pins"]},
                 notes=[Note(int(u), int(a), dict(m), Mode(mode)) for u, a, m, mode in data["notes"]],
                 restored={int(u) for u in data["restored"]},

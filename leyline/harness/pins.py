@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from leyline.directives import LeylineError, Message, MessageEdit, Mode
+from leyline.policies.history import groups
 
 Cause = Literal["policy", "harness", "unedit"]
 _ROOT = -1  # the anchor of a note that stands before the first message
@@ -61,11 +62,12 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A message of the history as it was last seen; `kind` is 'call', 'tool' or 'other', for tool pairs."""
+    """A message of the history as it was last seen. `head` is the uid of the answer whose tool call it belongs to."""
 
     uid: int
     digest: str
-    kind: str
+    role: str
+    head: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,46 +105,32 @@ class State:
         return self.next_uid - 1
 
 
-def kind_of(message: Message) -> str:
-    if message.get("role") == "tool":
-        return "tool"
-    return "call" if message.get("tool_calls") else "other"
-
-
 def group(seen: Sequence[Seen], index: int) -> list[int]:
     """Positions of the tool call and results that belong together with message `index`."""
-    start = index
-    while start > 0 and seen[start].kind == "tool":
-        start -= 1
-    if seen[start].kind != "call":
-        return [index]
-    end = start + 1
-    while end < len(seen) and seen[end].kind == "tool":
-        end += 1
-    return list(range(start, end))
+    return [position for position, other in enumerate(seen) if other.head == seen[index].head]
 
 
 def follow(state: State, messages: Sequence[Message]) -> list[int]:
     """Carry uids over to the history as it is now; returns old positions that the harness changed or dropped."""
     marks = [digest(message) for message in messages]
-    old, kinds = state.seen, [kind_of(message) for message in messages]
+    old, roles = state.seen, [str(message.get("role")) for message in messages]
     same = min(len(old), len(marks))
     first = next((i for i in range(same) if old[i].digest != marks[i]), same)
-    seen = old[:first]
+    uids = [seen.uid for seen in old[:first]]
     changed: list[int] = []
     matcher = difflib.SequenceMatcher(None, [s.digest for s in old[first:]], marks[first:], autojunk=False)
     for op, a0, a1, b0, b1 in matcher.get_opcodes():
         a0, a1, b0, b1 = a0 + first, a1 + first, b0 + first, b1 + first
         if op == "equal":
-            seen += old[a0:a1]
+            uids += [seen.uid for seen in old[a0:a1]]
             continue
         changed += range(a0, a1)
-        for offset, new in enumerate(range(b0, b1)):
-            before = a0 + offset
-            in_place = before < a1 and old[before].kind == kinds[new]
-            seen.append(Seen(old[before].uid if in_place else state.new_uid(), marks[new], kinds[new]))
-    _release(state, changed, {s.uid for s in seen})
-    state.seen = seen
+        for before, new in enumerate(range(b0, b1), start=a0):
+            in_place = before < a1 and old[before].role == roles[new]
+            uids.append(old[before].uid if in_place else state.new_uid())
+    _release(state, changed, set(uids))
+    heads = dict(enumerate(uids)) | {i: uids[members[0]] for members in groups(messages) for i in members}
+    state.seen = [Seen(uid, marks[i], roles[i], heads[i]) for i, uid in enumerate(uids)]
     return changed
 
 
@@ -156,11 +144,12 @@ def _release(state: State, changed: Sequence[int], alive: set[int]) -> None:
             # Half of a dropped tool pair changed: the other half must not stay dropped alone.
             for partner in group(old, index):
                 state.pins.pop(old[partner].uid, None)
-    order = [s.uid for s in old]
-    for k, note in enumerate(state.notes):
-        if note.anchor != _ROOT and note.anchor not in alive:
-            position = order.index(note.anchor)
-            anchor = next((uid for uid in reversed(order[:position]) if uid in alive), _ROOT)
+    if changed:
+        place = {_ROOT: -1} | {seen.uid: position for position, seen in enumerate(old)}
+        state.notes.sort(key=lambda note: place[note.anchor])  # several may now come to stand behind one message
+        before = [_ROOT, *(seen.uid for seen in old)]
+        for k, note in enumerate(state.notes):
+            anchor = next(uid for uid in reversed(before[: place[note.anchor] + 2]) if uid in alive or uid == _ROOT)
             state.notes[k] = replace(note, anchor=anchor)
 
 

@@ -149,6 +149,13 @@ def test_unedit_of_half_a_dropped_tool_pair_brings_back_the_pair() -> None:
     assert serve(ledger, history, *drop).messages == history[:-1]
 
 
+def test_unedit_brings_back_an_exchange_of_a_text_only_history_too() -> None:
+    ledger, history = Ledger(), [user("a"), answer("ls"), user("out"), answer("ok"), user("b")]
+    serve(ledger, history, MessageEdit(1, None), MessageEdit(2, None))
+    assert ledger.unedit(1)
+    assert serve(ledger, history).messages == history[:-1]
+
+
 def test_a_message_that_the_harness_changed_becomes_an_edit_and_loses_its_pin() -> None:
     ledger, history = Ledger(), [user("aaaa"), user("b"), user("c")]
     serve(ledger, history, MessageEdit(0, user("a")))
