@@ -1,0 +1,151 @@
+"""Folders in the format of debug-gym: code with a bug, `test.py`, and two gitignore-style files.
+
+`.debugignore` names what the agent does not see (it is there when code runs); `.debugreadonly` what it sees but may
+not edit. The tests are read-only in any case. A task is solved when they pass as they were at the start.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from leyline.evals.suites import plain_runner
+from leyline.evals.suites.base import SuiteError, TaskInfo
+from leyline.harness.sandbox import Limits, Result
+from leyline.harness.tasks import Episode, Task
+from leyline.harness.tools import DEFAULT_TOOLS
+from leyline.harness.workspace import DiskWorkspace, patterns_of
+
+TEST = "test.py"
+SYSTEM = """You are a debugging agent. Fix the bugs in the Python files so that all tests pass. Do not edit the tests.
+Call one tool at a time. When the tests pass, submit."""
+USER = "The program does not behave as intended. Files:\n{}\nFind the cause, repair the code, and submit."
+_SECONDS = re.compile(
+    r"(\b(?:passed|failed|errors?|skipped|warnings?|xfailed|xpassed|ran|deselected))( in [\d.:hms ()]+)"
+)
+_PASSED = re.compile(r"=* ?(?:\d+ \w+, )*(\d+) passed(?:, \d+ (?:skipped|warnings?|xfailed|deselected))* ?=*")
+
+
+@dataclass(frozen=True)
+class DebugGymTask(Task):
+    """One folder as a task. id: the folder's name; instructions: what the user asks, with the files for `{}`."""
+
+    folder: Path
+    id: str = ""
+    instructions: str = USER
+    tools: tuple[str, ...] = (*DEFAULT_TOOLS[:-1], "pdb", "bash", "submit")
+    max_turns: int = 50
+    limits: Limits = field(default_factory=lambda: Limits(seconds=60))
+    network: bool = False
+    env: Mapping[str, str] = field(default_factory=lambda: {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
+    system: str = SYSTEM
+
+    def __post_init__(self) -> None:
+        if not (self.folder / TEST).is_file():
+            raise SuiteError(f"{self.folder} has no {TEST}; give a debug-gym task folder")
+        object.__setattr__(self, "id", self.id or self.folder.resolve().name)
+
+    @functools.cached_property
+    def user(self) -> str:  # type: ignore[override]
+        with self.workspace() as workspace:
+            return self.instructions.format("\n".join(_described(workspace)))
+
+    def workspace(self) -> DiskWorkspace:
+        ignore, readonly = (patterns_of(self.folder / name) for name in (".debugignore", ".debugreadonly"))
+        marks = ("/.debugignore", "/.debugreadonly")
+        return DiskWorkspace(self.folder, ignore=(*ignore, *marks), readonly=(*readonly, f"/{TEST}", *marks))
+
+    def eval_command(self, number: int) -> Sequence[str]:
+        return test_command(TEST)
+
+    def verdict(self, workspace: DiskWorkspace) -> bool:
+        return passed(self.judge(workspace, self.eval_command(1)))
+
+    def show(self, result: Result) -> str:
+        return without_times(result.report())
+
+
+class DebugGymSuite:
+    """Task folders as an eval suite: a folder with `test.py`, or a folder of such folders."""
+
+    def __init__(self, folder: str | Path, *, network: bool = False) -> None:
+        self._folders = {found.resolve().name: found for found in task_folders(folder)}
+        self._network = network
+        self.name = Path(folder).resolve().name
+
+    def tasks(self) -> Sequence[TaskInfo]:
+        return [TaskInfo(name, turns=DebugGymTask.max_turns) for name in self._folders]
+
+    def task(self, name: str) -> DebugGymTask:
+        if name not in self._folders:
+            raise SuiteError(f"no task {name!r} in {self.name}; it has {', '.join(self._folders)}")
+        return DebugGymTask(self._folders[name], network=self._network)
+
+    def digest(self, task: str) -> str:
+        found = hashlib.sha256()
+        folder = self.task(task).folder
+        for path in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
+            data = path.read_bytes()
+            found.update(f"{path.relative_to(folder).as_posix()}\0{len(data)}\0".encode() + data)
+        return found.hexdigest()
+
+    def open(self, task: str, seed: int) -> Episode:
+        """The files and tests of a folder do not depend on the seed."""
+        return self.task(task).open()
+
+    def preflight(self) -> Sequence[str]:
+        if importlib.util.find_spec("pytest") is None:
+            return ["pytest is not installed: tests run on a plain runner without fixtures (pip install pytest)"]
+        return []
+
+
+def task_folders(folder: str | Path) -> list[Path]:
+    """The task folders at `folder`: itself when it holds `test.py`, else those right below it, by name."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise SuiteError(f"no folder {folder}")
+    if (folder / TEST).is_file():
+        return [folder]
+    found = sorted(path for path in folder.iterdir() if (path / TEST).is_file())
+    if not found:
+        raise SuiteError(f"{folder} has no {TEST}, and no folder in it has one; give a debug-gym task folder")
+    return found
+
+
+def load(folder: str | Path) -> list[DebugGymTask]:
+    """The tasks at `folder` (see `task_folders`)."""
+    return [DebugGymTask(path) for path in task_folders(folder)]
+
+
+def test_command(path: str) -> list[str]:
+    """The command that runs a test file: pytest where it is installed, else the plain runner."""
+    if importlib.util.find_spec("pytest") is not None:
+        return ["python", "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", path]
+    return ["python", str(Path(plain_runner.__file__).resolve()), path]
+
+
+def passed(result: Result | None) -> bool:
+    """Whether a test run ended with a summary of passes alone. The exit code is not enough: code can end a run early."""
+    if result is None or result.exit_code != 0 or result.killed:
+        return False
+    last = without_times(result.output).rstrip().rpartition("\n")[2]
+    match = _PASSED.fullmatch(last.strip())
+    return match is not None and int(match[1]) > 0
+
+
+def without_times(text: str) -> str:
+    """A report without how long it took, so that equal runs read equal."""
+    return _SECONDS.sub(r"\1", text)
+
+
+def _described(workspace: DiskWorkspace) -> list[str]:
+    lines = []
+    for path in workspace.files():
+        note = "" if workspace.writable(path) else ", read-only"
+        lines.append(f"- {path}{note}")
+    return lines

@@ -1,0 +1,84 @@
+"""A repository and a request: the agent's work is a patch, judged by a test command where there is one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from leyline.evals.suites.base import SuiteError
+from leyline.harness.sandbox import Limits
+from leyline.harness.tasks import Task
+from leyline.harness.workspace import DiskWorkspace, patterns_of
+
+TOOLS = ("bash", "view", "grep", "edit", "submit")
+MOST_LISTED = 60
+SYSTEM = """You are a software engineer working in a copy of a repository. Do what the request asks by changing its files.
+Call one tool at a time. Look before you edit, and check what you changed. When you are done, submit."""
+
+
+@dataclass(frozen=True)
+class RepositoryTask(Task):
+    """A folder, usually a git checkout, and what to do in it.
+
+    request: the text of the request. test: a shell command whose exit code 0 says that it is done; without one there
+    is no verdict, only a patch. protect: gitignore-style patterns of files the agent may not edit and that are
+    restored before the verdict, such as the tests. What `.gitignore` names is there but not shown.
+    """
+
+    folder: Path
+    request: str
+    test: str | None = None
+    protect: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    max_turns: int = 80
+    limits: Limits = field(default_factory=lambda: Limits(seconds=300))
+    network: bool = False
+    env: Mapping[str, str] = field(default_factory=dict)
+    system: str = SYSTEM
+
+    def __post_init__(self) -> None:
+        if not self.folder.is_dir():
+            raise SuiteError(f"no folder {self.folder}; give the repository to work on")
+        if not self.request.strip():
+            raise SuiteError("the request is empty; say what is to be done")
+        if not self.tools:
+            tools = (*TOOLS[:-1], "eval", TOOLS[-1]) if self.test else TOOLS
+            object.__setattr__(self, "tools", tools)
+
+    @property
+    def id(self) -> str:  # type: ignore[override]
+        return f"{self.folder.resolve().name}-{hashlib.sha256(self.request.encode()).hexdigest()[:8]}"
+
+    @property
+    def user(self) -> str:  # type: ignore[override]
+        with self.workspace() as workspace:
+            paths = workspace.files()
+        listed = [f"- {path}" for path in paths[:MOST_LISTED]]
+        if len(paths) > MOST_LISTED:
+            listed.append(f"({len(paths) - MOST_LISTED} more)")
+        return f"{self.request.strip()}\n\nFiles:\n" + "\n".join(listed)
+
+    def workspace(self) -> DiskWorkspace:
+        return DiskWorkspace(self.folder, ignore=patterns_of(self.folder / ".gitignore"), readonly=self.protect)
+
+    def eval_command(self, number: int) -> Sequence[str] | None:
+        return None if self.test is None else ["/bin/sh", "-c", self.test]
+
+    def verdict(self, workspace: DiskWorkspace) -> bool | None:
+        if self.test is None:
+            return None
+        result = self.judge(workspace, self.eval_command(1) or ())
+        return result is not None and result.exit_code == 0 and not result.killed
+
+
+def request_of(text: str) -> str:
+    """A request given as text, or as the path of a file that holds it."""
+    try:
+        path = Path(text)
+        return path.read_text("utf-8") if path.is_file() else text
+    except (OSError, ValueError):  # too long for a path
+        return text
+    except UnicodeDecodeError as error:
+        raise SuiteError(f"{text} is not UTF-8 text; give the request as a text file") from error
