@@ -246,6 +246,7 @@ class Session:
             honest=self.honest,
             purge=self.purge,
             tenant=self.tenant,
+            edits=len(ready.plan.accepted),
         )
 
     def _commit(self, ready: _Prepared, answer: Turn, result: SessionTurn) -> None:
