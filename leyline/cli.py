@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import sys
 
+import click
 import typer
 
 from leyline.directives import LeylineError
-from leyline.evals.commands import doctor, policy, run
+from leyline.evals.commands import doctor, run
 
 app = typer.Typer(
     name="leyline",
@@ -22,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.run)
-app.add_typer(policy.app, name="policy")
+
 app.command("doctor")(doctor.doctor)
 
 
@@ -46,13 +47,17 @@ def main() -> None:
     # The tokenizers library warns when a process that used it forks; workers and sandboxes fork.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        app(standalone_mode=True)
+        code = app(standalone_mode=False)
     except LeylineError as error:
         typer.echo(f"leyline: {error}", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
+        code = 2
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
         typer.echo("leyline: interrupted", err=True)
-        sys.exit(130)
+        code = 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        code = 1
+    sys.exit(code or 0)

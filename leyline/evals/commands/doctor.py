@@ -92,7 +92,7 @@ def _sglang() -> Check:
 
 
 def _sandbox() -> Check:
-    from leyline.harness.sandbox import capabilities
+    from leyline.harness.isolation import capabilities
 
     found = capabilities()
     off = [name for name, works in found.items() if not works]

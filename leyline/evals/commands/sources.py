@@ -1,0 +1,76 @@
+"""From command-line words to tasks and backends."""
+
+from __future__ import annotations
+
+from importlib import util
+from pathlib import Path
+
+from leyline.backends.base import Backend
+from leyline.directives import LeylineError
+from leyline.harness.tasks import Task
+
+DEFAULT_MODEL = "tiny-mla"
+BACKENDS = ("local", "openai", "sglang")
+FIRST_SEED = 1_000_000  # far from the seeds of the training data
+
+
+class UsageError(LeylineError):
+    """The command line asks for something that is not there."""
+
+
+def micro_tasks(count: int, level: str, split: str, seed: int) -> list[Task]:
+    """`count` generated tasks with consecutive seeds."""
+    from leyline.evals.suites import micro
+    from leyline.evals.suites.micro.episodes import as_task
+
+    if level not in micro.LEVELS:
+        raise UsageError(f"unknown level {level!r}; choose one of {', '.join(micro.LEVELS)}")
+    if split not in micro.SPLITS:
+        raise UsageError(f"unknown split {split!r}; choose one of {', '.join(micro.SPLITS)}")
+    return [as_task(micro.make_task(seed + i, level, split)) for i in range(count)]
+
+
+def path_tasks(path: Path, description: str | None, test_command: str | None) -> list[Task]:
+    """A debug-gym folder, a folder of them, or a repository with a description (a text, or a file that holds it)."""
+    from leyline.evals.suites import debug_gym, repository
+
+    if not path.is_dir():
+        raise UsageError(f"{path} is not a folder; give a debug-gym folder, a repository, or --suite micro")
+    if description is None:
+        return list(debug_gym.load(path))
+    return [repository.load(path, description, test_command=test_command)]
+
+
+def make_backend(kind: str, model: str | None, base_url: str | None, api_key: str | None) -> Backend:
+    """Start the backend that serves `model`; the bundled agent is the local default."""
+    if kind not in BACKENDS:
+        raise UsageError(f"unknown backend {kind!r}; choose one of {', '.join(BACKENDS)}")
+    if kind == "openai":
+        from leyline.backends.openai import OpenAIBackend
+
+        return OpenAIBackend(model, base_url=base_url, api_key=api_key)
+    if kind == "sglang":
+        from leyline.backends.sglang.client import SGLangBackend
+
+        if base_url is None:
+            raise UsageError("--backend sglang needs --base-url, for example http://127.0.0.1:30000")
+        return SGLangBackend(base_url, model=model, api_key=api_key)
+    if any(util.find_spec(name) is None for name in ("torch", "transformers")):
+        raise UsageError("the local backend is not installed; run: pip install 'leyline-kv[local]'")
+    from leyline.backends.local import LocalBackend
+
+    return LocalBackend(model_folder(model or DEFAULT_MODEL))
+
+
+def model_folder(name: str) -> Path:
+    """A model folder by path, or a bundled model by name."""
+    from leyline.evals import models
+
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise UsageError(f"{path} has no config.json; give a Hugging Face model folder")
+        return path
+    if name in models.names():
+        return models.resolve(name)
+    raise UsageError(f"no model {name!r}; give a model folder, or one of the bundled {', '.join(models.names())}")

@@ -1,0 +1,26 @@
+"""Micro tasks as the harness runs them: laid out on disk, tested and judged by the task's own runner in the sandbox."""
+
+from __future__ import annotations
+
+from leyline.evals.suites.micro.prompts import TOOLS, system_prompt, user_prompt
+from leyline.evals.suites.micro.task import MicroTask
+from leyline.harness.sandbox import Limits
+from leyline.harness.tasks import FilesTask
+
+LIMITS = Limits(seconds=20.0, memory=1 << 30)
+
+
+def as_task(task: MicroTask) -> FilesTask:
+    """The task for `leyline.harness`: prompts and tools as the bundled agents were trained on."""
+    return FilesTask(
+        id=task.id,
+        system=system_prompt(),
+        user=user_prompt(task),
+        files=task.files,
+        evaluate=task.eval_command,
+        check=task.check_command(),
+        readonly=task.read_only,
+        tools=tuple(tool["function"]["name"] for tool in TOOLS),
+        max_turns=task.budget,
+        limits=LIMITS,
+    )
