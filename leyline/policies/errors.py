@@ -14,6 +14,10 @@ class PolicyError(LeylineError, ValueError):
     The message is one line: it names the policy, what is wrong and the fix.
     """
 
+    def __init__(self, message: str) -> None:
+        # Names and values from a spec are quoted in messages and may hold line breaks.
+        super().__init__(" ".join(message.splitlines()))
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """` Did you mean 'a' or 'b'?`, or an empty string where nothing is close."""

@@ -31,14 +31,14 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Tests:
+class SuiteRun:
     """A test run: the runner, what it was pointed at, and its selecting expression."""
 
     runner: str
     targets: frozenset[str] = frozenset()
     select: str | None = None
 
-    def covers(self, other: Tests) -> bool:
+    def covers(self, other: SuiteRun) -> bool:
         """Whether this run repeats at least the tests of `other`."""
         wide = not self.targets or (bool(other.targets) and self.targets >= other.targets)
         return self.runner == other.runner and wide and self.select in (None, other.select)
@@ -50,7 +50,7 @@ class Effect:
 
     view: View | None = None
     edited: frozenset[str] = frozenset()
-    tests: Tests | None = None
+    tests: SuiteRun | None = None
     paths: frozenset[str] = frozenset()
     program: str = ""
 
@@ -63,7 +63,7 @@ def command_effect(command: str) -> Effect:
         return Effect()
     directory, edited, words = "", set[str](), set[str]()
     views: list[View | None] = []
-    tests: list[Tests] = []
+    tests: list[SuiteRun] = []
     quiet, program = True, ""
     for pipeline in steps:
         first = _strip_prefix(pipeline[0])
@@ -146,7 +146,8 @@ def _written(words: list[str]) -> set[str]:
         return found
     name, plain = posixpath.basename(words[0]), _plain(words[1:])
     if name == "sed" and any(re.match(r"-[a-zA-Z]*i|--in-place", w) for w in words[1:]):
-        found.update(plain if {"-e", "-f"} & set(words) else plain[1:])
+        scripts = {b for a, b in pairwise(words) if a in ("-e", "-f")}
+        found.update((w for w in plain if w not in scripts) if scripts else plain[1:])
     elif name in ("tee", "rm", "mv", "touch", "patch"):
         found.update(plain)
     elif name == "cp":
@@ -198,7 +199,7 @@ def _window(words: list[str]) -> tuple[int, int | None] | None:
     return None
 
 
-def _tests(words: list[str]) -> Tests | None:
+def _tests(words: list[str]) -> SuiteRun | None:
     """The test run that one simple command starts, or None."""
     if not words:
         return None
@@ -218,10 +219,12 @@ def _tests(words: list[str]) -> Tests | None:
         return _run(name, rest[1:])
     elif name == "test":
         # The shell's own `test` has no directory in front; a project's bin/test does.
-        return _run(words[0], rest) if "/" in words[0] else None
+        return _run(posixpath.normpath(words[0]), rest) if "/" in words[0] else None
     return _run(name, rest) if name in _RUNNERS else None
 
 
-def _run(runner: str, words: list[str]) -> Tests:
+def _run(runner: str, words: list[str]) -> SuiteRun | None:
+    if {"--version", "--help", "-h"} & set(words):
+        return None
     select = next((b for a, b in pairwise(words) if a in ("-k", "-m")), None)
-    return Tests(runner, frozenset(w for w in _plain(words) if w != select), select)
+    return SuiteRun(runner, frozenset(w for w in _plain(words) if w != select), select)

@@ -59,6 +59,10 @@ def parse(text: str, load: Callable[[Spec], Any]) -> Spec:
 def _spec(target: str, call: ast.Call, load: Callable[[Spec], Any]) -> Spec:
     if any(isinstance(a, ast.Starred) for a in call.args) or any(k.arg is None for k in call.keywords):
         raise PolicyError(f"{target}: * and ** are not allowed in a spec; write the arguments out")
+    names = [k.arg for k in call.keywords]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise PolicyError(f"{target}: {repeated} is given twice; leave one out")
     args = tuple(_value(a, target, load) for a in call.args)
     kwargs = tuple((str(k.arg), _value(k.value, target, load)) for k in call.keywords)
     return Spec(target, args, kwargs, called=True)

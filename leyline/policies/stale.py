@@ -8,7 +8,7 @@ from typing import Any
 
 from leyline.directives import Message
 from leyline.policies.history import Call, calls
-from leyline.policies.shell import Effect, Tests, View, command_effect
+from leyline.policies.shell import Effect, SuiteRun, View, command_effect
 
 VIEW_TOOLS = frozenset({"view", "read", "read_file", "cat", "open"})
 EDIT_TOOLS = frozenset({"edit", "write", "write_file", "create", "str_replace", "insert", "apply_patch"})
@@ -42,7 +42,7 @@ def effect(call: Call) -> Effect:
     if path is not None and call.name in EDIT_TOOLS:
         return Effect(edited=paths, paths=paths, program=call.name)
     if call.name in TEST_TOOLS:
-        return Effect(tests=Tests(call.name), paths=paths, program=call.name)
+        return Effect(tests=SuiteRun(call.name), paths=paths, program=call.name)
     return Effect(paths=paths, program=call.name)
 
 
@@ -53,7 +53,7 @@ def stale_outputs(messages: Sequence[Message]) -> list[Stale]:
     least the same tests. A call that failed supersedes nothing, and its own output is left alone.
     """
     views: list[tuple[View, int]] = []
-    runs: list[tuple[Tests, int]] = []
+    runs: list[tuple[SuiteRun, int]] = []
     found: list[Stale] = []
     for call in calls(messages):
         if call.result_index is None:

@@ -1,0 +1,96 @@
+"""Reading shell commands by their look."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leyline.policies.shell import SuiteRun, View, command_effect
+
+VIEWS = {
+    "cat a.py": View("a.py"),
+    "cat -n ./src/../a.py": View("a.py"),
+    "nl -ba a.py | sed -n '10,20p'": View("a.py", 10, 20),
+    "sed -n '5p' a.py": View("a.py", 5, 5),
+    "sed -n '5,$p' a.py": View("a.py", 5, None),
+    "head -n 30 a.py": View("a.py", 1, 30),
+    "head -30 a.py": View("a.py", 1, 30),
+    "head a.py": View("a.py", 1, 10),
+    "sed -n '101,200p' a.py | head -n 20": View("a.py", 101, 120),
+    "cd src && cat b/a.py": View("src/b/a.py"),
+    "cd src; cat a.py": View("src/a.py"),
+    "# look\ncat a.py": View("a.py"),
+    "timeout 5 cat a.py": View("a.py"),
+    "cat a.py 2>/dev/null": View("a.py"),
+    "cat a.py | grep x": None,
+    "cat a.py b.py": None,
+    "cat a.py && cat b.py": None,
+    "sed -n '/def f/,/return/p' a.py": None,
+    "tail a.py": None,
+    "cat > a.py": None,
+    "grep x a.py": None,
+    "cat 'unclosed": None,
+    "": None,
+}
+EDITS = {
+    "sed -i 's/a/b/' a.py b.py": {"a.py", "b.py"},
+    "sed -i -e 's/a/b/' a.py": {"a.py"},
+    "cat <<'EOF' > a.py\nrm b.py\nEOF": {"a.py"},
+    "cat > a.py <<EOF\nx > y\nEOF\npython a.py": {"a.py"},
+    "echo x >> d/a.py": {"d/a.py"},
+    "echo x | tee a.py": {"a.py"},
+    "cp a.py b.py": {"b.py"},
+    "mv a.py b.py": {"a.py", "b.py"},
+    "cd d && rm -rf a.py": {"d/a.py"},
+    "git checkout -- a.py": {"a.py"},
+    "python x.py > /dev/null 2>&1": set(),
+    "cat a.py": set(),
+}
+RUNS = {
+    "pytest": SuiteRun("pytest"),
+    "python -m pytest tests/a.py -q": SuiteRun("pytest", frozenset({"tests/a.py"})),
+    "python3 -m unittest a.b": SuiteRun("unittest", frozenset({"a.b"})),
+    "PYTHONPATH=. tox -e py311": SuiteRun("tox", frozenset({"py311"})),
+    "cd tests && ./runtests.py admin | tail -20": SuiteRun("runtests.py", frozenset({"admin"})),
+    "pytest a.py -k 'x and y'": SuiteRun("pytest", frozenset({"a.py"}), "x and y"),
+    "./bin/test a": SuiteRun("bin/test", frozenset({"a"})),
+    "python manage.py test app": SuiteRun("manage.py", frozenset({"app"})),
+    "make test": SuiteRun("make"),
+    "sed -i s/a/b/ a.py && pytest": SuiteRun("pytest"),
+    "git diff && pytest": None,
+    "cat a.py && pytest": None,
+    "pytest --version": None,
+    "test -f a.py": None,
+    "python repro.py": None,
+}
+
+
+@pytest.mark.parametrize("command", VIEWS)
+def test_views(command):
+    assert command_effect(command).view == VIEWS[command]
+
+
+@pytest.mark.parametrize("command", EDITS)
+def test_edits(command):
+    assert command_effect(command).edited == EDITS[command]
+
+
+@pytest.mark.parametrize("command", RUNS)
+def test_runs(command):
+    assert command_effect(command).tests == RUNS[command]
+
+
+def test_covering():
+    assert View("a", 1, None).covers(View("a", 5, 9))
+    assert not View("a", 1, 8).covers(View("a", 5, 9))
+    assert not View("a", 1, 8).covers(View("a", 5, None))
+    assert not View("b").covers(View("a"))
+    assert SuiteRun("pytest").covers(SuiteRun("pytest", frozenset({"a"}), "k"))
+    assert not SuiteRun("pytest", frozenset({"a"})).covers(SuiteRun("pytest"))
+    assert not SuiteRun("pytest", select="k").covers(SuiteRun("pytest"))
+    assert not SuiteRun("tox").covers(SuiteRun("pytest"))
+
+
+@given(st.text(alphabet="catsedpy -n'\"|&;<>\n$(){}\\#09,.EOF", max_size=60))
+def test_any_text_is_read_without_error(command):
+    effect = command_effect(command)
+    assert effect.view is None or not effect.edited
