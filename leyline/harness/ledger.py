@@ -25,6 +25,7 @@ from leyline.harness.pins import (
     digest,
     follow,
     group,
+    keep_first,
     view_of,
 )
 
@@ -67,6 +68,11 @@ class Ledger:
         """Digests of the unedited history as of the last commit."""
         return [seen.digest for seen in self._state.seen]
 
+    @property
+    def sent(self) -> int:
+        """How many messages the last turn sent, the model's answer included where it was committed."""
+        return len(self._state.sent)
+
     def pinned(self) -> list[MessageEdit]:
         """Every edit in force, in indices of the unedited history."""
         place = {seen.uid: index for index, seen in enumerate(self._state.seen)}
@@ -104,6 +110,12 @@ class Ledger:
     def copy(self) -> Ledger:
         twin = Ledger(self._state.mode)
         twin._state = self._state.copy()
+        return twin
+
+    def fork(self, count: int) -> Ledger:
+        """A ledger for a history that shares the first `count` messages with this one, with their edits."""
+        twin = self.copy()
+        keep_first(twin._state, count)
         return twin
 
     def commit(self, plan: Plan, answer: Message | None = None) -> int | None:

@@ -153,6 +153,16 @@ def _release(state: State, changed: Sequence[int], alive: set[int]) -> None:
             state.notes[k] = replace(note, anchor=anchor)
 
 
+def keep_first(state: State, count: int) -> None:
+    """Forget all but the first `count` messages of the history."""
+    kept = {seen.uid for seen in state.seen[:count]} | {_ROOT}
+    state.notes = [note for note in state.notes if note.anchor in kept]
+    _release(state, range(count, len(state.seen)), kept)
+    state.seen = state.seen[:count]
+    kept |= {note.uid for note in state.notes}
+    state.sent = [(uid, mark) for uid, mark in state.sent if uid in kept]
+
+
 def accept(state: State, edit: MessageEdit, messages: Sequence[Message], turn: int) -> int | None:
     """Take a proposal into the state; returns the uid it concerns, or None if it is not new."""
     index = edit.message_index

@@ -121,10 +121,11 @@ def _completions(inner: Any, tracker: Tracker, headers: Mapping[str, Any], async
 
 def _serve(response: Any, tracker: Tracker, request: Request) -> Any:
     """Remember the request now, or, where the response is a context manager that sends it later, then."""
-    if not hasattr(response, "__iter__") and (hasattr(response, "__enter__") or hasattr(response, "__aenter__")):
+    streaming = hasattr(response, "__stream__")
+    if not streaming and (hasattr(response, "__enter__") or hasattr(response, "__aenter__")):
         return ManagerProxy(response, tracker, request)
     place = tracker.served(request)
-    if hasattr(response, "__stream__"):
+    if streaming:
         return StreamProxy(response, lambda chunk: tracker.update(place, chunk))
     tracker.update(place, response)
     return response

@@ -79,7 +79,7 @@ class Tracker:
     def prepare(self, arguments: Mapping[str, Any], headers: Mapping[str, Any]) -> Request | None:
         """Edit the messages of a call; None if it carries none that can be read. Raises PolicyError."""
         given = arguments.get("messages")
-        if given is None or isinstance(given, (str, bytes, Mapping)):
+        if not isinstance(given, Sequence) or isinstance(given, (str, bytes)):
             return None
         originals = list(given)
         history = [_as_message(item) for item in originals]
@@ -94,7 +94,7 @@ class Tracker:
         sent = {
             **arguments,
             # A list that was given stays the very same object, and so does each message that carries no edit.
-            "messages": (given if isinstance(given, list) else originals)
+            "messages": given
             if untouched
             else [
                 originals[e.index] if same and e.index is not None else e.message
@@ -149,8 +149,7 @@ class Tracker:
             if best is not None and shared == len(best.ledger.digests):
                 return best
             name = f"#{next(self._names)}"
-            # A fork takes over the edits of what it shares, so that the shared prefix stays what the server holds.
-            return replace(best, name=name) if best is not None else Conversation(name, Ledger(self.mode), model)
+            return _fork(best, shared, name) if best is not None else Conversation(name, Ledger(self.mode), model)
 
     def _render(self, messages: Sequence[Message], arguments: Mapping[str, Any]) -> Rendered | None:
         tools = arguments.get("tools")
@@ -166,6 +165,15 @@ class Tracker:
             return 0, "tokens"
         full, sent = self._render(messages, arguments), self._render(plan.messages, arguments)
         return (len(full.ids) - len(sent.ids) if full and sent else 0), "tokens"
+
+
+def _fork(known: Conversation, shared: int, name: str) -> Conversation:
+    """A conversation that shares its first messages with a known one, and their edits: the server holds those."""
+    ledger, prompt = known.ledger.fork(shared), known.prompt
+    if prompt is not None:
+        spans = prompt.spans[: ledger.sent]
+        prompt = Rendered(prompt.ids[: spans[-1][1] if spans else 0], spans)
+    return replace(known, name=name, ledger=ledger, prompt=prompt)
 
 
 def _add_wire(

@@ -1,0 +1,130 @@
+"""Trajectories: what is written can be read, also where the writer was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leyline.directives import Receipt
+from leyline.harness.session import Session
+from leyline.harness.trajectory import FORMAT, TrajectoryError, TrajectoryWriter, read_trajectory
+
+
+@pytest.fixture
+def written(scripted: Callable[..., Any], tmp_path: Path) -> Path:
+    """Two turns, the second with an edit, a tool call, and an end."""
+    session = Session(scripted(["first", "second"]), "redact(pattern='secret')")
+    history: list[Any] = [{"role": "user", "content": "open"}]
+    writer = TrajectoryWriter(tmp_path / "deep" / "t.jsonl", task="job", policy="redact")
+    writer.turn(session.turn(history), history)
+    history += [{"role": "assistant", "content": "first"}, {"role": "user", "content": "a secret \udcff"}]
+    writer.turn(session.turn(history), history[2:])
+    writer.tool(1, "view", {"path": "a.py"}, "text", 0.25, call_id="c0")
+    writer.end("failed", reason="no")
+    return writer.path
+
+
+def test_every_field_of_a_turn_is_there(written: Path) -> None:
+    trajectory = read_trajectory(written)
+    assert trajectory.header["format"] == FORMAT
+    assert trajectory.header["task"] == "job"
+    turn = trajectory.turns[1]
+    assert turn["turn"] == 1
+    assert [m["role"] for m in turn["messages_added"]] == ["user"]
+    assert turn["edits"][0]["message_index"] == 2
+    assert turn["edits"][0]["mode"] == "forget"
+    assert "secret" not in json.dumps(turn["input"]["messages"])
+    assert "secret" not in "".join(map(chr, turn["input"]["ids"]))
+    receipt = Receipt.from_dict(turn["receipt"])
+    assert receipt.prompt_tokens == len(turn["input"]["ids"]) == turn["usage"]["prompt_tokens"]
+    assert turn["output"] == {"role": "assistant", "content": "second"}
+    assert turn["tool"] == turn["tools"][0]
+    assert (turn["tool"]["name"], turn["tool"]["output"]) == ("view", "text")
+    assert trajectory.turns[0]["tool"] is None
+    assert {"policy", "render", "backend"} <= set(turn["timings"])
+    assert trajectory.end is not None
+    assert trajectory.end["reason"] == "no"
+
+
+def test_directives_are_written_in_token_coordinates(scripted: Callable[..., Any], tmp_path: Path) -> None:
+    session = Session(scripted(["one", "two"]))
+    history: list[Any] = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
+    writer = TrajectoryWriter(tmp_path / "t.jsonl")
+    writer.turn(session.turn(history), history)
+    writer.turn(session.turn([history[1], {"role": "assistant", "content": "one"}]), [])
+    writer.close()
+    directive = read_trajectory(writer.path).turns[1]["directives"]
+    assert directive == [{"start": 0, "end": len("[user|a]"), "replacement": [], "mode": "amortize"}]
+
+
+def test_a_torn_last_line_is_left_out(written: Path) -> None:
+    data = written.read_bytes()
+    whole = read_trajectory(written)
+    assert not whole.torn
+    for cut in (1, 10, len(data) - data.index(b'{"type": "tool"') - 1):
+        written.write_bytes(data[:-cut])
+        torn = read_trajectory(written)
+        assert torn.torn
+        assert torn.end is None
+        assert torn.turns[0] == whole.turns[0]
+
+
+def test_damage_before_the_last_line_is_an_error_that_names_the_line(written: Path) -> None:
+    lines = written.read_text().splitlines()
+    written.write_text("\n".join([lines[0], lines[1][:50], *lines[2:], ""]))
+    with pytest.raises(TrajectoryError, match="line 2"):
+        read_trajectory(written)
+
+
+@pytest.mark.parametrize("text", ["", "{}\n", '{"type": "header", "format": "other/1"}\n', "[]\n", "no json\n"])
+def test_what_is_no_trajectory_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x").write_text(text)
+    with pytest.raises(TrajectoryError):
+        read_trajectory(tmp_path / "x")
+
+
+def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(TrajectoryError, match="No such file"):
+        read_trajectory(tmp_path / "none.jsonl")
+
+
+def test_unknown_events_and_fields_are_passed_over(written: Path) -> None:
+    whole = read_trajectory(written)
+    written.write_text(written.read_text() + '{"type": "later", "x": 1}\n')
+    assert read_trajectory(written) == whole
+
+
+def test_nothing_is_written_after_the_end(tmp_path: Path) -> None:
+    writer = TrajectoryWriter(tmp_path / "t.jsonl")
+    with pytest.raises(TrajectoryError, match="won"):
+        writer.end("won")
+    writer.end("solved")
+    with pytest.raises(TrajectoryError, match="ended"):
+        writer.tool(0, "view", {}, "", 0.0)
+
+
+KILLED = """
+import os, signal, sys
+from leyline.harness.trajectory import TrajectoryWriter
+writer = TrajectoryWriter(sys.argv[1], task="killed")
+for k in range(3):
+    writer.tool(k, "view", {}, "x" * 100, 0.0)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+def test_a_killed_writer_loses_nothing_it_was_given(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(path.read_text().splitlines()) == 4
+    assert read_trajectory(path).outcome is None

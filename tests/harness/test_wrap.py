@@ -1,0 +1,414 @@
+"""The wrapped client against a server in process, byte for byte."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai.types.chat import ChatCompletion
+
+import leyline.harness.wrap as plug
+from leyline.directives import EditScript, Receipt, WireRequest
+from leyline.harness.wrap import WrapError, wrap
+from leyline.policies import PolicyError
+
+LONG = "x" * 500
+CUT = "truncate_older_than(n=1, max_chars=20)"
+
+
+class Server:
+    """Answers every chat completion with its number and keeps the bytes of each request."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+        self.headers: list[httpx.Headers] = []
+        self.fail: httpx.Response | None = None
+        self.meta: list[dict[str, Any]] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.bodies.append(request.read())
+        self.headers.append(request.headers)
+        if self.fail is not None:
+            return self.fail
+        body = json.loads(self.bodies[-1])
+        usage = {
+            "prompt_tokens": 100 * len(body["messages"]),
+            "completion_tokens": 3,
+            "total_tokens": 100 * len(body["messages"]) + 3,
+            "prompt_tokens_details": {"cached_tokens": 50},
+        }
+        common = {"id": "r", "created": 0, "model": "m"}
+        text = f"answer {len(self.bodies)}"
+        if not body.get("stream"):
+            choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+            if self.meta:
+                choice["meta_info"] = {"leyline": [self.meta.pop(0)]}
+            data = {**common, "object": "chat.completion", "choices": [choice], "usage": usage}
+            return httpx.Response(200, json=data)
+        chunks: list[dict[str, Any]] = [
+            {"choices": [{"index": 0, "delta": {"role": "assistant", "content": piece}, "finish_reason": None}]}
+            for piece in text.split()
+        ]
+        chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+        if (body.get("stream_options") or {}).get("include_usage"):
+            chunks.append({"choices": [], "usage": usage})
+        lines = [json.dumps({**common, "object": "chat.completion.chunk", **chunk}) for chunk in chunks]
+        text = "".join(f"data: {line}\n\n" for line in [*lines, "[DONE]"])
+        return httpx.Response(200, text=text, headers={"content-type": "text/event-stream"})
+
+    def messages(self, number: int = -1) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.bodies[number])["messages"]
+        return found
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[openai.OpenAI]:
+    http = httpx.Client(transport=httpx.MockTransport(server))
+    with openai.OpenAI(api_key="k", base_url="http://server/v1", http_client=http, max_retries=0) as made:
+        yield made
+
+
+def other(server: Server) -> openai.OpenAI:
+    http = httpx.Client(transport=httpx.MockTransport(server))
+    return openai.OpenAI(api_key="k", base_url="http://server/v1", http_client=http, max_retries=0)
+
+
+def history(turns: int, task: str = "go") -> list[dict[str, Any]]:
+    messages: list[dict[str, Any]] = [{"role": "system", "content": "s"}, {"role": "user", "content": task}]
+    for k in range(turns):
+        function = {"name": "view", "arguments": "{}"}
+        call = {"id": f"c{k}", "type": "function", "function": function}
+        messages.append({"role": "assistant", "content": f"look {k} {task}", "tool_calls": [call]})
+        messages.append({"role": "tool", "tool_call_id": f"c{k}", "content": f"{k}{LONG}"})
+    return messages
+
+
+def test_keep_all_sends_the_very_bytes_of_the_bare_client(server: Server, client: openai.OpenAI) -> None:
+    wrapped = wrap(client)
+    for turns in range(3):
+        for who in (client, wrapped):
+            who.chat.completions.create(model="m", messages=history(turns), temperature=0.5, extra_body={"top_k": 3})
+        assert server.bodies[-2] == server.bodies[-1]
+        assert server.headers[-2] == server.headers[-1]
+
+
+def test_old_outputs_are_cut_and_stay_cut(server: Server, client: openai.OpenAI) -> None:
+    wrapped = wrap(client, policy=CUT)
+    for turns in range(5):
+        given = history(turns)
+        twin = copy.deepcopy(given)
+        wrapped.chat.completions.create(model="m", messages=given)
+        assert given == twin
+    sent = server.messages()
+    assert [len(m["content"]) < len(LONG) for m in sent if m["role"] == "tool"] == [True, True, True, False]
+    report = wrapped.leyline.report()
+    assert [turn.edits for turn in report.turns] == [0, 0, 1, 1, 1]
+    assert report.turns[2].broke == "message 3 changed by the policy truncate_older_than"
+    assert report.turns[1].broke is None
+    assert report.turns[4].shed > 3 * 400
+    assert report.turns[4].unit == "chars"
+
+
+def test_the_edit_stays_when_the_policy_no_longer_asks_for_it(server: Server, client: openai.OpenAI) -> None:
+    wrapped = wrap(client, policy="keep_last(n=2)")
+    wrapped.chat.completions.create(model="m", messages=history(4))
+    first = server.messages()
+    wrapped.leyline.policy = wrap(client).leyline.policy
+    wrapped.chat.completions.create(model="m", messages=history(4))
+    assert server.messages() == first
+    assert len(first) < len(history(4))
+
+
+def test_the_report_counts_usage_and_says_what_it_counts(server: Server, client: openai.OpenAI) -> None:
+    wrapped = wrap(client, policy=CUT)
+    for turns in range(3):
+        wrapped.chat.completions.create(model="m", messages=history(turns))
+    report = wrapped.leyline.report()
+    assert (report.prompt_tokens, report.cached_tokens, report.uncached_tokens) == (1200, 150, 1050)
+    assert report.hit_rate == 150 / 1200
+    assert wrapped.leyline.last == report.turns[-1]
+    assert report.turns[-1].receipt == Receipt.plain(600, 50)
+    text = str(report)
+    assert "message 3 changed by the policy" in text
+    assert "3 requests (3 with usage), 1 edits, hit rate 12.5% of 1200 tokens" in text
+
+
+def test_two_conversations_that_interleave_keep_their_own_edits(server: Server, client: openai.OpenAI) -> None:
+    alone = {}
+    for task in ("go", "stop"):
+        wrapped = wrap(client, policy=CUT)
+        for turns in range(4):
+            wrapped.chat.completions.create(model="m", messages=history(turns, task))
+        alone[task] = server.bodies[-4:]
+    wrapped = wrap(client, policy=CUT)
+    mixed: dict[str, list[bytes]] = {"go": [], "stop": []}
+    for turns in range(4):
+        for task in ("go", "stop"):
+            wrapped.chat.completions.create(model="m", messages=history(turns, task))
+            mixed[task].append(server.bodies[-1])
+    assert mixed == alone
+    names = [turn.conversation for turn in wrapped.leyline.report().turns]
+    assert len(set(names)) == 2
+    assert all(turn.broke is None or "policy" in turn.broke for turn in wrapped.leyline.report().turns)
+
+
+def test_two_conversations_of_one_task_part_where_their_answers_differ(server: Server, client: openai.OpenAI) -> None:
+    wrapped = wrap(client, policy=CUT)
+    first, second = history(4), history(4)
+    second[2] = {**second[2], "content": "another answer"}
+    for end in (2, 4, 6, 8):
+        for given in (first, second):
+            wrapped.chat.completions.create(model="m", messages=given[:end])
+    turns = wrapped.leyline.report().turns
+    assert {turn.conversation for turn in turns[2::2]}.isdisjoint({turn.conversation for turn in turns[3::2]})
+    assert [turn.edits for turn in turns[4:]] == [1, 1, 1, 1]
+
+
+def test_a_session_header_names_the_conversation(server: Server, client: openai.OpenAI) -> None:
+    wrapped = wrap(client, policy=CUT)
+    for end in (4, 6):
+        for name in ("a", "b"):
+            given = history(3)[:end]
+            wrapped.chat.completions.create(model="m", messages=given, extra_headers={"X-Session-ID": name})
+    turns = wrapped.leyline.report().turns
+    assert [turn.conversation for turn in turns] == ["id a", "id b"] * 2
+    assert server.headers[-1]["x-session-id"] == "b"
+    wrapped.with_options(default_headers={"x-session-id": "a"}).chat.completions.create(model="m", messages=history(3))
+    assert wrapped.leyline.last.conversation == "id a"
+
+
+def test_what_the_harness_changed_is_said(client: openai.OpenAI) -> None:
+    wrapped = wrap(client)
+    session = {"X-Session-ID": "a"}
+    wrapped.chat.completions.create(model="m", messages=history(2), extra_headers=session)
+    given = history(3)
+    given[1]["content"] = "something else"
+    wrapped.chat.completions.create(model="m", messages=given, extra_headers=session)
+    assert wrapped.leyline.last.broke == "message 1 changed by the harness"
+
+
+@pytest.mark.parametrize("usage", [True, False])
+def test_a_stream_is_the_stream(server: Server, client: openai.OpenAI, usage: bool) -> None:
+    wrapped = wrap(client, policy=CUT)
+    options: Any = {"stream_options": {"include_usage": True}} if usage else {}
+    for turns in range(3):
+        stream = wrapped.chat.completions.create(model="m", messages=history(turns), stream=True, **options)
+        assert isinstance(stream, openai.Stream)
+        with stream:
+            text = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
+        assert text == f"answer{turns + 1}"
+    assert "removed" in server.messages()[3]["content"]
+    last = wrapped.leyline.last
+    assert (last.edits, last.prompt_tokens) == (1, 600 if usage else None)
+    assert wrapped.leyline.report().hit_rate == (0.125 if usage else None)
+    bare = [c.to_dict() for c in client.chat.completions.create(model="m", messages=history(0), stream=True, **options)]
+    same = [
+        c.to_dict() for c in wrapped.chat.completions.create(model="m", messages=history(0), stream=True, **options)
+    ]
+    assert len(bare) == len(same)
+
+
+def test_a_stream_left_early_is_remembered(server: Server, client: openai.OpenAI) -> None:
+    wrapped = wrap(client, policy=CUT)
+    stream = wrapped.chat.completions.create(model="m", messages=history(2), stream=True)
+    next(stream)
+    stream.close()
+    wrapped.chat.completions.create(model="m", messages=history(2))
+    assert server.messages(-1) == server.messages(-2)
+    assert [turn.edits for turn in wrapped.leyline.report().turns] == [1, 0]
+
+
+def test_the_stream_helper_and_parse_are_edited_too(server: Server, client: openai.OpenAI) -> None:
+    wrapped = wrap(client, policy=CUT)
+    with wrapped.chat.completions.stream(model="m", messages=history(2)) as stream:
+        assert stream.get_final_completion().choices[0].message.content == "answer1"
+    assert "removed" in server.messages()[3]["content"]
+    wrapped.chat.completions.parse(model="m", messages=history(3))
+    assert "removed" in server.messages()[5]["content"]
+    assert [turn.edits for turn in wrapped.leyline.report().turns] == [1, 1]
+
+
+def test_raw_responses_are_edited_too(server: Server, client: openai.OpenAI) -> None:
+    wrapped = wrap(client, policy=CUT)
+    raw = wrapped.chat.completions.with_raw_response.create(model="m", messages=history(2))
+    assert raw.http_response.status_code == 200
+    assert isinstance(raw.parse(), ChatCompletion)
+    wrapped.with_raw_response.chat.completions.create(model="m", messages=history(3))
+    with wrapped.chat.completions.with_streaming_response.create(model="m", messages=history(4)) as response:
+        response.read()
+    assert ["removed" in server.messages(n)[3]["content"] for n in range(3)] == [True] * 3
+    assert [turn.edits for turn in wrapped.leyline.report().turns] == [1, 1, 1]
+
+
+def test_copies_share_the_memory(server: Server, client: openai.OpenAI) -> None:
+    wrapped = wrap(client, policy=CUT)
+    wrapped.chat.completions.create(model="m", messages=history(2))
+    wrapped.copy().chat.completions.create(model="m", messages=history(2))
+    assert [turn.edits for turn in wrapped.leyline.report().turns] == [1, 0]
+
+
+def test_it_is_the_client_in_every_other_way(client: openai.OpenAI) -> None:
+    wrapped = wrap(client)
+    assert isinstance(wrapped, openai.OpenAI)
+    assert not isinstance(wrapped, openai.AsyncOpenAI)
+    assert wrapped.base_url == client.base_url
+    assert wrapped.embeddings is client.embeddings
+    wrapped.timeout = 3.0
+    assert client.timeout == 3.0
+    with wrapped as entered:
+        assert entered is wrapped
+    with pytest.raises(AttributeError):
+        _ = wrapped.nothing_of_the_kind
+
+
+def test_errors_pass_through_and_nothing_is_remembered(server: Server, client: openai.OpenAI) -> None:
+    wrapped = wrap(client, policy=CUT)
+    server.fail = httpx.Response(429, json={"error": {"message": "slow down"}})
+    with pytest.raises(openai.RateLimitError, match="slow down"):
+        wrapped.chat.completions.create(model="m", messages=history(2))
+    with pytest.raises(openai.RateLimitError, match="slow down"):
+        wrapped.chat.completions.create(model="m", messages=history(2), stream=True)
+    with pytest.raises(openai.RateLimitError), wrapped.chat.completions.stream(model="m", messages=history(2)):
+        pass
+    assert wrapped.leyline.last is None
+    server.fail = None
+    wrapped.chat.completions.create(model="m", messages=history(2))
+    assert wrapped.leyline.last.edits == 1
+
+
+@pytest.mark.parametrize("messages", ["text", None, 7, [object()], {"role": "user"}])
+def test_what_are_no_messages_fails_as_with_the_bare_client(client: openai.OpenAI, messages: Any) -> None:
+    def outcome(who: openai.OpenAI) -> str:
+        try:
+            return who.chat.completions.create(model="m", messages=messages).choices[0].finish_reason
+        except Exception as error:
+            return repr(error)
+
+    assert outcome(wrap(client, policy=CUT)) == outcome(client)
+    with pytest.raises(TypeError, match="messages"):
+        wrap(client).chat.completions.create(model="m")
+
+
+def test_answers_may_be_given_back_as_the_clients_own_models(server: Server, client: openai.OpenAI) -> None:
+    wrapped = wrap(client, policy="keep_last(n=1)")
+    given: list[Any] = history(0)
+    for k in range(3):
+        answer = wrapped.chat.completions.create(model="m", messages=given).choices[0].message
+        given += [answer, {"role": "user", "content": f"go on {k}"}]
+    wrapped.chat.completions.create(model="m", messages=given)
+    assert wrapped.leyline.last.conversation == "#1"
+    assert len(server.messages()) < len(given)
+
+
+def test_the_async_client(server: Server) -> None:
+    async def play() -> Any:
+        http = httpx.AsyncClient(transport=httpx.MockTransport(server))
+        async with wrap(openai.AsyncOpenAI(api_key="k", base_url="http://s/v1", http_client=http), CUT) as wrapped:
+            assert isinstance(wrapped, openai.AsyncOpenAI)
+            for turns in range(2):
+                await wrapped.chat.completions.create(model="m", messages=history(turns))
+            options: Any = {"stream_options": {"include_usage": True}}
+            stream = await wrapped.chat.completions.create(model="m", messages=history(2), stream=True, **options)
+            text = ""
+            async with stream:
+                async for chunk in stream:
+                    text += (chunk.choices[0].delta.content or "") if chunk.choices else ""
+            async with wrapped.chat.completions.stream(model="m", messages=history(3)) as events:
+                assert [event async for event in events]
+            raw = await wrapped.chat.completions.with_raw_response.create(model="m", messages=history(4))
+            assert raw.parse().choices[0].message.content == "answer 5"
+            both = (wrapped.chat.completions.create(model="m", messages=history(2, task)) for task in ("a", "b"))
+            await asyncio.gather(*both)
+            return text, wrapped.leyline.report()
+
+    text, report = asyncio.run(play())
+    assert text == "answer3"
+    assert [turn.edits for turn in report.turns] == [0, 0, 1, 1, 1, 1, 1]
+    assert report.turns[2].prompt_tokens == 600
+
+
+def test_splice_sends_directives_and_gives_the_lineage_back(
+    server: Server, client: openai.OpenAI, scripted: Callable[..., Any]
+) -> None:
+    renderer = scripted([]).renderer
+    wrapped = wrap(client, CUT, renderer=renderer, splice=True, seam=2)
+    spliced = {"prompt_tokens": 9, "prefix_tokens": 3, "spliced_tokens": 4, "prefilled_tokens": 2}
+    plain = Receipt.plain(9, 3).to_dict()
+    server.meta = [plain, plain, {**spliced, "lineage": "L7", "approximate_from": 3, "directives": 0}, plain]
+    for turns in range(4):
+        wrapped.chat.completions.create(model="m", messages=history(turns), extra_body={"custom_params": {"mine": 1}})
+    bodies = [json.loads(body) for body in server.bodies]
+    assert [body["custom_params"].keys() for body in bodies] == [
+        {"mine"},
+        {"mine"},
+        {"mine", "leyline"},
+        {"mine", "leyline"},
+    ]
+    assert bodies[2]["return_meta_info"] is True
+    wire = WireRequest.from_json(bodies[2]["custom_params"]["leyline"])
+    assert (wire.seam, wire.lineage) == (2, None)
+    prompt = renderer.render(bodies[2]["messages"]).ids
+    held = renderer.render(bodies[1]["messages"]).ids
+    assert tuple(wire.source(prompt)[: len(held)]) == held
+    assert WireRequest.from_json(bodies[3]["custom_params"]["leyline"]).lineage == "L7"
+    assert wrapped.leyline.report().turns[2].receipt.spliced_tokens == 4
+    assert wrapped.leyline.last.unit == "tokens"
+    assert wrapped.leyline.last.shed > 800
+
+
+def test_splice_with_nothing_to_say_sends_the_bare_bytes(
+    server: Server, client: openai.OpenAI, scripted: Callable[..., Any]
+) -> None:
+    wrapped = wrap(client, renderer=scripted([]).renderer, splice=True)
+    for turns in range(2):
+        wrapped.chat.completions.create(model="m", messages=history(turns))
+        client.chat.completions.create(model="m", messages=history(turns))
+        assert server.bodies[-1] == server.bodies[-2]
+
+
+def test_honest_asks_for_forget(server: Server, client: openai.OpenAI, scripted: Callable[..., Any]) -> None:
+    wrapped = wrap(client, CUT, renderer=scripted([]).renderer, splice=True, honest=True)
+    for turns in range(3):
+        wrapped.chat.completions.create(model="m", messages=history(turns))
+    wire = WireRequest.from_json(json.loads(server.bodies[-1])["custom_params"]["leyline"])
+    assert wire.honest
+    assert [d.mode for d in wire.script] == ["forget"]
+    assert wire.script != EditScript(())
+
+
+def test_a_receipt_that_cannot_be_read_is_left_out(server: Server, client: openai.OpenAI) -> None:
+    server.meta = [{"prompt_tokens": "many"}]
+    wrapped = wrap(client)
+    wrapped.chat.completions.create(model="m", messages=history(0))
+    assert wrapped.leyline.last.receipt == Receipt.plain(200, 50)
+
+
+def test_what_cannot_be_wrapped_is_said_in_one_line(client: openai.OpenAI) -> None:
+    with pytest.raises(WrapError, match="give an openai"):
+        wrap(object())
+    with pytest.raises(WrapError, match="renderer"):
+        wrap(client, splice=True)
+    with pytest.raises(PolicyError, match="truncate_older_than"):
+        wrap(client, policy="truncate_older_then(n=2)")
+
+
+def test_old_conversations_are_forgotten_in_the_end(client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("leyline.harness.wrap.tracker.MAX_CONVERSATIONS", 2)
+    wrapped = wrap(client, policy=CUT)
+    for task in ("a", "b", "c", "a"):
+        given = history(2, task)
+        given[0]["content"] = task
+        wrapped.chat.completions.create(model="m", messages=given)
+    assert [turn.conversation for turn in wrapped.leyline.report().turns] == ["#1", "#2", "#3", "#4"]
+    assert plug.__all__
