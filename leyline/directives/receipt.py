@@ -17,7 +17,7 @@ class Outcome(StrEnum):
     SPLICED: an AMORTIZE whose suffix was moved, in whole or in part.
     CACHED: an AMORTIZE that needed no move; the edited prompt was already in the cache.
     FORGOTTEN: a FORGET; nothing from its span on was reused.
-    PREFILLED: an AMORTIZE that was not honoured; the prompt was prefilled and `fallback` says why.
+    PREFILLED: not honoured as a directive: the edited prompt was served as it is, and `fallback` says why.
     """
 
     SPLICED = "spliced"
