@@ -83,15 +83,18 @@ def read_bytes(root: str, path: str, limit: int) -> bytes:
             handle = os.open(parts[-1], flags, dir_fd=folder)
     except OSError as error:
         raise NoFileError(path) from error
-    with open(handle, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(handle)
         if stat.S_ISDIR(status.st_mode):
             raise WorkspaceError(f"{path} is a folder")
         if not stat.S_ISREG(status.st_mode):
             raise WorkspaceError(f"{path} is not a regular file")
         if status.st_size > limit:
             raise WorkspaceError(f"{path} is too large ({status.st_size} bytes, at most {limit})")
-        data = file.read(limit + 1)
+        with open(handle, "rb", closefd=False) as file:
+            data = file.read(limit + 1)
+    finally:
+        os.close(handle)
     if len(data) > limit:
         raise WorkspaceError(f"{path} is too large (over {limit} bytes)")
     return data

@@ -130,6 +130,15 @@ class Process:
         """The processes of the tree that can be found."""
         return list(_members(self._popen.pid, self._token, self._namespace))
 
+    def over(self, processes: int, memory: int) -> str | None:
+        """The limit the tree is over, if any. It bounds the superuser too, whom RLIMIT_NPROC does not."""
+        members = self.members()
+        if sum(member.threads for member in members) > processes:
+            return "processes"
+        if sum(member.resident for member in members) > memory:
+            return "memory"
+        return None
+
     def kill(self) -> None:
         """End every process of the tree, those that left its session too, and release what it held."""
         _kill_group(self._popen.pid)

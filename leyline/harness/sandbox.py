@@ -120,7 +120,7 @@ class Sandbox:
                 elif capture.received > FLOOD:
                     killed = "output"
                 elif now >= watch:
-                    killed = _over(process, limits)
+                    killed = process.over(limits.processes, limits.memory)
                     watch = now + WATCH_SECONDS
             code = process.exit_code()
             while data := process.read(0):  # what was written before the end
@@ -210,16 +210,6 @@ def run(
 @functools.cache
 def _shell() -> str:
     return shutil.which("bash") or "/bin/sh"
-
-
-def _over(process: Process, limits: Limits) -> str | None:
-    """The limit a process tree is over, if any. It bounds the superuser too, whom RLIMIT_NPROC does not."""
-    members = process.members()
-    if sum(member.threads for member in members) > limits.processes:
-        return "processes"
-    if sum(member.resident for member in members) > limits.memory:
-        return "memory"
-    return None
 
 
 def _resource_limits(limits: Limits) -> dict[str, int]:

@@ -106,6 +106,11 @@ class Episode:
         """The tools in the form of the OpenAI `tools` parameter."""
         return self.toolbox.schemas()
 
+    @property
+    def turns(self) -> int:
+        """The most model calls the task is worth."""
+        return self.task.max_turns
+
     def call(self, name: str, arguments: Any) -> ToolResult:
         """Run one tool call; never raises for what a model sends."""
         return self.toolbox.call(name, arguments)

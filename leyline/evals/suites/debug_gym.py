@@ -19,16 +19,16 @@ from leyline.evals.suites.base import SuiteError, TaskInfo
 from leyline.harness.sandbox import Limits, Result
 from leyline.harness.tasks import Episode, Task
 from leyline.harness.tools import DEFAULT_TOOLS
-from leyline.harness.workspace import DiskWorkspace, patterns_of
+from leyline.harness.tools.lines import split
+from leyline.harness.workspace import DiskWorkspace, WorkspaceError, patterns_of
 
 TEST = "test.py"
 SYSTEM = """You are a debugging agent. Fix the bugs in the Python files so that all tests pass. Do not edit the tests.
 Call one tool at a time. When the tests pass, submit."""
 USER = "The program does not behave as intended. Files:\n{}\nFind the cause, repair the code, and submit."
-_SECONDS = re.compile(
-    r"(\b(?:passed|failed|errors?|skipped|warnings?|xfailed|xpassed|ran|deselected))( in [\d.:hms ()]+)"
-)
-_PASSED = re.compile(r"=* ?(?:\d+ \w+, )*(\d+) passed(?:, \d+ (?:skipped|warnings?|xfailed|deselected))* ?=*")
+_COUNTED = r"(?:passed|failed|errors?|skipped|warnings?|deselected|xfailed|xpassed|ran)"
+_SECONDS = re.compile(rf"(\b{_COUNTED}) in [\d.]+s(?: \([\d:]+\))?")
+_PASSED = re.compile(r"=* ?[1-9]\d* passed(?:, \d+ (?:skipped|deselected|xfailed|xpassed|warnings?))* ?=*")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class DebugGymSuite:
         self.name = Path(folder).resolve().name
 
     def tasks(self) -> Sequence[TaskInfo]:
-        return [TaskInfo(name, turns=DebugGymTask.max_turns) for name in self._folders]
+        return [TaskInfo(name) for name in self._folders]
 
     def task(self, name: str) -> DebugGymTask:
         if name not in self._folders:
@@ -130,12 +130,11 @@ def test_command(path: str) -> list[str]:
 
 
 def passed(result: Result | None) -> bool:
-    """Whether a test run ended with a summary of passes alone. The exit code is not enough: code can end a run early."""
+    """Whether a test run ended with a summary of passes alone; the exit code does not tell, as code may exit early."""
     if result is None or result.exit_code != 0 or result.killed:
         return False
-    last = without_times(result.output).rstrip().rpartition("\n")[2]
-    match = _PASSED.fullmatch(last.strip())
-    return match is not None and int(match[1]) > 0
+    last = without_times(result.output).split("\n")[-20:]  # code may still print when the interpreter ends
+    return any(_PASSED.fullmatch(line.strip()) for line in last)
 
 
 def without_times(text: str) -> str:
@@ -144,8 +143,12 @@ def without_times(text: str) -> str:
 
 
 def _described(workspace: DiskWorkspace) -> list[str]:
+    """The list of files for the prompt, with their lengths."""
     lines = []
     for path in workspace.files():
-        note = "" if workspace.writable(path) else ", read-only"
-        lines.append(f"- {path}{note}")
+        try:
+            length = f"{len(split(workspace.read(path)))} lines"
+        except WorkspaceError:
+            length = "no text"
+        lines.append(f"- {path} ({length}{'' if workspace.writable(path) else ', read-only'})")
     return lines

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pathspec
+
 from leyline.evals.suites.base import SuiteError
 from leyline.harness.sandbox import Limits
+from leyline.harness.snapshot import walk
 from leyline.harness.tasks import Task
-from leyline.harness.workspace import DiskWorkspace, patterns_of
+from leyline.harness.workspace import JUNK, DiskWorkspace, patterns_of
 
 TOOLS = ("bash", "view", "grep", "edit", "submit")
 MOST_LISTED = 60
-SYSTEM = """You are a software engineer working in a copy of a repository. Do what the request asks by changing its files.
+COMMIT = (
+    "command -v git >/dev/null && git init -q && git add -A && "
+    "git -c user.name=leyline -c user.email=leyline@localhost commit -q -m start"
+)
+SYSTEM = """You are a software engineer in a copy of a repository. Do what the request asks by changing its files.
 Call one tool at a time. Look before you edit, and check what you changed. When you are done, submit."""
 
 
@@ -51,17 +59,27 @@ class RepositoryTask(Task):
     def id(self) -> str:  # type: ignore[override]
         return f"{self.folder.resolve().name}-{hashlib.sha256(self.request.encode()).hexdigest()[:8]}"
 
-    @property
+    @functools.cached_property
     def user(self) -> str:  # type: ignore[override]
-        with self.workspace() as workspace:
-            paths = workspace.files()
+        ignore = pathspec.GitIgnoreSpec.from_lines((*JUNK, *self._ignored()))
+        paths = [path for path in walk(self.folder, ignore) if not ignore.match_file(path)]
         listed = [f"- {path}" for path in paths[:MOST_LISTED]]
         if len(paths) > MOST_LISTED:
             listed.append(f"({len(paths) - MOST_LISTED} more)")
         return f"{self.request.strip()}\n\nFiles:\n" + "\n".join(listed)
 
     def workspace(self) -> DiskWorkspace:
-        return DiskWorkspace(self.folder, ignore=patterns_of(self.folder / ".gitignore"), readonly=self.protect)
+        """A copy without the history; where git is installed it is a repository of one commit."""
+        workspace = DiskWorkspace(self.folder, ignore=self._ignored(), readonly=self.protect)
+        try:
+            self.sandbox(workspace).run(COMMIT)
+        except BaseException:
+            workspace.close()
+            raise
+        return workspace
+
+    def _ignored(self) -> tuple[str, ...]:
+        return patterns_of(self.folder / ".gitignore")
 
     def eval_command(self, number: int) -> Sequence[str] | None:
         return None if self.test is None else ["/bin/sh", "-c", self.test]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from leyline.harness.workspace import Workspace
 
 if TYPE_CHECKING:
-    from leyline.harness.sandbox import Result, Sandbox
+    from leyline.harness.sandbox import Sandbox
 
 Arguments = Mapping[str, Any]
 
@@ -51,10 +51,6 @@ class Evaluation:
 
     text: str
     passed: bool
-
-    @classmethod
-    def of(cls, result: Result) -> Evaluation:
-        return cls(result.report(), result.exit_code == 0)
 
 
 @dataclass(frozen=True, slots=True)

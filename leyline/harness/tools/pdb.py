@@ -21,7 +21,7 @@ class Session:
 
     def __init__(self, sandbox: Sandbox, entry: tuple[str, ...]) -> None:
         program = entry[1:] if PurePath(entry[0]).name.startswith("python") else entry
-        self._limit = sandbox.limits.output
+        self._limits = sandbox.limits
         argv = ["python", "-u", "-m", "pdb", *program]
         self._process: Process = sandbox.start(argv, stdin=True, seconds=SESSION_SECONDS)
         self._relative = sandbox.relative
@@ -39,8 +39,8 @@ class Session:
         text = b""
         while time.monotonic() < deadline:
             text += self._process.read(0.1)
-            if len(text) > 4 * self._limit:
-                text = text[: 2 * self._limit] + text[-2 * self._limit :]
+            if len(text) > 4 * self._limits.output:
+                text = text[: 2 * self._limits.output] + text[-2 * self._limits.output :]
             if text.endswith(PROMPT.encode()):
                 break
             if self._process.exit_code() is not None:
@@ -48,11 +48,15 @@ class Session:
                     text += data
                 self.close()
                 break
+            if self._process.over(self._limits.processes, self._limits.memory):
+                self.close()
+                text += b"\n[stopped: over the limit of processes or memory]"
+                break
         else:
             self.close()
             text += f"\n[stopped: no prompt within {SECONDS:g} s; the session is closed]".encode()
         shown = _AT_PROMPT.sub("", text.decode("utf-8", "replace")).rstrip("\n")
-        return self._relative(capped(shown, self._limit))
+        return self._relative(capped(shown, self._limits.output))
 
     def close(self) -> None:
         if self.alive:
