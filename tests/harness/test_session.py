@@ -131,6 +131,7 @@ def test_a_server_that_renders_by_itself_gets_edited_messages(scripted: Callable
     assert session.turns[-1].input_ids is None
     assert [len(turn.edits) for turn in session.turns] == [0, 0, 1, 1]
     assert "removed" in backend.requests[-1][0][3]["content"]
+    assert [request.edits for _, request in backend.requests] == [0, 0, 1, 1]
     assert all(request.prompt is None and not request.script for _, request in backend.requests)
 
 
