@@ -66,7 +66,7 @@ def _local() -> Check:
 def _models() -> Check:
     from leyline.evals import models
 
-    found = [name for name in models.names() if models.available(name)]
+    found = models.names()
     return Check(
         "bundled models", bool(found), ", ".join(found) or "none", "reinstall leyline-kv: its model files are missing"
     )

@@ -100,6 +100,8 @@ def run(
             )
         )
     else:
+        if path is not None:
+            typer.echo("".join(row["patch"] for row in rows), nl=False)
         typer.echo(summary_text(summary))
 
 
@@ -154,7 +156,8 @@ def run_task(task: Task, backend: Backend, settings: Settings, progress: Progres
         finally:
             if writer is not None:
                 writer.close()
-    return _row(task, result, writer)
+        patch = episode.artifacts()["model_patch"]
+    return {**_row(task, result, writer), "patch": patch}
 
 
 def _trajectory(task: Task, backend: Backend, settings: Settings) -> TrajectoryWriter | None:
@@ -214,8 +217,9 @@ def summary_text(summary: dict[str, Any]) -> str:
     """The totals in two lines."""
     first = f"solved {summary['solved']} of {summary['tasks']} in {summary['seconds']:.1f} s, {summary['edits']} edits"
     second = (
-        f"hit rate {summary['hit_rate']:.1%} of {summary['prompt_tokens']:,} prompt tokens: {summary['cached_tokens']:,} cached, "
-        f"{summary['spliced_tokens']:,} spliced, {summary['prefilled_tokens']:,} prefilled"
+        f"hit rate {summary['hit_rate']:.1%} of {summary['prompt_tokens']:,} prompt tokens: "
+        f"{summary['cached_tokens']:,} cached, {summary['spliced_tokens']:,} spliced, "
+        f"{summary['prefilled_tokens']:,} prefilled"
     )
     reasons = ", ".join(f"{name} {count}" for name, count in sorted(summary["fallbacks"].items()))
     return "\n".join([first, second, *([f"fallbacks: {reasons}"] if reasons else [])])

@@ -10,7 +10,7 @@ from leyline.directives import LeylineError
 from leyline.harness.tasks import Task
 
 DEFAULT_MODEL = "tiny-mla"
-BACKENDS = ("local", "openai", "sglang")
+BACKENDS = ("local", "openai")
 FIRST_SEED = 1_000_000  # far from the seeds of the training data
 
 
@@ -38,7 +38,7 @@ def path_tasks(path: Path, description: str | None, test_command: str | None) ->
         raise UsageError(f"{path} is not a folder; give a debug-gym folder, a repository, or --suite micro")
     if description is None:
         return list(debug_gym.load(path))
-    return [repository.load(path, description, test_command=test_command)]
+    return [repository.RepositoryTask(path, repository.request_of(description), test_command)]
 
 
 def make_backend(kind: str, model: str | None, base_url: str | None, api_key: str | None) -> Backend:
@@ -49,12 +49,6 @@ def make_backend(kind: str, model: str | None, base_url: str | None, api_key: st
         from leyline.backends.openai import OpenAIBackend
 
         return OpenAIBackend(model, base_url=base_url, api_key=api_key)
-    if kind == "sglang":
-        from leyline.backends.sglang.client import SGLangBackend
-
-        if base_url is None:
-            raise UsageError("--backend sglang needs --base-url, for example http://127.0.0.1:30000")
-        return SGLangBackend(base_url, model=model, api_key=api_key)
     if any(util.find_spec(name) is None for name in ("torch", "transformers")):
         raise UsageError("the local backend is not installed; run: pip install 'leyline-kv[local]'")
     from leyline.backends.local import LocalBackend
