@@ -11,10 +11,12 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TOKEN = "LEYLINE_SANDBOX"
@@ -55,6 +57,22 @@ class Capture:
     def text(self) -> str:
         note = f"\n[... {self.removed} characters removed ...]\n" if self.removed else ""
         return self._head + note + self._tail
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back until the block ends, so that a process that was started is known to whoever must end it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[tuple[int, FrameType | None]] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: waiting.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before if before is not None else signal.default_int_handler)
+        if waiting and callable(before):
+            before(*waiting[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +159,10 @@ class Process:
 
     def kill(self) -> None:
         """End every process of the tree, those that left its session too, and release what it held."""
+        with uninterrupted():
+            self._kill()
+
+    def _kill(self) -> None:
         _kill_group(self._popen.pid)
         if not self._namespace:
             for _ in range(50):  # one that forks while we look is found the next time

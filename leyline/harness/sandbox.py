@@ -21,7 +21,7 @@ from pathlib import Path
 
 from leyline.directives import LeylineError
 from leyline.harness.isolation import Isolation, capabilities, isolation, launcher
-from leyline.harness.process import FLOOD, WATCH_SECONDS, Capture, Process, capped
+from leyline.harness.process import FLOOD, WATCH_SECONDS, Capture, Process, capped, uninterrupted
 
 __all__ = ["Isolation", "Limits", "Result", "Sandbox", "SandboxError", "capabilities", "capped", "isolation", "run"]
 
@@ -106,10 +106,12 @@ class Sandbox:
         and SandboxError when nothing can be started.
         """
         limits = self._limits(seconds)
-        process = self.start(command, seconds=seconds)
         capture = Capture(limits.output)
+        process: Process | None = None
         killed: str | None = None
         try:
+            with uninterrupted():
+                process = self.start(command, seconds=seconds)
             deadline, watch = process.started + limits.seconds, process.started + WATCH_SECONDS
             while process.exit_code() is None and killed is None:
                 now = time.monotonic()
@@ -125,9 +127,10 @@ class Sandbox:
             code = process.exit_code()
             while data := process.read(0):  # what was written before the end
                 capture.feed(data)
-        finally:
             elapsed = time.monotonic() - process.started
-            process.kill()
+        finally:
+            if process is not None:
+                process.kill()
         capture.feed(b"", final=True)
         code = 137 if code is None else code
         return Result(code, self.relative(capture.text()), elapsed, bool(capture.removed), killed, limits)

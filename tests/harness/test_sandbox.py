@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import os
+import socket
 import sys
 import threading
 import time
@@ -117,8 +119,6 @@ def test_an_interrupt_kills_the_tree(sandbox: Sandbox) -> None:
         deadline = time.monotonic() + 10
         while not alive(marker) and time.monotonic() < deadline:
             time.sleep(0.02)
-        import _thread
-
         _thread.interrupt_main()
 
     thread = threading.Thread(target=interrupt)
@@ -218,8 +218,6 @@ def test_the_network_is_off_but_for_the_loopback(tmp_path: Path) -> None:
     assert box.run(["python", "-c", code]).output == "[(1, 'lo')]\nlocal\n"
     wide = Sandbox(tmp_path, tmp_path / "home", network=True)
     names = wide.run(["python", "-c", "import socket; print(sorted(socket.if_nameindex()))"]).output
-    import socket
-
     assert names == f"{sorted(socket.if_nameindex())}\n"
 
 

@@ -6,7 +6,7 @@ import re
 import time
 from pathlib import PurePath
 
-from leyline.harness.process import Process, capped
+from leyline.harness.process import Process, capped, uninterrupted
 from leyline.harness.sandbox import Sandbox
 from leyline.harness.tools.base import Arguments, Context, Tool, ToolResult, argument
 
@@ -76,9 +76,10 @@ def run(context: Context, arguments: Arguments) -> ToolResult:
     if not isinstance(session, Session) or not session.alive or command in ("restart", "run"):
         if isinstance(session, Session):
             session.close()
-        session = Session(context.sandbox, context.entry)
-        context.state["pdb"] = session
-        context.closers.append(session.close)
+        with uninterrupted():
+            session = Session(context.sandbox, context.entry)
+            context.state["pdb"] = session
+            context.closers.append(session.close)
         started = session.answer(None)
         if command in ("restart", "run") or not session.alive:
             return ToolResult(_told(started, session), meta={"kind": "pdb", "command": command})

@@ -1,0 +1,223 @@
+"""The one conformance suite for backends that take token ids and splice.
+
+`run_conformance(fresh)` talks to a backend through the `Backend` protocol only, so it holds for a model in process and
+for a server. Each check is a function that takes a `Rig` and raises `AssertionError` with words; nothing here needs
+pytest. Answers are compared by their greedy tokens, so the model must have weights of a real scale: with dummy
+weights every answer is the same and no check can fail.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from leyline.backends.base import Backend, Sampling, Turn, TurnInput
+from leyline.directives import Directive, EditScript, Fallback, Mode, Outcome, Rendered
+
+Tokens = tuple[int, ...]
+NOT_HELD = frozenset({Fallback.SOURCE_MISMATCH, Fallback.DONOR_MISSING})
+
+
+@dataclass
+class Rig:
+    """What a check needs.
+
+    fresh: gives a backend with an empty cache (a new one, or the same server after a flush).
+    vocabulary: token ids that prompts are drawn from; no stop tokens among them.
+    slack: how many tokens a prefix hit may fall short (a page, or the last chunk).
+    length: tokens of the first prompt. decode: tokens of each answer.
+    """
+
+    fresh: Callable[[], Backend]
+    vocabulary: Sequence[int]
+    slack: int
+    length: int
+    decode: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+
+    def tokens(self, count: int) -> Tokens:
+        """Random token ids, other ones in each call."""
+        return tuple(self._random.choices(self.vocabulary, k=count))
+
+    def ask(self, backend: Backend, prompt: Sequence[int], **settings: Any) -> Turn:
+        """Serve a prompt greedily and check what every receipt must fulfil."""
+        ids = tuple(prompt)
+        sampling = Sampling(max_tokens=self.decode, temperature=0.0)
+        turn = backend.chat([], None, TurnInput("conformance", prompt=Rendered(ids), sampling=sampling, **settings))
+        check_receipt(turn, ids, settings.get("script", EditScript()))
+        return turn
+
+    def cold(self, prompt: Sequence[int]) -> Tokens:
+        """The greedy answer of an empty cache."""
+        return answer(self.ask(self.fresh(), prompt))
+
+    def edited(
+        self, backend: Backend, held: Sequence[int], script: EditScript, tail: Sequence[int], **settings: Any
+    ) -> tuple[Tokens, Turn]:
+        """The next turn: the held tokens with `script` applied, and `tail`. Returns (prompt, turn)."""
+        prompt = (*script.apply(held), *tail)
+        return prompt, self.ask(backend, prompt, source=tuple(held), script=script, **settings)
+
+    def opened(self, backend: Backend) -> Tokens:
+        """A first turn. Returns what the backend then holds: the prompt and its answer."""
+        prompt = self.tokens(self.length)
+        return (*prompt, *answer(self.ask(backend, prompt)))
+
+    def middle(self, mode: Mode = Mode.AMORTIZE, *, replacement: Sequence[int] = ()) -> EditScript:
+        """An edit of the second fifth of a first turn's prompt."""
+        step = self.length // 5
+        return EditScript((Directive(step, 2 * step, tuple(replacement), mode),))
+
+
+def answer(turn: Turn) -> Tokens:
+    """The generated tokens."""
+    assert turn.output_ids is not None, "a backend that takes token ids must say which tokens it generated"
+    return turn.output_ids
+
+
+def check_receipt(turn: Turn, prompt: Tokens, script: EditScript) -> None:
+    """What every receipt must fulfil, whatever was asked."""
+    r = turn.receipt
+    assert r.prompt_tokens == len(prompt), f"the receipt counts {r.prompt_tokens} of {len(prompt)} prompt tokens"
+    assert r.prefix_tokens + r.spliced_tokens + r.prefilled_tokens == len(prompt), "the receipt's parts do not add up"
+    assert r.prefilled_tokens >= 1, "the last prompt token cannot come from the cache"
+    assert sum(s.end - s.start for s in r.splices) == r.spliced_tokens, "the splices do not add up to spliced_tokens"
+    position = 0
+    for s in r.splices:
+        assert position <= s.start < s.end <= len(prompt), f"splice [{s.start}, {s.end}) is out of order or of range"
+        position = s.end
+    assert r.directives == len(script) == len(r.acknowledged), "each directive must be acknowledged"
+    assert (r.approximate_from is None) == (r.lineage is None), "a lineage and approximate_from come together"
+    if r.splices:
+        assert r.approximate_from is not None, "a spliced prompt is approximate"
+        assert r.approximate_from <= r.splices[0].start, "approximate_from lies behind the first spliced token"
+    u = turn.usage
+    assert u.prompt_tokens == len(prompt), "usage and receipt disagree on the prompt"
+    assert u.cached_tokens == r.prefix_tokens + r.spliced_tokens, "usage and receipt disagree on the cached tokens"
+    assert u.completion_tokens >= len(answer(turn)), "usage counts fewer tokens than were generated"
+
+
+def check_capabilities(rig: Rig) -> None:
+    """A backend under this suite splices and takes token ids."""
+    capabilities = rig.fresh().capabilities()
+    assert capabilities.splice, f"the backend does not splice: {capabilities.reason}"
+    assert capabilities.tokens, "the backend does not take token ids"
+
+
+def check_prefix_cache(rig: Rig) -> None:
+    """A cold prompt hits nothing, a repeated and a continued one hit what is held; the answers do not change."""
+    backend = rig.fresh()
+    prompt = rig.tokens(rig.length)
+    first = rig.ask(backend, prompt)
+    assert first.receipt.prefix_tokens == 0, "an empty cache cannot hit"
+    again = rig.ask(backend, prompt)
+    assert again.receipt.prefix_tokens >= len(prompt) - 1 - rig.slack, "a repeated prompt must hit"
+    assert answer(again) == answer(first), "a cached prompt was answered otherwise than a cold one"
+    held = (*prompt, *answer(first))
+    more = rig.ask(backend, (*held, *rig.tokens(9)))
+    assert more.receipt.prefix_tokens >= len(prompt) - rig.slack, "a continued session must hit its last prompt"
+    assert more.receipt.lineage is None, "a session that never amortised has no lineage"
+
+
+def check_amortize(rig: Rig) -> None:
+    """A deletion moves everything behind it; the same twice gives the same answer; the next turn hits it."""
+    script, tail = rig.middle(), rig.tokens(7)
+    answers = []
+    for _ in range(2):
+        rig.seed_again()
+        backend = rig.fresh()
+        held = rig.opened(backend)
+        prompt, turn = rig.edited(backend, held, script, tail)
+        r, d = turn.receipt, script.directives[0]
+        assert r.fallback is None, f"a valid directive fell back: {r.fallback} ({r.detail})"
+        assert r.spliced_tokens >= len(held) - d.end - rig.slack - 1, f"only {r.spliced_tokens} tokens were moved"
+        assert {s.delta for s in r.splices} == {d.delta}, "a run moved by another distance than the edit's"
+        assert r.acknowledged == (Outcome.SPLICED,), "the directive was not acknowledged as spliced"
+        assert r.approximate_from is not None
+        assert r.approximate_from >= d.start, "tokens before the edit are honest"
+        answers.append(answer(turn))
+    assert answers[0] == answers[1], "the same splice gave two answers"
+    follow = rig.ask(
+        backend, (*prompt, *answer(turn), *rig.tokens(5)), lineage=r.lineage, lineage_start=r.approximate_from
+    )
+    assert follow.receipt.prefix_tokens >= len(prompt) - rig.slack, (
+        "the next turn of a lineage must hit its last prompt"
+    )
+    assert follow.receipt.lineage is not None, "the lineage was lost while its KV was used"
+    assert follow.receipt.approximate_from == r.approximate_from, "approximate_from moved without an edit"
+
+
+def check_retry(rig: Rig) -> None:
+    """A client that lost the answer sends the same turn again: same answer, receipt in order."""
+    backend = rig.fresh()
+    held = rig.opened(backend)
+    script, tail = rig.middle(replacement=rig.tokens(3)), rig.tokens(5)
+    _, first = rig.edited(backend, held, script, tail)
+    _, again = rig.edited(backend, held, script, tail)
+    assert answer(first) == answer(again), "a repeated turn gave another answer"
+    assert first.receipt.lineage == again.receipt.lineage, "a repeated turn got another lineage"
+
+
+def check_several(rig: Rig) -> None:
+    """Deletion, replacement and insertion in one turn move by their accumulated shift."""
+    backend = rig.fresh()
+    held = rig.opened(backend)
+    step = rig.length // 5
+    script = EditScript(
+        (
+            Directive(step, step + step // 2),
+            Directive(2 * step, 2 * step + 3, rig.tokens(5)),
+            Directive(3 * step, 3 * step, rig.tokens(2)),
+        )
+    )
+    _, turn = rig.edited(backend, held, script, rig.tokens(5))
+    r = turn.receipt
+    assert r.fallback is None, f"valid directives fell back: {r.fallback} ({r.detail})"
+    deltas = [-(step // 2), 2 - step // 2, 4 - step // 2]
+    assert sorted({s.delta for s in r.splices}) == deltas, f"the runs moved by {[s.delta for s in r.splices]}"
+    assert r.acknowledged == (Outcome.SPLICED,) * 3, "each directive must be acknowledged as spliced"
+
+
+def check_seam(rig: Rig) -> None:
+    """`seam` tokens of a run are computed, not moved."""
+    moved = []
+    for seam in (0, 8):
+        rig.seed_again()
+        backend = rig.fresh()
+        held = rig.opened(backend)
+        _, turn = rig.edited(backend, held, rig.middle(), rig.tokens(5), seam=seam)
+        moved.append(turn.receipt.spliced_tokens)
+    assert moved[0] - moved[1] >= 8, f"with a seam of 8 tokens {moved[1]} were moved, without one {moved[0]}"
+
+
+def check_forget(rig: Rig) -> None:
+    """FORGET reuses nothing from the span on, and answers as a clean prefill does."""
+    for replacement in ((), rig.tokens(4)):
+        backend = rig.fresh()
+        held = rig.opened(backend)
+        script = rig.middle(Mode.FORGET, replacement=replacement)
+        prompt, turn = rig.edited(backend, held, script, rig.tokens(6))
+        r = turn.receipt
+        assert r.prefix_tokens <= script.directives[0].start + len(replacement), "FORGET reused tokens behind its span"
+        assert r.spliced_tokens == 0, "FORGET moved tokens"
+        assert r.approximate_from is None, "an honest session became approximate by a FORGET"
+        assert r.acknowledged == (Outcome.FORGOTTEN,), "the directive was not acknowledged as forgotten"
+        assert answer(turn) == rig.cold(prompt), "FORGET was answered otherwise than a clean prefill"
+
+
+def check_mixed(rig: Rig) -> None:
+    """Behind a FORGET nothing is moved; before it an AMORTIZE still is."""
+    backend = rig.fresh()
+    held = rig.opened(backend)
+    step = rig.length // 5
+    script = EditScript((Directive(step, step + 9), Directive(3 * step, 3 * step + 9, (), Mode.FORGET)))
+    _, turn = rig.edited(backend, held, script, rig.tokens(6))
+    r = turn.receipt
+    assert r.spliced_tokens > 0, "the run between AMORTIZE and FORGET was not moved"
+    assert all(s.end <= 3 * step - 9 for s in r.splices), "tokens behind a FORGET were moved"
+    assert r.acknowledged == (Outcome.SPLICED, Outcome.FORGOTTEN), f"acknowledged as {r.acknowledged}"
