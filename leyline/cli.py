@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
-import click
 import typer
 
 from leyline.directives import LeylineError
 from leyline.evals.commands import doctor, run
+from leyline.evals.commands import eval as eval_command
+
+# Some releases of typer carry a click of their own, so the class is taken from what typer itself raises.
+_UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 app = typer.Typer(
     name="leyline",
@@ -24,6 +28,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 
+app.add_typer(eval_command.app, name="eval")
 app.command("doctor")(doctor.doctor)
 
 
@@ -51,10 +56,10 @@ def main() -> None:
     except LeylineError as error:
         typer.echo(f"leyline: {error}", err=True)
         code = 2
-    except click.ClickException as error:
+    except _UsageError as error:
         error.show()
         code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         typer.echo("leyline: interrupted", err=True)
         code = 130
     except BrokenPipeError:

@@ -82,6 +82,12 @@ class TrialRecord(_Record):
     energy_j: float | None = Field(default=None, description="Energy the accelerator reported, in joules.")
     approximate: bool = Field(default=False, description="Some turn read KV that a clean prefill would not give.")
     trajectory: str | None = Field(default=None, description="File of the trajectory, relative to the run directory.")
+    policy: str = ""
+    mode: str = ""
+    backend: str = ""
+    model: str = ""
+    control: bool = Field(default=False, description="The arm is a negative control.")
+    artifacts: Mapping[str, str] = Field(default_factory=dict, description="What scoring needs, such as a patch.")
     tags: Mapping[str, str] = Field(default_factory=dict, description="Facts of the task: level, bugs, repository.")
     versions: Mapping[str, str] = Field(default_factory=dict)
 

@@ -1,0 +1,43 @@
+"""Suites by name. A name of the form `package.module:factory` is a suite of your own."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any
+
+from leyline.evals.config import SuiteSpec
+from leyline.evals.suites.base import Attempt, Suite, SuiteError, TaskInfo
+
+__all__ = ["SUITES", "Attempt", "Suite", "SuiteError", "TaskInfo", "load_suite"]
+
+SUITES = {
+    "micro": "leyline.evals.suites.micro_suite:MicroSuite",
+    "debug_gym": "leyline.evals.suites.folders:FolderSuite",
+    "mini_nightmare": "leyline.evals.suites.folders:mini_nightmare",
+    "swebench": "leyline.evals.suites.swebench:SwebenchSuite",
+}
+
+
+def load_suite(spec: SuiteSpec) -> Suite:
+    """Build a suite. Raises SuiteError for an unknown name or options the suite does not take."""
+    path = SUITES.get(spec.name, spec.name)
+    module, colon, attribute = path.partition(":")
+    if not colon:
+        near = get_close_matches(spec.name, SUITES, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise SuiteError(f"unknown suite {spec.name!r}; there are {', '.join(SUITES)}{hint}")
+    try:
+        factory: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise SuiteError(f"suite {spec.name!r} cannot be imported: {error}") from None
+    options = dict(spec.options)
+    try:
+        inspect.signature(factory).bind(**options)
+    except TypeError as error:
+        known = ", ".join(inspect.signature(factory).parameters) or "none"
+        raise SuiteError(f"suite {spec.name}: {error}; its options are {known}") from None
+    suite: Suite = factory(**options)
+    return suite

@@ -1,0 +1,142 @@
+"""Arms: what is compared. Every arm runs on the same tasks and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from leyline.directives import LeylineError
+from leyline.evals.records import config_digest
+
+TRUNCATE = "truncate_older_than(n=2, max_chars=200)"
+
+
+class ArmError(LeylineError, ValueError):
+    """An arm that cannot be run. The message names it."""
+
+
+class Arm(BaseModel):
+    """One way to run a task. Everything but the name decides the trial and goes into its digest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, description="How the report calls the arm.")
+    policy: str = Field(default="keep_all", description="A policy by name, dotted path or file.")
+    mode: Literal["plain", "amortize", "forget"] = Field(
+        default="plain",
+        description="The contract of edits; plain sends no directives: the edited prompt meets an ordinary cache.",
+    )
+    backend: Literal["local", "sglang", "openai"] = Field(default="local", description="What serves the model.")
+    model: str = Field(default="tiny-mla", description="A bundled model, a directory, or the server's model name.")
+    url: str | None = Field(default=None, description="Address of the server, for sglang and openai.")
+    seam: int = Field(default=0, ge=0, description="Tokens recomputed at the start of every reused run.")
+    prewarm: bool = Field(default=False, description="Prefill the known part of the next turn while a tool runs.")
+    honest: bool = Field(default=False, description="Drop the lineage on every FORGET.")
+    control: bool = Field(default=False, description="A negative control: expected to do badly.")
+    options: Mapping[str, Any] = Field(default_factory=dict, description="Further arguments of the backend.")
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if "/" in name or name != name.strip() or not name.isprintable():
+            raise ValueError("a name is printable, without slashes and without spaces at its ends")
+        return name
+
+    def digest(self) -> str:
+        return config_digest(self.model_dump(exclude={"name", "control"}))
+
+    def backend_key(self) -> str:
+        """Arms with one key can share a loaded backend."""
+        return config_digest({"backend": self.backend, "model": self.model, "url": self.url, "options": self.options})
+
+
+def default_arms(models: Sequence[str], **fields: Any) -> list[Arm]:
+    """The five arms of the README's table for each model; names carry the model where there are several.
+
+    The last one is the control: AMORTIZE without the rotation, which only the local backend offers.
+    """
+    arms = []
+    for model in models:
+        suffix = f" ({model})" if len(models) > 1 else ""
+        common = {**fields, "model": model}
+        arms += [
+            Arm(name=f"keep_all{suffix}", policy="keep_all", mode="plain", **common),
+            Arm(name=f"truncate{suffix}", policy=TRUNCATE, mode="plain", **common),
+            Arm(name=f"truncate+AMORTIZE{suffix}", policy=TRUNCATE, mode="amortize", **common),
+            Arm(name=f"truncate+FORGET{suffix}", policy=TRUNCATE, mode="forget", **common),
+        ]
+        if common.get("backend", "local") == "local":
+            control = {**common, "options": {**common.get("options", {}), "rotate": False}}
+            arms.append(
+                Arm(name=f"unrotated control{suffix}", policy=TRUNCATE, mode="amortize", control=True, **control)
+            )
+    return arms
+
+
+def parse_arm(text: str, **fields: Any) -> Arm:
+    """An arm from `NAME=POLICY[,key=value...]`, `POLICY` or `POLICY@MODE`.
+
+    `truncate_older_than(n=2)@amortize` is the policy with AMORTIZE directives; commas inside parentheses belong to the
+    policy. Raises ArmError.
+    """
+    parts = _split(text)
+    head, settings = parts[0], parts[1:]
+    name, equals, policy = head.partition("=") if "(" not in head.partition("=")[0] else ("", "", head)
+    policy = policy if equals else head
+    values: dict[str, Any] = dict(fields)
+    policy, at, mode = policy.rpartition("@") if "@" in policy else (policy, "", "")
+    if at:
+        values["mode"] = mode.lower()
+    for setting in settings:
+        key, equal, value = setting.partition("=")
+        if not equal:
+            raise ArmError(f"arm {text!r}: {setting!r} is not key=value")
+        values[key.strip()] = value.strip()
+    label = name.strip() if equals and name.strip() else head
+    return make_arm({**values, "policy": policy.strip(), "name": label.strip().replace("/", "-")})
+
+
+def make_arm(values: Mapping[str, Any]) -> Arm:
+    """An arm from a mapping. Raises ArmError with the field that is wrong."""
+    from pydantic import ValidationError
+
+    try:
+        return Arm.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ArmError(f"arm {values.get('name', '?')!r}: {where}: {first['msg']}") from None
+
+
+def check_arms(arms: Sequence[Arm]) -> None:
+    """Raise ArmError unless names are unique and every policy loads."""
+    from leyline.policies import load_policy
+
+    names: set[str] = set()
+    for arm in arms:
+        if arm.name in names:
+            raise ArmError(f"two arms are called {arm.name!r}: give one of them another name")
+        names.add(arm.name)
+        if arm.backend != "local" and arm.url is None:
+            raise ArmError(f"arm {arm.name!r}: backend {arm.backend} needs url=http://HOST:PORT")
+        load_policy(arm.policy)
+
+
+def _split(text: str) -> list[str]:
+    """Split at commas outside of parentheses and quotes."""
+    parts, depth, quote, start = [], 0, "", 0
+    for index, letter in enumerate(text):
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "'\"":
+            quote = letter
+        elif letter in "([{":
+            depth += 1
+        elif letter in ")]}":
+            depth -= 1
+        elif letter == "," and depth == 0:
+            parts.append(text[start:index].strip())
+            start = index + 1
+    return [*parts, text[start:].strip()]

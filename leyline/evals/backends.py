@@ -1,0 +1,106 @@
+"""The backend of an arm, loaded once in a process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from leyline.backends.base import Backend, BackendError, Capabilities, TokenRenderer, Turn, TurnInput
+from leyline.directives import EditScript, LeylineError, Message
+from leyline.evals.arms import Arm
+
+
+class PlainBackend:
+    """A backend that is told nothing of edits: what an ordinary prefix cache makes of the edited prompt."""
+
+    def __init__(self, inner: Backend) -> None:
+        self._inner = inner
+
+    @property
+    def renderer(self) -> TokenRenderer | None:
+        return self._inner.renderer
+
+    def capabilities(self) -> Capabilities:
+        return replace(self._inner.capabilities(), splice=False, reason="the arm sends no directives")
+
+    def chat(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, session: TurnInput) -> Turn:
+        return self._inner.chat(messages, tools, plain(session))
+
+    def prewarm(self, session: TurnInput) -> None:
+        self._inner.prewarm(plain(session))
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def plain(session: TurnInput) -> TurnInput:
+    """The same request without directives and lineage."""
+    return replace(session, source=None, script=EditScript(()), lineage=None, lineage_start=None, seam=0, purge=False)
+
+
+class Backends:
+    """Loads backends on first use and keeps them; arms that differ only in policy or mode share one."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, Backend] = {}
+
+    def open(self, arm: Arm) -> Backend:
+        """Raises BackendError if the model or the server cannot be had."""
+        key = arm.backend_key()
+        if key not in self._open:
+            self._open[key] = make_backend(arm)
+        backend = self._open[key]
+        return PlainBackend(backend) if arm.mode == "plain" else backend
+
+    def close(self) -> None:
+        for backend in self._open.values():
+            backend.close()
+        self._open.clear()
+
+
+def make_backend(arm: Arm) -> Backend:
+    """Build the backend that an arm names. Raises BackendError."""
+    options = dict(arm.options)
+    rotate = options.pop("rotate", True)
+    try:
+        if arm.backend == "local":
+            return _local(arm, options, bool(rotate))
+        if arm.backend == "sglang":
+            from leyline.backends.sglang import SGLangBackend
+
+            return SGLangBackend(base_url=str(arm.url), **options)
+        from leyline.backends.openai import OpenAIBackend
+
+        return OpenAIBackend(arm.model, base_url=arm.url, **options)
+    except TypeError as error:
+        raise BackendError(f"arm {arm.name!r}: options do not fit the {arm.backend} backend: {error}") from None
+    except ImportError as error:
+        hint = f"pip install 'leyline-kv[{arm.backend}]'"
+        raise BackendError(f"the {arm.backend} backend needs {error.name}: {hint}") from None
+
+
+def _local(arm: Arm, options: dict[str, Any], rotate: bool) -> Backend:
+    from leyline.backends.local import LocalBackend
+
+    backend = LocalBackend(model_path(arm.model), **options)
+    if not rotate:
+        from leyline.evals.controls import without_rotation
+
+        without_rotation(backend)
+    return backend
+
+
+def model_path(name: str) -> str:
+    """A model directory: as given where there is one, else a bundled model of that name. Raises LeylineError."""
+    from pathlib import Path
+
+    if Path(name).is_dir():
+        return name
+    from leyline.evals.models import ModelNotFoundError, names, resolve
+
+    try:
+        return str(resolve(name))
+    except ModelNotFoundError as error:
+        shown = ", ".join(names())
+        raise LeylineError(f"{name!r} is no folder and no bundled model ({shown}): {error}") from None

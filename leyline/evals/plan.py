@@ -1,0 +1,130 @@
+"""From a configuration to the list of trials: which tasks, in which order, with which digest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from leyline.evals.arms import Arm
+from leyline.evals.config import ConfigError, EvalConfig, SamplingSpec, SuiteSpec, TrialLimits
+from leyline.evals.journal import Journal
+from leyline.evals.records import Outcome, TrialKey, TrialRecord, config_digest
+from leyline.evals.suites.base import Suite, TaskInfo
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """One trial to run: picklable, and all a worker needs."""
+
+    suite: SuiteSpec
+    task: TaskInfo
+    arm: Arm
+    seed: int
+    limits: TrialLimits
+    sampling: SamplingSpec
+    digest: str
+    attempt: int = 0
+    trajectory: str | None = None
+    directory: str = "."
+
+    @property
+    def key(self) -> TrialKey:
+        return TrialKey(self.suite.name, self.task.id, self.arm.name, self.seed, self.digest)
+
+
+def select(tasks: Sequence[TaskInfo], *, pattern: str | None, cut: str | None, n: int | None) -> list[TaskInfo]:
+    """Filter, then slice, then at most n. Raises ConfigError."""
+    chosen = list(tasks)
+    if pattern is not None:
+        try:
+            expression = re.compile(pattern)
+        except re.error as error:
+            raise ConfigError(f"filter {pattern!r} is not a regular expression: {error}") from None
+        chosen = [task for task in chosen if expression.search(task.id)]
+    if cut is not None:
+        parts = cut.split(":")
+        try:
+            numbers = [int(part) if part else None for part in parts]
+            chosen = chosen[slice(*numbers)] if len(parts) > 1 else [chosen[int(cut)]]
+        except (ValueError, TypeError, IndexError):
+            raise ConfigError(
+                f"slice {cut!r} is not START:STOP or START:STOP:STEP within {len(chosen)} tasks"
+            ) from None
+    return chosen[:n]
+
+
+def plan(config: EvalConfig, suite: Suite, directory: Path) -> list[TrialSpec]:
+    """Every trial of the eval, task by task, so that arms stay paired while a run is unfinished."""
+    chosen = select(suite.tasks(), pattern=config.filter, cut=config.slice, n=config.n)
+    specs = []
+    models = {arm.model: model_digest(arm) for arm in config.arms}
+    for position, task in enumerate(chosen):
+        task_digest = suite.digest(task.id)
+        for seed in config.seeds:
+            for arm in config.arms:
+                digest = config_digest(
+                    {
+                        "arm": arm.digest(),
+                        "model": models[arm.model],
+                        "task": task_digest,
+                        "limits": config.limits.model_dump(),
+                        "sampling": config.sampling.model_dump(),
+                    }
+                )
+                keep = config.trajectories == "all" or (config.trajectories == "sample" and position < 3)
+                name = f"trajectories/{_safe(arm.name)}/{_safe(task.id)}-{seed}" if keep else None
+                specs.append(
+                    TrialSpec(
+                        suite=config.suite,
+                        task=task,
+                        arm=arm,
+                        seed=seed,
+                        limits=config.limits,
+                        sampling=config.sampling,
+                        digest=digest,
+                        trajectory=name,
+                        directory=str(directory),
+                    )
+                )
+    return specs
+
+
+def outstanding(specs: Sequence[TrialSpec], journal: Journal, redo: str) -> list[TrialSpec]:
+    """The trials that are not recorded, or are to be run again, each with its attempt number."""
+    recorded = {record.key: record for record in journal.loaded.records}
+    todo = []
+    for spec in specs:
+        record = recorded.get(spec.key)
+        if record is not None and not _again(record, redo):
+            continue
+        attempt = journal.next_attempt(spec.key)
+        suffix = f"-{attempt}" if attempt else ""
+        name = f"{spec.trajectory}{suffix}.jsonl" if spec.trajectory else None
+        fields: dict[str, Any] = {**spec.__dict__, "attempt": attempt, "trajectory": name}
+        todo.append(TrialSpec(**fields))
+    return todo
+
+
+def model_digest(arm: Arm) -> str:
+    """Identity of the model behind an arm: file names and sizes and the config's text, or the name on a server."""
+    if arm.backend != "local":
+        return f"{arm.url}#{arm.model}"
+    folder = Path(arm.model)
+    if not folder.is_dir():
+        return arm.model
+    sizes = sorted((f.name, f.stat().st_size) for f in folder.iterdir() if f.is_file())
+    config = folder / "config.json"
+    return config_digest({"files": sizes, "config": config.read_text() if config.exists() else ""})
+
+
+def _again(record: TrialRecord, redo: str) -> bool:
+    return redo == "all" or (redo == "errors" and record.outcome is Outcome.ERROR)
+
+
+def _safe(name: str) -> str:
+    """A file name that differs wherever `name` does."""
+    plain = re.sub(r"[^A-Za-z0-9_.+-]+", "_", name).strip("._") or "x"
+    return plain if plain == name else f"{plain[:80]}-{config_digest({'name': name})[:6]}"

@@ -1,0 +1,197 @@
+"""One trial, from spec to record: lay the task out, run the agent, count the tokens."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from leyline.backends.base import Backend, Sampling
+from leyline.directives import LeylineError, Message, Mode
+from leyline.evals.backends import Backends
+from leyline.evals.energy import EnergyMeter
+from leyline.evals.plan import TrialSpec
+from leyline.evals.records import Outcome, TrialRecord, TurnRecord, config_digest
+from leyline.evals.suites import load_suite
+from leyline.evals.suites.base import Attempt, Suite
+from leyline.harness.agent import Event, Limits, run_agent
+from leyline.harness.session import Session, SessionTurn
+from leyline.harness.trajectory import TrajectoryWriter
+
+DEFAULT_TURNS = 40
+
+
+class TrialRunner:
+    """Runs trials one after another in one process; suites and backends are loaded once. Close it at the end."""
+
+    def __init__(self) -> None:
+        self._backends = Backends()
+        self._suites: dict[str, Suite] = {}
+        self._meter = EnergyMeter()
+
+    def run(self, spec: TrialSpec) -> TrialRecord:
+        """Run one trial. Every failure becomes a record with outcome "error"; only KeyboardInterrupt is raised."""
+        started, clock = time.time(), time.monotonic()
+        turns: list[TurnRecord] = []
+        seen: list[SessionTurn] = []
+        energy = self._meter.read()
+        artifacts: dict[str, str] = {}
+        detail: str | None = None
+        try:
+            outcome, detail = self._run(spec, turns, seen, artifacts)
+        except LeylineError as error:
+            outcome, detail = Outcome.ERROR, str(error)
+        except Exception as error:  # a bug of a suite or a backend must not end the eval
+            outcome, detail = Outcome.ERROR, f"{type(error).__name__}: {str(error)[:300]}"
+        end = self._meter.read()
+        return TrialRecord(
+            suite=spec.suite.name,
+            task=spec.task.id,
+            arm=spec.arm.name,
+            seed=spec.seed,
+            digest=spec.digest,
+            attempt=spec.attempt,
+            outcome=outcome,
+            detail=" ".join(detail.split())[:400] if detail else None,
+            turns=tuple(turns),
+            wall_s=round(time.monotonic() - clock, 4),
+            started=round(started, 3),
+            energy_j=round(end - energy, 3) if end is not None and energy is not None else None,
+            approximate=any(t.receipt.approximate_from is not None for t in seen),
+            trajectory=spec.trajectory,
+            policy=spec.arm.policy,
+            mode=spec.arm.mode,
+            backend=spec.arm.backend,
+            model=spec.arm.model,
+            control=spec.arm.control,
+            tags=dict(spec.task.tags),
+            artifacts=artifacts,
+        )
+
+    def close(self) -> None:
+        self._backends.close()
+
+    def _run(
+        self, spec: TrialSpec, turns: list[TurnRecord], seen: list[SessionTurn], artifacts: dict[str, str]
+    ) -> tuple[Outcome, str | None]:
+        suite = self._suite(spec)
+        backend = self._backends.open(spec.arm)
+        with suite.open(spec.task.id, spec.seed) as attempt:
+            session = make_session(spec, backend, attempt)
+            meter = _TurnMeter(turns, seen)
+            limits = Limits(spec.limits.turns or attempt.turns or DEFAULT_TURNS, spec.limits.seconds)
+            with contextlib.ExitStack() as stack:
+                writer = None
+                if spec.trajectory is not None:
+                    header = {"task": spec.task.id, "arm": spec.arm.model_dump(), "seed": spec.seed}
+                    path = Path(spec.directory) / spec.trajectory
+                    writer = stack.enter_context(TrajectoryWriter(path, **header, model=spec.arm.model))
+                result = run_agent(
+                    attempt,
+                    attempt,
+                    session,
+                    limits=limits,
+                    trajectory=writer,
+                    on_event=meter,
+                    prewarm=spec.arm.prewarm,
+                )
+            turns[:] = with_full(turns, full_lengths(backend, attempt, result.messages, len(turns)))
+            artifacts.update(attempt.artifacts())
+        if result.outcome == "interrupted":
+            raise KeyboardInterrupt
+        return Outcome(result.outcome), result.reason or None
+
+    def _suite(self, spec: TrialSpec) -> Suite:
+        key = spec.suite.model_dump_json()
+        if key not in self._suites:
+            self._suites[key] = load_suite(spec.suite)
+        return self._suites[key]
+
+
+def make_session(spec: TrialSpec, backend: Backend, attempt: Attempt) -> Session:
+    """The session of an arm, in a cache namespace of its own: no trial starts on what another one left behind."""
+    arm = spec.arm
+    sampling = Sampling(
+        max_tokens=spec.limits.max_tokens,
+        temperature=spec.sampling.temperature,
+        top_p=spec.sampling.top_p,
+        seed=spec.seed if spec.sampling.temperature > 0 else None,
+    )
+    return Session(
+        backend,
+        arm.policy,
+        mode=Mode.AMORTIZE if arm.mode == "amortize" else Mode.FORGET,
+        seam=arm.seam,
+        honest=arm.honest,
+        tools=list(attempt.tools) or None,
+        sampling=sampling,
+        session_id=config_digest({"key": spec.key, "attempt": spec.attempt}),
+        tenant=config_digest({"cold": spec.key, "attempt": spec.attempt}),
+    )
+
+
+def full_lengths(backend: Backend, attempt: Attempt, history: Sequence[Message], calls: int) -> list[int]:
+    """Prompt tokens of each model call had nothing been edited, from one rendering of the whole history.
+
+    Empty where the server renders. Answers are tokenised from their text here.
+    """
+    renderer = backend.renderer
+    if renderer is None or not history:
+        return []
+    tools = list(attempt.tools) or None
+    opening = renderer.render(history[:1], tools)
+    prompt = len(opening.ids) - opening.spans[-1][1]
+    spans = renderer.render(history, tools).spans
+    starts = [spans[i][0] for i, message in enumerate(history) if message.get("role") == "assistant"]
+    return [start + prompt for start in starts[:calls]]
+
+
+def with_full(turns: Sequence[TurnRecord], full: Sequence[int]) -> list[TurnRecord]:
+    """Turn records with `full` filled in; exactly the prompt's own length until the first edit."""
+    filled, edits = [], 0
+    for turn, length in zip(turns, full, strict=False):
+        edits += turn.edits
+        filled.append(turn.model_copy(update={"full": max(length, turn.prompt) if edits else turn.prompt}))
+    return filled + list(turns[len(filled) :])
+
+
+class _TurnMeter:
+    """Turns events into turn records."""
+
+    def __init__(self, turns: list[TurnRecord], seen: list[SessionTurn]) -> None:
+        self._turns, self._seen = turns, seen
+
+    def __call__(self, event: Event) -> None:
+        if event.kind == "receipt":
+            turn: SessionTurn = event.data["turn"]
+            self._seen.append(turn)
+            self._turns.append(turn_record(turn))
+        elif event.kind == "tool_result" and self._turns:
+            last = self._turns[-1]
+            spent = (last.tool_s or 0.0) + float(event.data.get("seconds", 0.0))
+            self._turns[-1] = last.model_copy(update={"tool_s": round(spent, 5)})
+
+
+def turn_record(turn: SessionTurn, full: int | None = None) -> TurnRecord:
+    """The record of one session turn. `full` is the unedited prompt's length in tokens, where known."""
+    receipt, timings = turn.receipt, turn.timings
+    return TurnRecord(
+        prompt=receipt.prompt_tokens,
+        prefix=receipt.prefix_tokens,
+        spliced=receipt.spliced_tokens,
+        prefilled=receipt.prefilled_tokens,
+        completion=turn.usage.completion_tokens,
+        full=full,
+        edits=len(turn.edits),
+        directives=receipt.directives,
+        fallback=receipt.fallback.value if receipt.fallback else None,
+        ttft=_seconds(timings.get("ttft")),
+        prefill_s=_seconds(timings.get("prefill")),
+        decode_s=_seconds(timings.get("decode")),
+        splice_s=_seconds(timings.get("splice")),
+    )
+
+
+def _seconds(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
