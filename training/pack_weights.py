@@ -2,7 +2,8 @@
 
     python training/pack_weights.py CHECKPOINT_FOLDER leyline/evals/models/NAME
 
-A tied head (equal to the embedding) is stored once. `leyline.evals.models` expands the pack to bf16 and checks its hash.
+A tied head (equal to the embedding) is stored once. `leyline.evals.models` expands the pack to bf16 and checks its
+hash.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from leyline.evals.models.pack import expand
 
 
 def quantise(weight: torch.Tensor, candidates: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
-    """Symmetric int8 by row, (rows, columns); each row's scale is the one of `candidates` with the least squared error."""
+    """Symmetric int8 by row of a (rows, columns) matrix; each scale is the best of `candidates` by squared error."""
     w = weight.float()
     top = w.abs().amax(1).clamp_min(1e-8)
     best_scale, best_error = (top / 127).half(), torch.full_like(top, float("inf"))
