@@ -19,7 +19,7 @@ from pathlib import Path
 from leyline.directives import LeylineError
 from leyline.evals.models.pack import PackError, expand
 
-__all__ = ["ModelNotFoundError", "PackError", "cache_dir", "names", "resolve"]
+__all__ = ["ModelNotFoundError", "PackError", "cache_dir", "names", "resolve", "tokenizer_file"]
 
 _SHIPPED = Path(__file__).parent
 _SMALL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
@@ -32,6 +32,14 @@ class ModelNotFoundError(LeylineError):
 def names() -> list[str]:
     """The bundled models."""
     return sorted(p.parent.name for p in _SHIPPED.glob("*/manifest.json"))
+
+
+def tokenizer_file() -> Path:
+    """The `tokenizer.json` of the first bundled model, as shipped: nothing is expanded."""
+    for folder in [*(_SHIPPED / name for name in names()), _SHIPPED / "shared"]:
+        if (folder / "tokenizer.json").exists():
+            return folder / "tokenizer.json"
+    raise ModelNotFoundError("no bundled model: reinstall leyline-kv")
 
 
 def cache_dir() -> Path:

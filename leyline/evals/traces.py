@@ -1,0 +1,213 @@
+"""Recorded trajectories, in the forms they come in.
+
+- `.jsonl` or `.jsonl.gz`: one object a line with `messages`, and if known `instance_id` (or `id`, `task_id`) and
+  `exit_status`; or one list of messages a line;
+- `.json`: a list of messages, an object with `messages` (mini-swe-agent's `.traj.json`), or a list of such objects;
+- SWE-agent's `.traj`: an object with `history`;
+- a `leyline-trajectory/1` file, as `leyline run` writes it.
+
+Where a record names no task, the file's name does.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from leyline.directives import LeylineError, Message
+from leyline.harness.trajectory import FORMAT, read_trajectory
+
+_IDS = ("instance_id", "id", "task_id", "task")
+_SUFFIXES = (".json", ".jsonl", ".gz", ".traj")
+_KEPT_OF_HISTORY = ("role", "content", "tool_calls", "name")  # SWE-agent adds bookkeeping that no model reads
+
+
+class TraceError(LeylineError, ValueError):
+    """A file holds no trajectory, or not the one asked for. The message names the file and the line."""
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One recorded conversation.
+
+    id: the task's name, or the place in the file where it has none. messages: the unedited history.
+    exit_status: how it ended, or None where the file does not say. meta: whatever else the record holds.
+    """
+
+    id: str
+    messages: list[Message]
+    exit_status: str | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+def iter_trajectories(path: str | Path) -> Iterator[Trajectory]:
+    """The trajectories of a file, in order, read as they are needed. Raises TraceError."""
+    path = Path(path)
+    if path.is_dir():
+        raise TraceError(f"{path} is a folder; name one trajectory file in it")
+    found = False
+    for trajectory in _read(path):
+        found = True
+        yield trajectory
+    if not found:
+        raise TraceError(f"{path} holds no trajectory: it is empty")
+
+
+def load_trajectories(path: str | Path) -> list[Trajectory]:
+    """All trajectories of a file. Raises TraceError."""
+    return list(iter_trajectories(path))
+
+
+def trace_files(paths: Sequence[str | Path]) -> list[Path]:
+    """The trajectory files that are named: files as they are, folders by the suffixes of the known forms.
+
+    Raises TraceError for a name that is not there and for a folder without a trajectory file.
+    """
+    files: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            found = sorted(f for s in (".traj", ".traj.json", ".jsonl", ".jsonl.gz") for f in path.rglob(f"*{s}"))
+            if not found:
+                raise TraceError(f"{path} holds no trajectory file (.traj, .traj.json, .jsonl, .jsonl.gz)")
+            files += found
+        elif path.exists():
+            files.append(path)
+        else:
+            raise TraceError(f"there is no {path}; give a trajectory file or a folder of them")
+    return files
+
+
+def pick_trajectory(path: str | Path, *, index: int | None = None, id: str | None = None) -> Trajectory:
+    """The trajectory number `index` (from 0), or the one with this id; the first if neither is given.
+
+    Reads no further than it has to. Raises TraceError, which says what the file holds.
+    """
+    if index is not None and id is not None:
+        raise TraceError("give either an index or an id, not both")
+    names: list[str] = []
+    for number, trajectory in enumerate(iter_trajectories(path)):
+        if trajectory.id == id or (id is None and number == (index or 0)):
+            return trajectory
+        names.append(trajectory.id)
+    if id is None:
+        raise TraceError(f"{path} holds {len(names)} trajectories; give an index from 0 to {len(names) - 1}")
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    raise TraceError(f"{path} holds no trajectory {id!r}; it has {shown}")
+
+
+def _read(path: Path) -> Iterator[Trajectory]:
+    lines = _lines(path)
+    first = next(lines, None)
+    if first is None:
+        return
+    number, text = first
+    try:
+        record = json.loads(text)
+    except ValueError:
+        # A JSON document over several lines; a line-wise file would have failed at this line as well.
+        yield from _document(path, "\n".join([text, *(rest for _, rest in lines)]), number)
+        return
+    if isinstance(record, dict) and record.get("type") == "header":
+        yield _ours(path, record)
+        return
+    if isinstance(record, list) and record and not _is_message(record[0]):
+        yield from (_record(item, f"{path}, item {k}", f"item {k}") for k, item in enumerate(record))
+        return
+    rest = next(lines, None)
+    yield _record(record, f"{path}, line {number}", _stem(path) if rest is None else f"line {number}")
+    for number, text in [rest, *lines] if rest is not None else ():
+        yield _record(_json(text, f"{path}, line {number}"), f"{path}, line {number}", f"line {number}")
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines that are not blank, with their numbers from 1."""
+    try:
+        with path.open("rb") as probe:
+            packed = probe.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8") as stream:
+            for number, line in enumerate(stream, 1):
+                if line.strip():
+                    yield number, line.rstrip("\n")
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise TraceError(f"{path} is a damaged gzip file ({error}); fetch it again") from None
+    except UnicodeDecodeError as error:
+        raise TraceError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
+    except OSError as error:
+        raise TraceError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _document(path: Path, text: str, first_line: int) -> Iterator[Trajectory]:
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        line = first_line + getattr(error, "lineno", 1) - 1
+        raise TraceError(f"{path}, line {line}: not JSON ({getattr(error, 'msg', error)})") from None
+    items = data if isinstance(data, list) and data and not _is_message(data[0]) else [data]
+    for k, item in enumerate(items):
+        alone = len(items) == 1
+        yield _record(item, str(path) if alone else f"{path}, item {k}", _stem(path) if alone else f"item {k}")
+
+
+def _ours(path: Path, header: Mapping[str, Any]) -> Trajectory:
+    if header.get("format") != FORMAT:
+        raise TraceError(f"{path}: format {header.get('format')!r} is not supported; this release reads {FORMAT}")
+    read = read_trajectory(path)
+    if not read.turns:
+        raise TraceError(f"{path} holds no turn: the run ended before the model answered")
+    return Trajectory(str(header.get("task") or path.stem), read.messages(), read.outcome, dict(header))
+
+
+def _record(data: Any, where: str, name: str) -> Trajectory:
+    record = {"messages": data} if isinstance(data, list) else data
+    if isinstance(record, dict) and "messages" not in record and isinstance(record.get("history"), list):
+        record = {**record, "messages": [_of_history(entry) for entry in record["history"]]}
+    if not isinstance(record, dict) or not isinstance(record.get("messages"), list):
+        raise TraceError(f"{where}: no messages; a trajectory is an object with a list `messages`, or such a list")
+    messages = record["messages"]
+    for k, message in enumerate(messages):
+        if not _is_message(message):
+            hint = "it needs a role, and text or parts as content"
+            raise TraceError(f"{where}: message {k} is not a chat message; {hint}")
+    info = record.get("info") if isinstance(record.get("info"), dict) else {}
+    status = record.get("exit_status", (info or {}).get("exit_status"))
+    found = next((str(record[key]) for key in _IDS if isinstance(record.get(key), (str, int))), name)
+    meta = {key: value for key, value in record.items() if key not in ("messages", "history", "trajectory")}
+    return Trajectory(found, messages, None if status is None else str(status), meta)
+
+
+def _of_history(entry: Any) -> Any:
+    """A chat message of an entry of SWE-agent's history."""
+    if not isinstance(entry, dict):
+        return entry
+    message = {key: entry[key] for key in _KEPT_OF_HISTORY if entry.get(key) is not None}
+    answered = entry.get("tool_call_ids")
+    if isinstance(answered, list) and answered and entry.get("role") == "tool":
+        message["tool_call_id"] = answered[0]
+    return {"content": None, **message}
+
+
+def _stem(path: Path) -> str:
+    """The file's name without the suffixes of the known forms."""
+    while path.suffix in _SUFFIXES:
+        path = path.with_suffix("")
+    return path.name
+
+
+def _is_message(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("role"), str)
+        and isinstance(value.get("content"), (str, list, type(None)))
+    )
+
+
+def _json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise TraceError(f"{where}: not JSON ({getattr(error, 'msg', error)}); mend or remove that line") from None
