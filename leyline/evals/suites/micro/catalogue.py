@@ -1,33 +1,121 @@
-"""Every program family, and which of them training never sees."""
+"""Every program family, and which of them training never sees.
+
+Written families are held out by position (every fourth of each list, and one list as a whole), composed ones by a hash
+of their parts (a quarter), methods of composed classes by position.
+"""
 
 from __future__ import annotations
 
 import random
+import zlib
 from typing import Literal
 
-from leyline.evals.suites.micro.families import classes_basic, functions_basic, functions_unseen, wrappers
-from leyline.evals.suites.micro.families.dsl import parse
+from leyline.evals.suites.micro.families import (
+    classes_basic,
+    classes_more,
+    compose_classes,
+    compose_ints,
+    compose_steps,
+    compose_text,
+    functions_basic,
+    functions_more,
+    functions_unseen,
+    wrappers,
+)
+from leyline.evals.suites.micro.families.dsl import FunctionTemplate, parse
 from leyline.evals.suites.micro.units import Unit, make_class, make_function, make_wrapper
 
 Split = Literal["seen", "unseen", "train"]
 
-SEEN_FUNCTIONS = parse(functions_basic.TEMPLATES, "basic")
-UNSEEN_FUNCTIONS = parse(functions_unseen.TEMPLATES, "unseen")
+FUNCTIONS = parse(functions_basic.TEMPLATES, "basic") + parse(functions_more.TEMPLATES, "more")
+EXTRA_UNSEEN = parse(functions_unseen.TEMPLATES, "unseen")
 WRAPPERS = parse(wrappers.TEMPLATES, "wrapper")
-CLASSES = tuple((f"class-{i:02d}", template) for i, template in enumerate(classes_basic.CLASSES))
-UNSEEN = frozenset(t.family for t in UNSEEN_FUNCTIONS)
+CLASSES = tuple((f"class-{i:02d}", t) for i, t in enumerate(classes_basic.CLASSES + classes_more.CLASSES))
+METHODS = {f"class/{state}/{m[0]}": i for state, menu in compose_classes.MENUS.items() for i, m in enumerate(menu)}
+_WRITTEN_UNSEEN = frozenset(
+    [t.family for t in FUNCTIONS[3::4]]
+    + [t.family for t in EXTRA_UNSEEN]
+    + [t.family for t in WRAPPERS[3::4]]
+    + [family for family, _ in CLASSES[3::4]]
+)
 
 
-def draw_unit(rng: random.Random, used: set[str], above: list[Unit], split: Split) -> Unit | None:
-    """The next unit of a module whose units so far are `above`; None when the draw cannot be used there."""
+def held_out(family: str) -> bool:
+    """Whether training never sees the family."""
+    if family.startswith("class/"):
+        return METHODS[family] % 4 == 3
+    if "/" in family:
+        return zlib.crc32(family.encode()) % 4 == 0
+    return family in _WRITTEN_UNSEEN
+
+
+SEEN_FUNCTIONS = tuple(t for t in FUNCTIONS if not held_out(t.family))
+UNSEEN_FUNCTIONS = tuple(t for t in FUNCTIONS + EXTRA_UNSEEN if held_out(t.family))
+
+
+def draw_unit(rng: random.Random, used: set[str], helpers: list[Unit], split: Split) -> Unit | None:
+    """The next unit of a module that may call `helpers`; None when the draw cannot be used there.
+
+    In the unseen split half of the units are of held-out families, else none.
+    """
+    unseen = split == "unseen" and rng.random() < 0.5
     x = rng.random()
-    if x < 0.12:
-        family, template = rng.choice(CLASSES)
-        return make_class(rng, used, template, family)
-    if x < 0.45 and above:
-        helper = rng.choice(above)
-        fitting = [t for t in WRAPPERS if t.types[0] == helper.result]
+    if x < 0.14:
+        return _draw_class(rng, used, unseen)
+    if x < 0.36 and helpers:
+        helper = rng.choice(helpers)
+        fitting = [t for t in WRAPPERS if t.types[0] == helper.result and held_out(t.family) == unseen]
         return make_wrapper(rng, used, rng.choice(fitting), helper) if fitting else None
-    if split == "unseen" and rng.random() < 0.5:
-        return make_function(rng, used, rng.choice(UNSEEN_FUNCTIONS))
-    return make_function(rng, used, rng.choice(SEEN_FUNCTIONS))
+    if x < 0.62:
+        return make_function(rng, used, rng.choice(UNSEEN_FUNCTIONS if unseen else SEEN_FUNCTIONS))
+    return _draw_composed(rng, used, unseen)
+
+
+def _draw_composed(rng: random.Random, used: set[str], unseen: bool) -> Unit:
+    x = rng.random()
+    while True:
+        if x < 0.4:
+            ints = compose_ints.draw_parts(rng)
+            if held_out(ints.family) == unseen:
+                return compose_ints.build(rng, used, ints)
+        elif x < 0.7:
+            text = compose_text.draw_parts(rng)
+            if held_out(text.family) == unseen:
+                return compose_text.build(rng, used, text)
+        else:
+            steps = compose_steps.draw_parts(rng)
+            if held_out("/".join(steps)) == unseen:
+                return compose_steps.build(rng, used, steps)
+
+
+def _draw_class(rng: random.Random, used: set[str], unseen: bool) -> Unit:
+    if rng.random() < 0.5:
+        family, template = rng.choice([c for c in CLASSES if held_out(c[0]) == unseen])
+        return make_class(rng, used, template, family)
+    parts = compose_classes.draw_parts(rng, unseen)
+    unit = make_class(rng, used, compose_classes.template(rng, parts), parts.families[1])
+    if unseen:
+        unit.first_buggable = next(i for i, line in enumerate(unit.lines) if f"def {unit.places['m2']}(" in line)
+    return unit
+
+
+def counts() -> dict[str, tuple[int, int]]:
+    """How many written families there are by kind: (seen, held out)."""
+    kinds: dict[str, list[str]] = {
+        "functions": [t.family for t in FUNCTIONS + EXTRA_UNSEEN],
+        "wrappers": [t.family for t in WRAPPERS],
+        "classes": [family for family, _ in CLASSES],
+        "methods of composed classes": list(METHODS),
+    }
+    out = {kind: (sum(not held_out(f) for f in fs), sum(held_out(f) for f in fs)) for kind, fs in kinds.items()}
+    combined = {
+        f"ints/{a[0]}/{c[0]}/{v[0]}"
+        for a in compose_ints.AGGREGATES
+        for c in compose_ints.CONDITIONS
+        for v in compose_ints.CHANGES
+    }
+    out["composed over numbers"] = (sum(not held_out(f) for f in combined), sum(held_out(f) for f in combined))
+    return out
+
+
+__all__ = ["FUNCTIONS", "FunctionTemplate", "Split", "counts", "draw_unit", "held_out"]

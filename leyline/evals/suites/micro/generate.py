@@ -9,7 +9,7 @@ from typing import Literal
 
 from leyline.directives import LeylineError
 from leyline.evals.suites.micro import runner
-from leyline.evals.suites.micro.catalogue import UNSEEN, Split, draw_unit
+from leyline.evals.suites.micro.catalogue import Split, draw_unit, held_out
 from leyline.evals.suites.micro.mutations import draw_bug
 from leyline.evals.suites.micro.names import NOUNS
 from leyline.evals.suites.micro.task import Bug, MicroTask
@@ -85,7 +85,7 @@ def _attempt(rng: random.Random, task_id: str, seed: int, level: str, split: str
     for unit in order:
         if len(bugs) == shape.bugs:
             break
-        if split == "unseen" and unit.family not in UNSEEN:
+        if split == "unseen" and not held_out(unit.family):
             continue
         for _ in range(6):
             bug = draw_bug(rng, unit)
@@ -122,8 +122,12 @@ class _Draft:
         for name in self.names:
             units: list[Unit] = []
             count = rng.randint(*shape.units)
+            earlier = [u for _, us in self.modules for u in us if u.kind == "function"]
             while len(units) < count:
-                unit = draw_unit(rng, used, units, split)  # type: ignore[arg-type]
+                helpers = [u for u in units if u.kind == "function"]
+                if earlier and (not helpers or rng.random() < 0.4):
+                    helpers = earlier
+                unit = draw_unit(rng, used, helpers, split)  # type: ignore[arg-type]
                 if unit is not None:
                     units.append(unit)
             self.modules.append((f"{name}.py", units))
@@ -138,7 +142,7 @@ class _Draft:
         """The modules' text, with the lines of some units replaced."""
         files = {}
         for path, units in self.modules:
-            lines = [f'"""{self.headers[path]}"""']
+            lines = [f'"""{self.headers[path]}"""', *self._imports(path, units)]
             for index, unit in enumerate(units):
                 lines += [""] * (2 if index else 1)
                 if unit.name in self.comments:
@@ -146,6 +150,16 @@ class _Draft:
                 lines += replaced.get(unit.name, unit.lines)
             files[path] = "\n".join(lines) + "\n"
         return files
+
+    def _imports(self, path: str, units: list[Unit]) -> list[str]:
+        own = {u.name for u in units}
+        wanted = [u.calls.name for u in units if u.calls is not None and u.calls.name not in own]
+        lines = []
+        for other, others in self.modules:
+            names = [u.name for u in others if u.name in wanted and other != path]
+            if names:
+                lines.append(f"from {other[:-3]} import {', '.join(names)}")
+        return lines
 
     def cases(self, names: dict[str, object]) -> tuple[list[Case], list[Case]]:
         """Visible and hidden test cases with their expected values."""
@@ -188,7 +202,7 @@ class _Draft:
         files = self.render(replaced)
         try:
             for path, text in files.items():
-                compile(text, path, "exec")
+                runner.compiled(text, path)
         except SyntaxError:
             return False
         for tests in (visible, hidden):

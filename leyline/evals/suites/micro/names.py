@@ -14,6 +14,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "S": tuple("text word name label title phrase line key tag code".split()),
     "LS": tuple("words names labels titles tags lines keys tokens parts".split()),
     "D": tuple("table mapping stock prices scores ages totals weights book pairs".split()),
+    "LL": tuple("grid table_ matrix blocks groups lanes".split()),
 }
 LOCALS: dict[str, tuple[str, ...]] = {
     "x": tuple("item v x elem n value entry cur one it".split()),

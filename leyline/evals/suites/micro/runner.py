@@ -16,6 +16,7 @@ import functools
 import random
 import signal
 import sys
+import warnings
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -99,8 +100,11 @@ class Report:
 
 
 @functools.lru_cache(maxsize=4096)
-def _compiled(text: str, path: str) -> CodeType:
-    return compile(text, path, "exec")
+def compiled(text: str, path: str) -> CodeType:
+    """The code of a module; warnings about odd code stay silent."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)
+        return compile(text, path, "exec")
 
 
 def limited(call: Callable[[], Any], seconds: float = TIME_LIMIT) -> Any:
@@ -125,7 +129,7 @@ def load(files: Mapping[str, str]) -> tuple[dict[str, dict[str, Any]], dict[str,
 
     def execute(name: str) -> None:
         modules[name] = {"__builtins__": allowed, "__name__": name}
-        exec(_compiled(files[sources[name]], sources[name]), modules[name])
+        exec(compiled(files[sources[name]], sources[name]), modules[name])
 
     def import_(name: str, *_: object, **__: object) -> Any:
         if name not in sources:
@@ -150,7 +154,7 @@ def run(files: Mapping[str, str], test_path: str, seconds: float = TIME_LIMIT) -
         try:
             _, allowed = load(files)
             names: dict[str, Any] = {"__builtins__": allowed, "__name__": "t"}
-            exec(_compiled(files[test_path], test_path), names)
+            exec(compiled(files[test_path], test_path), names)
         except _TimeUp as error:
             report.outcomes.append(Outcome("test_import", error))
             raise

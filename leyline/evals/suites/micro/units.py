@@ -15,7 +15,7 @@ class Unit:
     """One correct function or class.
 
     lines: its source; types, arguments, result: its signature (see `families`); variables: names a bug may confuse;
-    constants: K, J, M as in the family; calls: the unit it calls, if any.
+    constants: K, J, M as in the family; calls: the unit it calls, if any; first_buggable: bugs go to lines from here on.
     """
 
     kind: Literal["function", "class"]
@@ -30,6 +30,7 @@ class Unit:
     calls: Unit | None = None
     places: dict[str, str] = field(default_factory=dict)
     template: ClassTemplate | None = None
+    first_buggable: int = 0
 
     @property
     def header(self) -> str:
@@ -93,7 +94,7 @@ def make_function(rng: random.Random, used: set[str], template: FunctionTemplate
         types=template.types,
         result=template.result,
         arguments=tuple(places[p] for p in "abc"[: len(template.types)]),
-        variables=tuple(places[p] for p in "abcxyrti" if p in places),
+        variables=tuple(places[p] for p in "abcxyrti" if p in places and any(places[p] in line for line in code)),
         constants=constants,
     )
 
@@ -103,9 +104,9 @@ def make_wrapper(rng: random.Random, used: set[str], template: FunctionTemplate,
     taken: set[str] = set()
     name = function_name(rng, used)
     arguments = tuple(pick_new(rng, ARGUMENTS[t], taken) for t in helper.types)
-    x, r = (pick_new(rng, LOCALS[p], taken) for p in "xr")
+    x, y, r = (pick_new(rng, LOCALS[p], taken) for p in "xyr")
     constants = draw_constants(rng)
-    values = {"f": name, "g": helper.name, "ga": ", ".join(arguments), "x": x, "r": r, "s": rng.choice(SEPARATORS)}
+    values = {"f": name, "g": helper.name, "ga": ", ".join(arguments), "x": x, "y": y, "r": r, "s": rng.choice(SEPARATORS)}
     values.update(zip("KJM", map(str, constants), strict=True))
     doc = rng.choice(template.docs).format(**values)
     lines = (f"def {name}({values['ga']}):", f'    """{doc}"""', *(line.format(**values) for line in template.code))
@@ -117,7 +118,7 @@ def make_wrapper(rng: random.Random, used: set[str], template: FunctionTemplate,
         types=helper.types,
         result=template.result,
         arguments=arguments,
-        variables=(*arguments, x, r),
+        variables=(*arguments, *(n for n in (x, y, r) if any(n in line for line in lines[2:]))),
         constants=constants,
         calls=helper,
     )

@@ -7,7 +7,7 @@ import random
 from leyline.evals.suites.micro.names import NOUNS
 from leyline.evals.suites.micro.units import Unit
 
-Value = int | str | list[int] | list[str] | dict[str, int]
+Value = int | str | list[int] | list[str] | list[list[int]] | dict[str, int]
 
 
 def draw(rng: random.Random, kind: str, constants: tuple[int, int, int]) -> Value:
@@ -22,6 +22,13 @@ def draw(rng: random.Random, kind: str, constants: tuple[int, int, int]) -> Valu
     if kind == "I":
         return rng.choice([k - 1, k, k + 1, j, m - 1, m, m + 1]) if rng.random() < 0.4 else rng.randint(0, 20)
     if kind == "S":
+        x = rng.random()
+        if x < 0.06:
+            return "".join(rng.choice("(())ab") for _ in range(rng.randint(0, 7)))
+        if x < 0.14:
+            return "".join(rng.choice("abc ") * rng.choice([1, 1, 2, 3]) for _ in range(rng.randint(1, 4)))
+        if x < 0.24:
+            return " ".join(rng.choice(NOUNS)[: rng.randint(1, 6)] for _ in range(rng.randint(2, 4)))
         word = rng.choice(NOUNS)
         if rng.random() < 0.3:
             word += " " + rng.choice(NOUNS)
@@ -32,6 +39,8 @@ def draw(rng: random.Random, kind: str, constants: tuple[int, int, int]) -> Valu
         return word[: rng.choice([3, 4, 5, 9, 12])]
     if kind == "LS":
         return [rng.choice(NOUNS)[: rng.choice([2, 3, 4, 5, 6, 7])] for _ in range(rng.choice([0, 1, 2, 3, 4, 5]))]
+    if kind == "LL":
+        return [[number() for _ in range(rng.choice([0, 1, 2, 3]))] for _ in range(rng.choice([0, 1, 2, 3]))]
     if kind == "D":
         return {rng.choice("abcdefgh"): number() for _ in range(rng.choice([1, 2, 3, 4]))}
     raise ValueError(f"no values of type {kind!r}")

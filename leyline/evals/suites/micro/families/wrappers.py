@@ -65,4 +65,75 @@ TEMPLATES = r"""
     return len({r}) + {J}
 @ LL -> L | Return the sum of each chunk from {g}.
     return [sum({x}) for {x} in {g}({ga})]
+@ I -> I | Return the distance between the result of {g} and {K}.
+    {r} = {g}({ga})
+    return abs({r} - {K})
+@ I -> B | Tell whether {g} gives an even number above {J}.
+    {r} = {g}({ga})
+    return {r} % 2 == 0 and {r} > {J}
+@ I -> I | Return the result of {g}, but 0 if it is below {K}. | Result of {g}, or 0 when that is under {K}.
+    {r} = {g}({ga})
+    if {r} < {K}:
+        return 0
+    return {r}
+@ I -> S | Write the result of {g} as text, padded with '{s}' to {K} characters on the left.
+    {r} = str({g}({ga}))
+    while len({r}) < {K}:
+        {r} = '{s}' + {r}
+    return {r}
+@ I -> L | Count down from the result of {g} to {K}, both included.
+    return list(range({g}({ga}), {K} - 1, -1))
+@ L -> I | Return the largest item that {g} gives, or {J} if there is none.
+    {r} = {g}({ga})
+    if not {r}:
+        return {J}
+    return max({r})
+@ L -> L | Return the result of {g} with {J} added to each item.
+    return [{x} + {J} for {x} in {g}({ga})]
+@ L -> S | Join the items of {g} as text with '{s}'.
+    return '{s}'.join([str({x}) for {x} in {g}({ga})])
+@ L -> B | Tell whether {g} gives more than {K} items or an item of exactly {J}.
+    {r} = {g}({ga})
+    return len({r}) > {K} or {J} in {r}
+@ L -> D | Map the items of {g} to how often they occur there.
+    {r} = {{}}
+    for {x} in {g}({ga}):
+        {r}[{x}] = {r}.get({x}, 0) + 1
+    return {r}
+@ L -> L | Return the items of {g} without the first {K}.
+    {r} = {g}({ga})
+    return {r}[{K}:]
+@ S -> B | Tell whether {g} gives a text with at least {K} characters.
+    return len({g}({ga})) >= {K}
+@ S -> LS | List the words of the text from {g} in reverse order.
+    {r} = {g}({ga}).split()
+    return {r}[::-1]
+@ S -> S | Return the text from {g} in upper case, then '{s}'.
+    {r} = {g}({ga})
+    return {r}.upper() + '{s}'
+@ B -> S | Return '{s}' {K} times if {g} is true, else an empty text.
+    if not {g}({ga}):
+        return ''
+    return '{s}' * {K}
+@ D -> I | Return the number of entries of the dict from {g} with a value above {K}.
+    {r} = 0
+    for {x} in {g}({ga}).values():
+        if {x} > {K}:
+            {r} += 1
+    return {r}
+@ D -> D | Return the dict from {g} with each value times {K}.
+    {r} = {{}}
+    for {x}, {y} in {g}({ga}).items():
+        {r}[{x}] = {y} * {K}
+    return {r}
+@ LS -> LS | Return the words from {g} that are longer than {K} letters.
+    return [{x} for {x} in {g}({ga}) if len({x}) > {K}]
+@ LS -> D | Map each word from {g} to its length plus {J}.
+    {r} = {{}}
+    for {x} in {g}({ga}):
+        {r}[{x}] = len({x}) + {J}
+    return {r}
+@ LL -> L | Return the lengths of the lists from {g}, longest first.
+    {r} = [len({x}) for {x} in {g}({ga})]
+    return sorted({r}, reverse=True)
 """
