@@ -1,12 +1,17 @@
-"""How many trials an effect needs before a test has a fair chance to see it."""
+"""How many trials an effect needs before a test has a fair chance to see it.
+
+Neither SciPy nor statsmodels has the power of McNemar's test: the formulas are here, SciPy gives the distributions.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import NormalDist
 
-from leyline.evals.stats import StatsError, sign_test
+import numpy as np
+import scipy.stats
+
+from leyline.evals.stats import StatsError
 
 
 def unpaired_trials(first: float, second: float, *, power: float = 0.8, alpha: float = 0.05) -> int:
@@ -47,16 +52,36 @@ def paired_power(pairs: int, only_first: float, only_second: float, *, alpha: fl
     if discordant == 0:
         return 0.0
     share = only_first / discordant
+    discordants = np.arange(1, pairs + 1)
+    weights = scipy.stats.binom.pmf(discordants, pairs, discordant)
     total = 0.0
-    for m in range(1, pairs + 1):
-        weight = _binomial(pairs, m, discordant)
-        if weight < 1e-12:
-            continue
-        cut = _critical(m, alpha)
+    for m, weight in zip(discordants[weights > 1e-12], weights[weights > 1e-12], strict=True):
+        # The largest count of wins (or of losses) that the two-sided exact test rejects.
+        cut = int(scipy.stats.binom.ppf(alpha / 2, m, 0.5))
+        if scipy.stats.binom.cdf(cut, m, 0.5) > alpha / 2:
+            cut -= 1
         if cut >= 0:
-            reject = sum(_binomial(m, k, share) + _binomial(m, m - k, share) for k in range(cut + 1))
-            total += weight * reject
+            reject = scipy.stats.binom.cdf(cut, m, share) + scipy.stats.binom.sf(m - cut - 1, m, share)
+            total += float(weight * reject)
     return total
+
+
+def detectable_effect(pairs: int, discordant: float, *, power: float = 0.8, alpha: float = 0.05) -> float | None:
+    """The smallest difference of solve rates that `pairs` pairs would show with this power; None if there is none.
+
+    The inverse of `paired_trials` in its effect, which lies in (0, discordant].
+    """
+    _check(power, alpha, discordant=discordant)
+    if pairs < 1 or discordant <= 0 or paired_trials(discordant, discordant, power=power, alpha=alpha) > pairs:
+        return None
+    low, high = 0.0, discordant
+    for _ in range(50):
+        middle = (low + high) / 2
+        if paired_trials(middle, discordant, power=power, alpha=alpha) <= pairs:
+            high = middle
+        else:
+            low = middle
+    return high
 
 
 def design_effect(outcomes: Mapping[str, Sequence[float]]) -> float:
@@ -79,28 +104,8 @@ def design_effect(outcomes: Mapping[str, Sequence[float]]) -> float:
     return 1 + (count / len(groups) - 1) * correlation
 
 
-def _critical(m: int, alpha: float) -> int:
-    """The largest k with sign_test(k, m - k) <= alpha, or -1."""
-    low, high = -1, m // 2
-    while low < high:
-        middle = (low + high + 1) // 2
-        if sign_test(middle, m - middle) <= alpha:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def _binomial(n: int, k: int, p: float) -> float:
-    if p in (0.0, 1.0):
-        return float(k == round(n * p))
-    log = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-    return math.exp(log + k * math.log(p) + (n - k) * math.log1p(-p))
-
-
 def _quantiles(power: float, alpha: float) -> tuple[float, float]:
-    normal = NormalDist()
-    return normal.inv_cdf(1 - alpha / 2), normal.inv_cdf(power)
+    return float(scipy.stats.norm.isf(alpha / 2)), float(scipy.stats.norm.ppf(power))
 
 
 def _check(power: float, alpha: float, **shares: float) -> None:

@@ -1,19 +1,24 @@
 """Intervals and tests for paired trials clustered by task.
 
-Everything here is standard library, so a report reads the same with and without SciPy; the tests hold each function
-against SciPy, a closed form or simulated coverage.
+SciPy computes whatever it has: Wilson's interval, the exact binomial test behind McNemar's, the paired bootstrap over
+tasks and the sign-flip test. This module says what the unit is (a task, with all its trials) and what happens at the
+edges: one task, no discordant pair, every trial solved. statsmodels is not used: its exact McNemar test is the same
+binomial test, and it has no power of that test. Needs the `report` extra.
 """
 
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import scipy.stats
 
 from leyline.directives import LeylineError
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class StatsError(LeylineError, ValueError):
@@ -22,7 +27,10 @@ class StatsError(LeylineError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate and its two-sided confidence interval; all three share the estimate's unit."""
+    """An estimate and its two-sided confidence interval; all three share the estimate's unit.
+
+    The ends are NaN where the data gives no interval (one task, or an empty denominator).
+    """
 
     estimate: float
     low: float
@@ -32,26 +40,9 @@ class Interval:
         return isinstance(value, int | float) and self.low <= value <= self.high
 
 
-def wilson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
-    """The Wilson score interval of a proportion (Wilson 1927, JASA 22:209).
-
-    Assumes independent trials: with several seeds a task use `cluster_ratio`.
-    """
-    if trials <= 0 or not 0 <= successes <= trials:
-        raise StatsError(f"wilson needs 0 <= successes <= trials and trials > 0, got {successes} of {trials}")
-    z = _z(confidence)
-    p = successes / trials
-    scale = 1 + z * z / trials
-    centre = (p + z * z / (2 * trials)) / scale
-    half = z * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials)) / scale
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == trials else min(1.0, centre + half)
-    return Interval(p, low, high)
-
-
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Numerator and denominator of one cluster, summed over its trials.
+    """Numerator and denominator of one task, summed over its trials.
 
     A solve rate is (solved, trials); a hit rate is (cached tokens, prompt tokens); a mean is (sum, count).
     """
@@ -60,12 +51,47 @@ class Ratio:
     denominator: float
 
 
+def wilson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
+    """The Wilson score interval of a proportion (Wilson 1927, JASA 22:209).
+
+    Assumes independent trials: with several seeds a task use `solve_rate`.
+    """
+    if trials <= 0 or not 0 <= successes <= trials:
+        raise StatsError(f"wilson needs 0 <= successes <= trials and trials > 0, got {successes} of {trials}")
+    _share("confidence", confidence)
+    found = scipy.stats.binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    # At either end rounding leaves the estimate itself outside by an ulp.
+    low = 0.0 if successes == 0 else float(found.low)
+    high = 1.0 if successes == trials else float(found.high)
+    return Interval(successes / trials, low, high)
+
+
+def solve_rate(tasks: Mapping[str, Ratio], confidence: float = 0.95, *, seed: int = 0) -> tuple[Interval, str]:
+    """The solve rate over tasks, and the method of its interval: "wilson", "bootstrap", "wilson-tasks" or "one-task".
+
+    tasks: task -> (solved, trials). One trial a task: Wilson. Several: the bootstrap over tasks. Where every trial or
+    no trial is solved a bootstrap has no width, so Wilson's interval is taken as if each task were one trial. Several
+    trials of one task say nothing about other tasks, so they give no interval.
+    """
+    if not tasks:
+        raise StatsError("a solve rate needs at least one task")
+    solved = round(sum(task.numerator for task in tasks.values()))
+    trials = round(sum(task.denominator for task in tasks.values()))
+    if all(task.denominator <= 1 for task in tasks.values()):
+        return wilson(solved, trials, confidence), "wilson"
+    if solved in (0, trials):
+        return wilson(len(tasks) if solved else 0, len(tasks), confidence), "wilson-tasks"
+    if len(tasks) == 1:
+        return Interval(solved / trials, math.nan, math.nan), "one-task"
+    return cluster_ratio(tasks, confidence, seed=seed), "bootstrap"
+
+
 class ClusterBootstrap:
     """Percentile bootstrap over whole tasks (Davison and Hinkley 1997, 3.8).
 
     Tasks are drawn with replacement and bring all their trials, so trials of one task need not be independent. The
-    draws depend on `seed`, the number of tasks and `resamples` only: two statistics over the same tasks see the same
-    draws, which is what makes their difference paired.
+    draws depend on `seed`, the number of tasks and `resamples` only. Both arms of a difference see the same draws,
+    which is what makes it paired.
     """
 
     def __init__(self, clusters: int, *, resamples: int = 4000, seed: int = 0) -> None:
@@ -73,40 +99,45 @@ class ClusterBootstrap:
             raise StatsError("a bootstrap needs at least one task")
         if resamples < 100:
             raise StatsError(f"resamples must be at least 100, got {resamples}")
-        generator = random.Random(f"leyline-bootstrap/{seed}/{clusters}")
-        population = range(clusters)
         self.clusters = clusters
-        self._draws = [generator.choices(population, k=clusters) for _ in range(resamples)]
+        self._resamples = resamples
+        self._seed = seed
 
     def ratio(self, values: Sequence[Ratio], confidence: float = 0.95) -> Interval:
         """The interval of sum(numerators) / sum(denominators); `values` has one entry a task."""
-        self._check(values)
-        tops = [value.numerator for value in values]
-        bottoms = [value.denominator for value in values]
-        samples = []
-        for draw in self._draws:
-            bottom = sum([bottoms[i] for i in draw])
-            if bottom:
-                samples.append(sum([tops[i] for i in draw]) / bottom)
-        return _percentiles(_divide(sum(tops), sum(bottoms)), samples, confidence)
+        return self._interval(self._columns(values), _ratio, confidence)
 
     def difference(self, first: Sequence[Ratio], second: Sequence[Ratio], confidence: float = 0.95) -> Interval:
         """The interval of ratio(second) - ratio(first), both arms on the same tasks in the same order."""
-        self._check(first)
-        self._check(second)
-        a, b = [v.numerator for v in first], [v.denominator for v in first]
-        c, d = [v.numerator for v in second], [v.denominator for v in second]
-        samples = []
-        for draw in self._draws:
-            bottom_a, bottom_b = sum([b[i] for i in draw]), sum([d[i] for i in draw])
-            if bottom_a and bottom_b:
-                samples.append(sum([c[i] for i in draw]) / bottom_b - sum([a[i] for i in draw]) / bottom_a)
-        estimate = _divide(sum(c), sum(d)) - _divide(sum(a), sum(b))
-        return _percentiles(estimate, samples, confidence)
+        return self._interval((*self._columns(first), *self._columns(second)), _difference, confidence)
 
-    def _check(self, values: Sequence[Ratio]) -> None:
+    def _columns(self, values: Sequence[Ratio]) -> tuple[Floats, Floats]:
         if len(values) != self.clusters:
             raise StatsError(f"expected one value for each of {self.clusters} tasks, got {len(values)}")
+        return (
+            np.array([value.numerator for value in values], dtype=float),
+            np.array([value.denominator for value in values], dtype=float),
+        )
+
+    def _interval(self, columns: tuple[Floats, ...], statistic: Any, confidence: float) -> Interval:
+        _share("confidence", confidence)
+        estimate = float(statistic(*columns))
+        if self.clusters == 1 or math.isnan(estimate):
+            return Interval(estimate, math.nan, math.nan)
+        drawn = scipy.stats.bootstrap(
+            columns,
+            statistic,
+            paired=True,
+            vectorized=True,
+            n_resamples=self._resamples,
+            batch=max(1, 2_000_000 // self.clusters),
+            method="percentile",
+            confidence_level=confidence,
+            rng=np.random.default_rng([self._seed, self.clusters]),
+        )
+        # A draw whose denominator is empty has no ratio; it is left out, as a reader would.
+        low, high = np.nanpercentile(drawn.bootstrap_distribution, [50 * (1 - confidence), 50 * (1 + confidence)])
+        return Interval(estimate, float(low), float(high))
 
 
 def cluster_ratio(
@@ -145,59 +176,63 @@ def sign_test(wins: int, losses: int) -> float:
     """The two-sided p value of `wins` against `losses` under a fair coin; 1.0 where there is neither."""
     if wins < 0 or losses < 0:
         raise StatsError(f"wins and losses must not be negative, got {wins} and {losses}")
-    n = wins + losses
-    tail = sum(math.comb(n, k) for k in range(min(wins, losses) + 1))
-    return min(1.0, 2 * tail / (1 << n))
+    return float(scipy.stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
 def sign_flip(differences: Sequence[float], *, resamples: int = 20_000, seed: int = 0) -> float:
     """The two-sided p value of a zero mean difference when each task's sign may be flipped.
 
-    One difference a task (mean of the task's seeds), so seeds of one task need not be independent. Exact up to 16
+    One difference a task (mean of the task's seeds), so seeds of one task need not be independent. Exact up to 14
     non-zero differences, else Monte Carlo with the observed arrangement counted (Phipson and Smyth 2010).
     """
-    moved = [d for d in differences if d]
-    if not moved:
+    moved = np.array([d for d in differences if d], dtype=float)
+    if not moved.size:
         return 1.0
-    observed = abs(math.fsum(moved))
-    slack = 1e-9 * math.fsum(abs(d) for d in moved)
-    if len(moved) <= 16:
-        sums = [0.0]
-        for d in moved:
-            sums = list(chain((s + d for s in sums), (s - d for s in sums)))
-        return sum(abs(s) >= observed - slack for s in sums) / len(sums)
-    generator = random.Random(f"leyline-sign-flip/{seed}/{len(moved)}")
-    extreme = 0
-    for _ in range(resamples):
-        bits = generator.getrandbits(len(moved))
-        total = sum([d if bits >> i & 1 else -d for i, d in enumerate(moved)])
-        extreme += abs(total) >= observed - slack
-    return (extreme + 1) / (resamples + 1)
+    if moved.size == 1:
+        return 1.0  # either sign is as likely
+    found = scipy.stats.permutation_test(
+        (moved,),
+        _sum,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=resamples,
+        batch=max(1, 2_000_000 // moved.size),
+        rng=np.random.default_rng([seed, moved.size]),
+    )
+    return float(min(1.0, found.pvalue))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values adjusted for their number (Holm 1979): the family-wise error stays below any level they are held to."""
+    adjusted = [1.0] * len(p_values)
+    worst = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = worst
+    return adjusted
 
 
 def percentile(values: Sequence[float], q: float) -> float:
-    """The q-th percentile (0..100) with linear interpolation, as NumPy's default."""
-    if not values:
+    """The q-th percentile (0..100) with linear interpolation."""
+    if not len(values):
         raise StatsError("a percentile needs at least one value")
-    ordered = sorted(values)
-    position = (len(ordered) - 1) * q / 100
-    low = math.floor(position)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
+    return float(np.percentile(values, q))
 
 
-def _percentiles(estimate: float, samples: Sequence[float], confidence: float) -> Interval:
-    if not samples:
-        return Interval(estimate, math.nan, math.nan)
-    tail = (1 - confidence) / 2 * 100
-    return Interval(estimate, percentile(samples, tail), percentile(samples, 100 - tail))
+def _ratio(top: Floats, bottom: Floats, axis: int = -1) -> Any:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        tops, bottoms = top.sum(axis=axis), bottom.sum(axis=axis)
+        return np.where(bottoms > 0, tops / bottoms, np.nan)
 
 
-def _divide(top: float, bottom: float) -> float:
-    return top / bottom if bottom else math.nan
+def _difference(a: Floats, b: Floats, c: Floats, d: Floats, axis: int = -1) -> Any:
+    return _ratio(c, d, axis) - _ratio(a, b, axis)
 
 
-def _z(confidence: float) -> float:
-    if not 0 < confidence < 1:
-        raise StatsError(f"confidence must lie between 0 and 1, got {confidence}")
-    return NormalDist().inv_cdf(0.5 + confidence / 2)
+def _sum(values: Floats, axis: int = -1) -> Any:
+    return values.sum(axis=axis)
+
+
+def _share(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise StatsError(f"{name} must lie between 0 and 1, got {value}")

@@ -1,31 +1,36 @@
 import math
 import random
+from itertools import product
+from statistics import NormalDist
 
-import numpy as np
 import pytest
-import scipy.stats
 
-from leyline.evals.power import design_effect, paired_power, paired_trials, unpaired_trials
+from leyline.evals.power import design_effect, detectable_effect, paired_power, paired_trials, unpaired_trials
 from leyline.evals.stats import (
     ClusterBootstrap,
     Interval,
     Ratio,
     StatsError,
     cluster_ratio,
+    holm,
     mcnemar,
     percentile,
     sign_flip,
     sign_test,
+    solve_rate,
     wilson,
 )
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 1), (0, 40), (1, 1), (10, 32), (15, 33), (194, 200), (200, 200)])
 @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
-def test_wilson_is_scipys(k: int, n: int, confidence: float) -> None:
+def test_wilson_is_where_the_score_test_turns(k: int, n: int, confidence: float) -> None:
     ours = wilson(k, n, confidence)
-    theirs = scipy.stats.binomtest(k, n).proportion_ci(confidence, method="wilson")
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    for end in (ours.low, ours.high):
+        # Wilson's ends are the p at which |k/n - p| is exactly z standard errors of p.
+        if 0 < end < 1:
+            assert abs(k / n - end) == pytest.approx(z * math.sqrt(end * (1 - end) / n), rel=1e-9)
     assert ours.estimate == k / n
     assert k / n in ours
 
@@ -37,10 +42,10 @@ def test_wilson_of_the_published_solve_rates() -> None:
 
 
 @pytest.mark.parametrize("n", range(31))
-def test_sign_test_is_scipys_binomial(n: int) -> None:
+def test_sign_test_counts_coin_throws(n: int) -> None:
     for wins in range(n + 1):
-        expected = scipy.stats.binomtest(wins, n).pvalue if n else 1.0
-        assert sign_test(wins, n - wins) == pytest.approx(expected, rel=1e-12)
+        tail = sum(math.comb(n, k) for k in range(min(wins, n - wins) + 1))
+        assert sign_test(wins, n - wins) == pytest.approx(min(1.0, 2 * tail / 2**n), rel=1e-12)
 
 
 def test_mcnemar_counts_every_pair() -> None:
@@ -53,22 +58,18 @@ def test_mcnemar_counts_every_pair() -> None:
     assert mcnemar([]).p_value == 1.0
 
 
-def test_bootstrap_is_seeded_and_close_to_scipys() -> None:
+def test_bootstrap_is_seeded_and_close_to_one_drawn_by_hand() -> None:
     generator = random.Random(3)
-    tasks = [Ratio(generator.randint(0, 3), 3) for _ in range(60)]
+    tasks = [Ratio(generator.randint(0, 3), generator.randint(3, 5)) for _ in range(60)]
     ours = ClusterBootstrap(60, seed=1).ratio(tasks)
     assert ours == ClusterBootstrap(60, seed=1).ratio(tasks)
     assert ours != ClusterBootstrap(60, seed=2).ratio(tasks)
-    data = (np.array([t.numerator for t in tasks]), np.array([t.denominator for t in tasks]))
-    theirs = scipy.stats.bootstrap(
-        data,
-        lambda top, bottom, axis: top.sum(axis) / bottom.sum(axis),
-        paired=True,
-        method="percentile",
-        n_resamples=4000,
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.012)
+    rates = []
+    for _ in range(4000):
+        draw = generator.choices(tasks, k=60)
+        rates.append(sum(t.numerator for t in draw) / sum(t.denominator for t in draw))
+    rates.sort()
+    assert (ours.low, ours.high) == pytest.approx((rates[100], rates[3900]), abs=0.012)
 
 
 def test_bootstrap_covers_where_trials_of_a_task_agree() -> None:
@@ -109,15 +110,49 @@ def test_cluster_ratio_weighs_tasks_by_their_denominator() -> None:
 
 def test_sign_flip_exact_and_sampled_agree_with_the_sign_test() -> None:
     # With differences of one size the flip test is the sign test.
-    assert sign_flip([1] * 12 + [-1] * 3) == pytest.approx(sign_test(12, 3), rel=1e-12)
+    assert sign_flip([1] * 11 + [-1] * 3) == pytest.approx(sign_test(11, 3), rel=1e-12)
     assert sign_flip([1] * 22 + [-1] * 10) == pytest.approx(sign_test(22, 10), abs=0.006)
     assert sign_flip([0.0, 0.0]) == 1.0
 
 
-def test_percentile_is_numpys() -> None:
-    values = [random.Random(5).gauss(0, 1) for _ in range(37)]
-    for q in (0, 2.5, 50, 95, 100):
-        assert percentile(values, q) == pytest.approx(float(np.percentile(values, q)))
+def test_sign_flip_is_the_share_of_sign_patterns_as_extreme() -> None:
+    generator = random.Random(8)
+    for n in (2, 5, 9):
+        d = [generator.choice((-1, 1)) * generator.randint(1, 6) / 4 for _ in range(n)]
+        totals = [abs(sum(s * x for s, x in zip(signs, d, strict=True))) for signs in product((1, -1), repeat=n)]
+        expected = sum(t >= abs(sum(d)) - 1e-9 for t in totals) / 2**n
+        assert sign_flip([*d, 0.0]) == pytest.approx(expected, rel=1e-9)
+
+
+def test_sign_flip_of_one_task_decides_nothing() -> None:
+    assert sign_flip([0.4]) == 1.0
+
+
+def test_solve_rate_picks_the_interval_that_the_data_allows() -> None:
+    single = {str(i): Ratio(i % 2, 1) for i in range(40)}
+    assert solve_rate(single) == (wilson(20, 40), "wilson")
+    several = {str(i): Ratio(i % 4, 4) for i in range(40)}
+    interval, method = solve_rate(several)
+    assert method == "bootstrap"
+    assert interval == cluster_ratio(several)
+    # A bootstrap of all-solved tasks would be [1, 1]; trials of a task may agree, so 30 tasks count as 30.
+    assert solve_rate({str(i): Ratio(5, 5) for i in range(30)}) == (wilson(30, 30), "wilson-tasks")
+    assert solve_rate({str(i): Ratio(0, 5) for i in range(30)}) == (wilson(0, 30), "wilson-tasks")
+    interval, method = solve_rate({"a": Ratio(2, 5)})
+    assert (interval.estimate, method) == (0.4, "one-task")
+    assert math.isnan(interval.low)
+
+
+def test_holm_steps_down() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_percentile_interpolates() -> None:
+    assert percentile([4.0, 1.0, 3.0, 2.0], 50) == 2.5
+    assert percentile([1.0, 2.0, 3.0, 4.0, 5.0], 95) == pytest.approx(4.8)
+    assert percentile([7.0], 95) == 7.0
 
 
 def test_unpaired_trials_for_five_points() -> None:
@@ -140,6 +175,25 @@ def test_paired_trials_reach_the_power_they_promise() -> None:
     assert paired_trials(0.05, 0.15) < unpaired_trials(0.50, 0.55)
 
 
+def test_detectable_effect_inverts_paired_trials() -> None:
+    effect = detectable_effect(400, 0.2)
+    assert effect is not None
+    assert paired_trials(effect, 0.2) <= 400 < paired_trials(effect * 0.98, 0.2)
+    assert detectable_effect(3, 0.2) is None
+    assert detectable_effect(400, 0.0) is None
+
+
+def test_exact_power_is_the_sum_over_all_outcomes() -> None:
+    n, first, second = 12, 0.1, 0.5
+    total = 0.0
+    for a in range(n + 1):
+        for b in range(n + 1 - a):
+            ways = math.comb(n, a) * math.comb(n - a, b)
+            chance = ways * first**a * second**b * (1 - first - second) ** (n - a - b)
+            total += chance * (sign_test(a, b) <= 0.05)
+    assert paired_power(n, first, second) == pytest.approx(total, rel=1e-9)
+
+
 def test_power_under_the_null_is_at_most_alpha() -> None:
     assert 0 < paired_power(300, 0.1, 0.1) <= 0.05
     assert paired_power(50, 0.0, 0.0) == 0.0
@@ -159,6 +213,7 @@ def test_design_effect_of_copies_and_of_independent_trials() -> None:
         lambda: wilson(3, 0),
         lambda: wilson(3, 2),
         lambda: wilson(1, 2, 1.5),
+        lambda: solve_rate({}),
         lambda: ClusterBootstrap(0),
         lambda: ClusterBootstrap(2).ratio([Ratio(1, 1)]),
         lambda: sign_test(-1, 2),
