@@ -1,0 +1,140 @@
+"""Starts a real SGLang server on the CPU for tests, and speaks to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+START_TIMEOUT = 180.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Server:
+    """A running server. `generate` returns the JSON answer; `stop` ends it and everything it started."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def post(self, path: str, body: Any, timeout: float = 300.0) -> httpx.Response:
+        return httpx.post(self.url + path, json=body, timeout=timeout)
+
+    def generate(self, ids: list[int], leyline: Any = None, *, tokens: int = 1, **extra: Any) -> dict[str, Any]:
+        """One greedy generation with the logprobs of the whole vocabulary for each token."""
+        params: dict[str, Any] = {"max_new_tokens": tokens, "temperature": 0, "ignore_eos": True}
+        if leyline is not None:
+            params["custom_params"] = {"leyline": leyline}
+        body = {"input_ids": ids, "sampling_params": params, "return_logprob": True, "top_logprobs_num": 320, **extra}
+        answer = self.post("/generate", body)
+        if answer.status_code != 200:
+            raise RuntimeError(f"{answer.status_code}: {answer.text[:500]}")
+        data: dict[str, Any] = answer.json()
+        return data
+
+    def accounting(self) -> dict[str, Any]:
+        """The pool's accounting at idle."""
+        body = {
+            "input_ids": [1, 2, 3],
+            "sampling_params": {"max_new_tokens": 1, "custom_params": {"leyline_check": True}},
+        }
+        time.sleep(0.3)
+        facts: dict[str, Any] = self.post("/generate", body).json()["meta_info"]["leyline"][0]["accounting"]
+        return facts
+
+    def flush(self) -> None:
+        for _ in range(50):
+            if self.post("/flush_cache", None).status_code == 200:
+                return
+            time.sleep(0.1)
+        raise RuntimeError("the cache could not be flushed")
+
+    def tail(self, lines: int = 60) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def stop(self) -> None:
+        if self.alive():
+            os.killpg(self.process.pid, signal.SIGTERM)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                pass
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait(10)
+
+
+def start_server(
+    model: Path,
+    log: Path,
+    *args: str,
+    plugin: bool = True,
+    pool: int = 16384,
+    page: int = 1,
+    chunk: int = 512,
+    env: dict[str, str] | None = None,
+) -> Server:
+    """Start SGLang on `model` and wait until it answers. plugin: with the leyline radix cache, else stock."""
+    from leyline_torch_cpu import standin_path
+
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "sglang.launch_server", "--model-path", str(model), "--port", str(port)),
+        *("--host", "127.0.0.1", "--device", "cpu", "--attention-backend", "torch_native", "--dtype", "float32"),
+        *("--disable-overlap-schedule", "--mem-fraction-static", "0.1", "--max-total-tokens", str(pool)),
+        *("--page-size", str(page), "--chunked-prefill-size", str(chunk), "--enable-cache-report"),
+        *("--log-level", "warning", "--skip-server-warmup", "--max-running-requests", "16"),
+    ]
+    if plugin:
+        command += ["--radix-cache-backend", "leyline"]
+    environment = {
+        **os.environ,
+        "SGLANG_PLATFORM": "torch_cpu",
+        "OMP_NUM_THREADS": "1",
+        "LEYLINE_DEBUG": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        **(env or {}),
+    }
+    paths = [p for p in (standin_path(), os.environ.get("PYTHONPATH")) if p]
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [*command, *args],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+            cwd=log.parent,
+        )
+    server = Server(process, f"http://127.0.0.1:{port}", log)
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        if not server.alive():
+            raise RuntimeError(f"the server ended at start:\n{server.tail()}")
+        try:
+            if httpx.get(server.url + "/health", timeout=5).status_code == 200:
+                return server
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.25)
+    server.stop()
+    raise RuntimeError(f"the server did not answer within {START_TIMEOUT} s:\n{server.tail()}")
