@@ -29,8 +29,8 @@ from leyline.backends.local.plan import Plan, Rules, honest_plan, plan_turn
 from leyline.backends.local.prefix_cache import CachedSequence, PrefixCache
 from leyline.backends.local.runner import Decoder, PlainDecoder, Splicer, SplicerDecoder, build_runner
 from leyline.backends.local.sampling import Sampler
-from leyline.backends.local.stream import TextStream
 from leyline.backends.render import Renderer
+from leyline.backends.textstream import TextStream
 from leyline.backends.toolcalls import parse_output
 from leyline.directives import DirectiveError, Fallback, Message, Outcome, Receipt
 
