@@ -108,6 +108,7 @@ def _attempt(rng: random.Random, task_id: str, seed: int, level: str, split: str
         bugs=tuple(draft.locate(files, name, *bug) for name, bug in bugs.items()),
         program=tuple(draft.units),
         where={u.name: path for path, units in draft.modules for u in units},
+        reference=good,
     )
 
 

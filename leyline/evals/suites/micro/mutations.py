@@ -143,7 +143,15 @@ def block_mutations(lines: Sequence[str], first: int) -> list[tuple[str, tuple[s
     return out
 
 
-WEIGHTS = {"variable": 2.5, "comparison": 3, "operator": 3, "constant": 3, "text": 3, "missing line": 2.5, "no return": 0.7}
+WEIGHTS = {
+    "variable": 2.5,
+    "comparison": 3,
+    "operator": 3,
+    "constant": 3,
+    "text": 3,
+    "missing line": 2.5,
+    "no return": 0.7,
+}
 
 
 def draw_bug(rng: random.Random, unit: Unit) -> tuple[str, tuple[str, ...]] | None:

@@ -30,7 +30,8 @@ class MicroTask:
 
     id: `micro-LEVEL-SPLIT-SEED`; files: buggy sources and visible tests by path, in name order; hidden: the text of the
     hidden tests; noise: 0 to 3, how much captured log a failing run shows; budget: turns an agent gets.
-    program: the correct units in module order, and where: the module of each by name (for the scripted oracle).
+    program: the correct units in module order, where: the module of each by name, and reference: the correct modules by
+    path (for the scripted oracle).
     """
 
     id: str
@@ -44,6 +45,7 @@ class MicroTask:
     bugs: tuple[Bug, ...]
     program: tuple[Unit, ...] = field(repr=False, default=())
     where: Mapping[str, str] = field(repr=False, default_factory=dict)
+    reference: Mapping[str, str] = field(repr=False, default_factory=dict)
 
     @property
     def budget(self) -> int:
@@ -59,16 +61,20 @@ class MicroTask:
         """The source files, without the tests."""
         return [p for p in self.files if p != self.test_path]
 
-    def run_eval(self, files: Mapping[str, str], run_number: int) -> str:
-        """What the `eval` tool shows for `files` at the run_number-th run (from 1), executed in this process."""
-        return runner.evaluate(self._honest(files), self.test_path, self.id, run_number, self.noise)[0]
+    def evaluate(self, files: Mapping[str, str], run_number: int) -> tuple[str, bool]:
+        """What the `eval` tool shows for `files` at the run_number-th run (from 1), executed in this process.
+
+        Returns the report and whether all visible tests passed.
+        """
+        text, report = runner.evaluate(self._honest(files), self.test_path, self.id, run_number, self.noise)
+        return text, report.ok
 
     def solved(self, files: Mapping[str, str]) -> bool:
         """Whether visible and hidden tests pass; changed test files are ignored. Executed in this process."""
         return runner.passes(self._honest(files), self.test_path, self.files[self.test_path], self.hidden)
 
     def eval_command(self, run_number: int, folder: str = ".") -> list[str]:
-        """The command that prints what `run_eval` returns, for a sandbox; exit code 0 when all visible tests pass."""
+        """The command that prints what `evaluate` returns, for a sandbox; exit code 0 when all visible tests pass."""
         arguments = ["--id", self.id, "--run", str(run_number), "--noise", str(self.noise)]
         return [*_runner_command(folder, self.test_path), *arguments]
 

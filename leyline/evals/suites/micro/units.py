@@ -106,7 +106,15 @@ def make_wrapper(rng: random.Random, used: set[str], template: FunctionTemplate,
     arguments = tuple(pick_new(rng, ARGUMENTS[t], taken) for t in helper.types)
     x, y, r = (pick_new(rng, LOCALS[p], taken) for p in "xyr")
     constants = draw_constants(rng)
-    values = {"f": name, "g": helper.name, "ga": ", ".join(arguments), "x": x, "y": y, "r": r, "s": rng.choice(SEPARATORS)}
+    values = {
+        "f": name,
+        "g": helper.name,
+        "ga": ", ".join(arguments),
+        "x": x,
+        "y": y,
+        "r": r,
+        "s": rng.choice(SEPARATORS),
+    }
     values.update(zip("KJM", map(str, constants), strict=True))
     doc = rng.choice(template.docs).format(**values)
     lines = (f"def {name}({values['ga']}):", f'    """{doc}"""', *(line.format(**values) for line in template.code))

@@ -65,7 +65,14 @@ AGGREGATES: tuple[tuple[str, tuple[str, ...], str, str, str, str], ...] = (
     ("sum", ("the sum of {n}", "the total of {n}"), "I", "0", "{r} += {v}", "sum({l})"),
     ("product", ("the product of {n}",), "I", "1", "{r} *= {v}", ""),
     ("list", ("a list of {n}", "{n} in order"), "L", "[]", "{r}.append({v})", "{l}"),
-    ("reversed", ("a list of {n} from last to first", "{n} in reverse order"), "L", "[]", "{r}.insert(0, {v})", "{l}[::-1]"),
+    (
+        "reversed",
+        ("a list of {n} from last to first", "{n} in reverse order"),
+        "L",
+        "[]",
+        "{r}.insert(0, {v})",
+        "{l}[::-1]",
+    ),
     ("sorted", ("{n} sorted in rising order",), "L", "", "", "sorted({l})"),
     ("falling", ("{n} sorted in falling order",), "L", "", "", "sorted({l}, reverse=True)"),
     ("distinct", ("the number of different values among {n}",), "I", "", "", "len(set({l}))"),
@@ -161,7 +168,15 @@ def build(rng: random.Random, used: set[str], parts: Parts) -> Unit:
     text = "\n".join(body)
     variables = [*arguments, *(str(p[n]) for n in "xrti" if f"{p[n]}" in text)]
     return Unit(
-        "function", name, parts.family, tuple(lines), tuple(types), result, tuple(arguments), tuple(variables), (k, j, m)
+        "function",
+        name,
+        parts.family,
+        tuple(lines),
+        tuple(types),
+        result,
+        tuple(arguments),
+        tuple(variables),
+        (k, j, m),
     )
 
 
@@ -188,7 +203,13 @@ def _body(rng: random.Random, parts: Parts, p: dict[str, object]) -> list[str]:
         kept = f" if {p['c']}" if p["c"] else ""
         gather = [f"{t} = [{p['v']} for {x} in {p['src']}{kept}]"]
     if key == "totals":
-        return [*gather, f"{r} = []", f"for {x} in {t}:", f"    {r}.append({x} + ({r}[-1] if {r} else 0))", f"return {r}"]
+        return [
+            *gather,
+            f"{r} = []",
+            f"for {x} in {t}:",
+            f"    {r}.append({x} + ({r}[-1] if {r} else 0))",
+            f"return {r}",
+        ]
     value = f"max({t}) - min({t})" if key == "spread" else f"sum({t}) // len({t})"
     post = [f"{r} = {value}", f"return {p['post']}"] if p["post"] != r else [f"return {value}"]
     if p["post"] != r:

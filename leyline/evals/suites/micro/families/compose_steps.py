@@ -57,7 +57,14 @@ ENTRY_RESULTS: tuple[tuple[str, str, str, str, str, str], ...] = (
     ("keys", "the sorted keys of the entries of {a} {p}", "LS", "[]", "{r}.append({x})", "sorted({r})"),
     ("values", "the sorted values of the entries of {a} {p}", "L", "[]", "{r}.append({v})", "sorted({r})"),
     ("dict", "a dict of the entries of {a} {p}", "D", "{{}}", "{r}[{x}] = {v}", "{r}"),
-    ("join", "the sorted keys of the entries of {a} {p}, joined by '{s}'", "S", "[]", "{r}.append({x})", "'{s}'.join(sorted({r}))"),
+    (
+        "join",
+        "the sorted keys of the entries of {a} {p}, joined by '{s}'",
+        "S",
+        "[]",
+        "{r}.append({x})",
+        "'{s}'.join(sorted({r}))",
+    ),
     ("max", "the largest value of the entries of {a} {p}, or {n2}", "I", "{n2}", "{r} = max({r}, {v})", "{r}"),
     ("pairs", "the number of letters in the keys of {a} {p}", "I", "0", "{r} += len({x})", "{r}"),
 )
@@ -95,8 +102,20 @@ MATCH_CONDITIONS: tuple[tuple[str, str, str], ...] = (
 MATCH_RESULTS: tuple[tuple[str, str, str, str, str], ...] = (
     ("list", "List {v} for each pair of matching items of {a} and {b}{c}.", "L", "[]", "{r}.append({e})"),
     ("sum", "Add up {v} for each pair of matching items of {a} and {b}{c}.", "I", "0", "{r} += {e}"),
-    ("largest", "Largest of {v} over the pairs of matching items of {a} and {b}{c}, at least {n2}.", "I", "{n2}", "{r} = max({r}, {e})"),
-    ("front", "List {v} for each pair of matching items of {a} and {b}{c}, last pair first.", "L", "[]", "{r}.insert(0, {e})"),
+    (
+        "largest",
+        "Largest of {v} over the pairs of matching items of {a} and {b}{c}, at least {n2}.",
+        "I",
+        "{n2}",
+        "{r} = max({r}, {e})",
+    ),
+    (
+        "front",
+        "List {v} for each pair of matching items of {a} and {b}{c}, last pair first.",
+        "L",
+        "[]",
+        "{r}.insert(0, {e})",
+    ),
     ("count", "Count the pairs of matching items of {a} and {b}{c}.", "I", "0", "{r} += 1"),
 )
 Places = dict[str, object]
@@ -122,7 +141,14 @@ def build(rng: random.Random, used: set[str], parts: tuple[str, ...]) -> Unit:
     taken: set[str] = set()
     name = function_name(rng, used)
     k, j = rng.randint(2, 9), rng.randint(1, 12)
-    p: Places = {"s": rng.choice("-+*/:~#_="), "w": rng.choice("bcdefg"), "n": k, "N": k, "n2": j, "n3": rng.randint(2, 9)}
+    p: Places = {
+        "s": rng.choice("-+*/:~#_="),
+        "w": rng.choice("bcdefg"),
+        "n": k,
+        "N": k,
+        "n2": j,
+        "n3": rng.randint(2, 9),
+    }
     kinds = {"steps": "II", "cases": "II", "entries": "DI", "matches": "LL"}[parts[0]]
     for place, kind in zip("ab", kinds, strict=True):
         p[place] = pick_new(rng, ARGUMENTS[kind], taken)
@@ -130,7 +156,10 @@ def build(rng: random.Random, used: set[str], parts: tuple[str, ...]) -> Unit:
         p[place] = pick_new(rng, LOCALS[place], taken)
     p["K"], p["M"] = k, k + rng.randint(2, 9)
     forms: dict[str, Callable[[random.Random, tuple[str, ...], Places], Built]] = {
-        "steps": _steps, "cases": _cases, "entries": _entries, "matches": _matches,
+        "steps": _steps,
+        "cases": _cases,
+        "entries": _entries,
+        "matches": _matches,
     }
     doc, arguments, result, body = forms[parts[0]](rng, parts[1:], p)
     types = [kinds["ab".index(a)] for a in arguments]

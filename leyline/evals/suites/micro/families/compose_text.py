@@ -144,7 +144,11 @@ def build(rng: random.Random, used: set[str], parts: Parts) -> Unit:
         p["q"] = pick_new(rng, ARGUMENTS["S"], taken)
         arguments, types = [*arguments, str(p["q"])], [kind, "S"]
     _, wordings, result, start, step, whole = parts.aggregate
-    noun = ("the characters of {a}" if rng.random() < 0.7 else "all characters of {a}") if kind == "S" else "the words of {a}"
+    noun = (
+        ("the characters of {a}" if rng.random() < 0.7 else "all characters of {a}")
+        if kind == "S"
+        else "the words of {a}"
+    )
     if parts.source == "sentence":
         noun = "the words of {a}"
     if parts.condition[1]:
@@ -163,7 +167,12 @@ def build(rng: random.Random, used: set[str], parts: Parts) -> Unit:
             inner = [f"if not ({p['c']}):", "    continue", *inner]
         elif p["c"]:
             inner = [f"if {p['c']}:", *(f"    {line}" for line in inner)]
-        body = [f"{r} = {start.format(**p)}", f"for {x} in {p['src']}:", *(f"    {line}" for line in inner), f"return {r}"]
+        body = [
+            f"{r} = {start.format(**p)}",
+            f"for {x} in {p['src']}:",
+            *(f"    {line}" for line in inner),
+            f"return {r}",
+        ]
     else:
         listing = f"[{p['v']} for {x} in {p['src']}" + (f" if {p['c']}]" if p["c"] else "]")
         if rng.random() < 0.5:
