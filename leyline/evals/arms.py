@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -28,7 +29,9 @@ class Arm(BaseModel):
         default="plain",
         description="The contract of edits; plain sends no directives: the edited prompt meets an ordinary cache.",
     )
-    backend: Literal["local", "sglang", "openai"] = Field(default="local", description="What serves the model.")
+    backend: Literal["local", "sglang", "openai", "mock"] = Field(
+        default="local", description="What serves the model; mock answers from options.script, a JSON list of replies."
+    )
     model: str = Field(default="tiny-mla", description="A bundled model, a directory, or the server's model name.")
     url: str | None = Field(default=None, description="Address of the server, for sglang and openai.")
     seam: int = Field(default=0, ge=0, description="Tokens recomputed at the start of every reused run.")
@@ -79,7 +82,7 @@ def parse_arm(text: str, **fields: Any) -> Arm:
     """An arm from `NAME=POLICY[,key=value...]`, `POLICY` or `POLICY@MODE`.
 
     `truncate_older_than(n=2)@amortize` is the policy with AMORTIZE directives; commas inside parentheses belong to the
-    policy. Raises ArmError.
+    policy. Keys are the fields of an arm, `options.KEY` those of its backend. Raises ArmError.
     """
     parts = _split(text)
     head, settings = parts[0], parts[1:]
@@ -90,12 +93,34 @@ def parse_arm(text: str, **fields: Any) -> Arm:
     if at:
         values["mode"] = mode.lower()
     for setting in settings:
-        key, equal, value = setting.partition("=")
+        key, equal, value = (part.strip() for part in setting.partition("="))
         if not equal:
             raise ArmError(f"arm {text!r}: {setting!r} is not key=value")
-        values[key.strip()] = value.strip()
+        if key.startswith("options."):
+            values["options"] = {**values.get("options", {}), key.removeprefix("options."): _value(value)}
+        else:
+            values[key] = value
     label = name.strip() if equals and name.strip() else head
     return make_arm({**values, "policy": policy.strip(), "name": label.strip().replace("/", "-")})
+
+
+def resolve_arms(chosen: Any, models: Sequence[str], **fields: Any) -> list[Arm]:
+    """Arms from what a person writes: "default", an arm as text, a mapping, or a list of these.
+
+    models: what "default" is run on. fields: used where an arm says nothing. Raises ArmError.
+    """
+    arms: list[Arm] = []
+    for item in [chosen] if isinstance(chosen, str | Mapping) else chosen:
+        if item == "default":
+            arms += default_arms(models, **fields)
+        elif isinstance(item, str):
+            arms.append(parse_arm(item, **{"model": models[0], **fields}))
+        elif isinstance(item, Mapping):
+            named = {"name": str(item.get("policy", "keep_all")).replace("/", "-"), **item}
+            arms.append(make_arm({"model": models[0], **fields, **named}))
+        else:
+            raise ArmError(f"an arm is a text or a mapping, not {type(item).__name__}")
+    return arms
 
 
 def make_arm(values: Mapping[str, Any]) -> Arm:
@@ -119,9 +144,18 @@ def check_arms(arms: Sequence[Arm]) -> None:
         if arm.name in names:
             raise ArmError(f"two arms are called {arm.name!r}: give one of them another name")
         names.add(arm.name)
-        if arm.backend != "local" and arm.url is None:
-            raise ArmError(f"arm {arm.name!r}: backend {arm.backend} needs url=http://HOST:PORT")
+        if arm.backend in ("sglang", "openai") and arm.url is None:
+            raise ArmError(f"arm {arm.name!r}: backend {arm.backend} needs a server: --url http://HOST:PORT")
+        if arm.backend == "mock" and "script" not in arm.options:
+            raise ArmError(f"arm {arm.name!r}: backend mock needs options.script, a JSON file with a list of replies")
         load_policy(arm.policy)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _split(text: str) -> list[str]:

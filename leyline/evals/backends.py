@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from leyline.backends.base import Backend, BackendError, Capabilities, TokenRenderer, Turn, TurnInput
@@ -66,10 +69,12 @@ def make_backend(arm: Arm) -> Backend:
     try:
         if arm.backend == "local":
             return _local(arm, options, bool(rotate))
+        if arm.backend == "mock":
+            return _scripted(arm, **options)
         if arm.backend == "sglang":
-            from leyline.backends.sglang import SGLangBackend
-
-            return SGLangBackend(base_url=str(arm.url), **options)
+            module = importlib.import_module("leyline.backends.sglang.client")
+            served: Backend = module.SGLangBackend(base_url=str(arm.url), **options)
+            return served
         from leyline.backends.openai import OpenAIBackend
 
         return OpenAIBackend(arm.model, base_url=arm.url, **options)
@@ -78,6 +83,24 @@ def make_backend(arm: Arm) -> Backend:
     except ImportError as error:
         hint = f"pip install 'leyline-kv[{arm.backend}]'"
         raise BackendError(f"the {arm.backend} backend needs {error.name}: {hint}") from None
+
+
+def _scripted(arm: Arm, script: str) -> Backend:
+    """A mock whose k-th reply answers a history with k answers in it; past its end it repeats the last one."""
+    from leyline.backends.mock import MockBackend
+
+    try:
+        replies = json.loads(Path(script).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise BackendError(f"arm {arm.name!r}: cannot read the script {script}: {error}") from None
+    if not isinstance(replies, list) or not replies:
+        raise BackendError(f"arm {arm.name!r}: {script} must hold a list of replies")
+
+    def answer(messages: list[Message]) -> Any:
+        turn = sum(message.get("role") == "assistant" for message in messages)
+        return replies[min(turn, len(replies) - 1)]
+
+    return MockBackend(answer, model=arm.model)
 
 
 def _local(arm: Arm, options: dict[str, Any], rotate: bool) -> Backend:
@@ -93,8 +116,6 @@ def _local(arm: Arm, options: dict[str, Any], rotate: bool) -> Backend:
 
 def model_path(name: str) -> str:
     """A model directory: as given where there is one, else a bundled model of that name. Raises LeylineError."""
-    from pathlib import Path
-
     if Path(name).is_dir():
         return name
     from leyline.evals.models import ModelNotFoundError, names, resolve

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -48,14 +49,21 @@ class Budget(_Section):
 
     minutes: float | None = Field(default=None, gt=0)
     tokens: int | None = Field(default=None, ge=1, description="Prefilled and generated tokens together.")
-    errors: int | None = Field(default=None, ge=1, description="Trials that ended in an error.")
+    errors: int | None = Field(
+        default=20, ge=1, description="Trials in a row that ended in an error: a server that is gone ends the run."
+    )
+
+
+def cores() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class EvalConfig(_Section):
     """One eval. Everything a report needs to say how its numbers came about."""
 
     suite: SuiteSpec
-    arms: tuple[Arm, ...] = Field(min_length=1)
+    arms: tuple[Arm, ...] = Field(min_length=1, description="In YAML also: default, or a text such as POLICY@MODE.")
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     n: int | None = Field(default=None, ge=1, description="At most this many tasks.")
     filter: str | None = Field(default=None, description="Only tasks whose id matches this regular expression.")
@@ -64,27 +72,20 @@ class EvalConfig(_Section):
     sampling: SamplingSpec = SamplingSpec()
     budget: Budget = Budget()
     executor: Literal["local", "ray"] = "local"
-    workers: int = Field(default=2, ge=0, description="Processes; 0 runs the trials in this one.")
+    workers: int = Field(default_factory=cores, ge=0, description="Processes; 0 runs the trials in this one.")
     trajectories: Literal["all", "sample", "none"] = Field(
         default="all", description="Which trials keep a trajectory; sample: the first three tasks of each arm."
     )
     redo: Literal["none", "errors", "all"] = Field(default="none", description="Recorded trials to run again.")
 
 
-def load_config(path: Path | str | None, overrides: Sequence[str] = (), **base: Any) -> EvalConfig:
-    """A config from a YAML file, `base` (used where the file says nothing) and `a.b=value` overrides.
-
-    Values of overrides are JSON, or text where that does not parse. Raises ConfigError.
-    """
-    data: dict[str, Any] = dict(base)
-    if path is not None:
-        data.update(_read_yaml(Path(path)))
-    for override in overrides:
-        key, equals, value = override.partition("=")
+def override(data: dict[str, Any], settings: Sequence[str]) -> None:
+    """Put `a.b=value` settings into `data`. Values are JSON, or text where that does not parse. Raises ConfigError."""
+    for setting in settings:
+        key, equals, value = setting.partition("=")
         if not equals or not key:
-            raise ConfigError(f"{override!r} is not key=value")
-        _put(data, key.split("."), _value(value), override)
-    return build_config(data)
+            raise ConfigError(f"{setting!r} is not key=value")
+        _put(data, key.split("."), _value(value), setting)
 
 
 def build_config(data: Mapping[str, Any]) -> EvalConfig:
@@ -97,7 +98,8 @@ def build_config(data: Mapping[str, Any]) -> EvalConfig:
         raise ConfigError(f"{where}: {first['msg']}") from None
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML or JSON file. Raises ConfigError."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from leyline.evals.arms import Arm
 from leyline.evals.config import ConfigError, EvalConfig, SamplingSpec, SuiteSpec, TrialLimits
 from leyline.evals.journal import Journal
+from leyline.evals.models import names, resolve
 from leyline.evals.records import Outcome, TrialKey, TrialRecord, config_digest
 from leyline.evals.suites.base import Suite, TaskInfo
 
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """One trial to run: picklable, and all a worker needs."""
+    """One trial to run: picklable, and all a worker needs. alone: no other trial runs on the machine meanwhile."""
 
     suite: SuiteSpec
     task: TaskInfo
@@ -29,6 +29,7 @@ class TrialSpec:
     attempt: int = 0
     trajectory: str | None = None
     directory: str = "."
+    alone: bool = False
 
     @property
     def key(self) -> TrialKey:
@@ -58,9 +59,10 @@ def select(tasks: Sequence[TaskInfo], *, pattern: str | None, cut: str | None, n
 
 def plan(config: EvalConfig, suite: Suite, directory: Path) -> list[TrialSpec]:
     """Every trial of the eval, task by task, so that arms stay paired while a run is unfinished."""
-    chosen = select(suite.tasks(), pattern=config.filter, cut=config.slice, n=config.n)
+    n = config.n or (None if config.filter or config.slice else getattr(suite, "default_n", None))
+    chosen = select(suite.tasks(), pattern=config.filter, cut=config.slice, n=n)
     specs = []
-    models = {arm.model: model_digest(arm) for arm in config.arms}
+    models = {arm.name: model_digest(arm) for arm in config.arms}
     for position, task in enumerate(chosen):
         task_digest = suite.digest(task.id)
         for seed in config.seeds:
@@ -68,7 +70,7 @@ def plan(config: EvalConfig, suite: Suite, directory: Path) -> list[TrialSpec]:
                 digest = config_digest(
                     {
                         "arm": arm.digest(),
-                        "model": models[arm.model],
+                        "model": models[arm.name],
                         "task": task_digest,
                         "limits": config.limits.model_dump(),
                         "sampling": config.sampling.model_dump(),
@@ -87,6 +89,7 @@ def plan(config: EvalConfig, suite: Suite, directory: Path) -> list[TrialSpec]:
                         digest=digest,
                         trajectory=name,
                         directory=str(directory),
+                        alone=config.workers <= 1 and config.executor == "local",
                     )
                 )
     return specs
@@ -103,18 +106,23 @@ def outstanding(specs: Sequence[TrialSpec], journal: Journal, redo: str) -> list
         attempt = journal.next_attempt(spec.key)
         suffix = f"-{attempt}" if attempt else ""
         name = f"{spec.trajectory}{suffix}.jsonl" if spec.trajectory else None
-        fields: dict[str, Any] = {**spec.__dict__, "attempt": attempt, "trajectory": name}
-        todo.append(TrialSpec(**fields))
+        todo.append(replace(spec, attempt=attempt, trajectory=name))
     return todo
 
 
 def model_digest(arm: Arm) -> str:
-    """Identity of the model behind an arm: file names and sizes and the config's text, or the name on a server."""
+    """Identity of the model behind an arm.
+
+    A bundled model's hash; of a folder the file names and sizes and the config's text; the name on a server; a script.
+    """
+    if arm.backend == "mock":
+        script = Path(str(arm.options.get("script")))
+        return config_digest({"script": script.read_text("utf-8") if script.is_file() else str(script)})
     if arm.backend != "local":
         return f"{arm.url}#{arm.model}"
     folder = Path(arm.model)
     if not folder.is_dir():
-        return arm.model
+        return resolve(arm.model).name if arm.model in names() else arm.model
     sizes = sorted((f.name, f.stat().st_size) for f in folder.iterdir() if f.is_file())
     config = folder / "config.json"
     return config_digest({"files": sizes, "config": config.read_text() if config.exists() else ""})

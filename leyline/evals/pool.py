@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -15,8 +15,9 @@ from multiprocessing.process import BaseProcess
 from typing import Protocol
 
 from leyline.evals.plan import TrialSpec
-from leyline.evals.records import Outcome, TrialRecord
+from leyline.evals.records import Outcome, TrialKey, TrialRecord
 
+POLL_SECONDS = 0.2
 _PR_SET_PDEATHSIG = 1
 
 
@@ -28,11 +29,20 @@ class Runner(Protocol):
     def close(self) -> None: ...
 
 
+class Control(Protocol):
+    """When an executor has to hold back."""
+
+    def more(self) -> bool:
+        """Asked before each start; once it is false, what runs is finished and nothing else begins."""
+
+    def stopped(self) -> bool:
+        """Once it is true the executor gives out what is finished and ends at once; what runs is given up."""
+
+
 class Executor(Protocol):
     """Runs trials somewhere and yields their records as they finish, in any order."""
 
-    def run(self, specs: Sequence[TrialSpec], more: Callable[[], bool]) -> Iterator[TrialRecord]:
-        """`more()` is asked before each start; once it is false, what runs is finished and nothing else begins."""
+    def run(self, specs: Sequence[TrialSpec], control: Control) -> Iterator[TrialRecord]: ...
 
 
 def make_runner() -> Runner:
@@ -47,11 +57,11 @@ class InlineExecutor:
     def __init__(self, factory: Callable[[], Runner] = make_runner) -> None:
         self._factory = factory
 
-    def run(self, specs: Sequence[TrialSpec], more: Callable[[], bool]) -> Iterator[TrialRecord]:
+    def run(self, specs: Sequence[TrialSpec], control: Control) -> Iterator[TrialRecord]:
         runner = self._factory()
         try:
             for spec in specs:
-                if not more():
+                if control.stopped() or not control.more():
                     return
                 yield runner.run(spec)
         finally:
@@ -66,31 +76,49 @@ class _Worker:
 
 
 class ProcessExecutor:
-    """A fixed number of spawned processes. A worker that dies is replaced, and its trial is recorded as an error."""
+    """A fixed number of spawned processes.
+
+    A worker that dies is replaced and its trial starts again; a trial whose worker died twice is recorded as an error.
+    """
 
     def __init__(self, workers: int, factory: Callable[[], Runner] = make_runner) -> None:
         self._count = workers
         self._factory = factory
         self._context = multiprocessing.get_context("spawn")
 
-    def run(self, specs: Sequence[TrialSpec], more: Callable[[], bool]) -> Iterator[TrialRecord]:
+    def run(self, specs: Sequence[TrialSpec], control: Control) -> Iterator[TrialRecord]:
         queue = deque(specs)
+        deaths: Counter[TrialKey] = Counter()
         workers = [self._start() for _ in range(min(self._count, len(queue)))]
         try:
             while True:
                 for worker in workers:
-                    if worker.spec is None and queue and more():
+                    if worker.spec is None and queue and control.more():
                         self._give(worker, queue.popleft())
                 busy = {worker.pipe: worker for worker in workers if worker.spec is not None}
+                stopped = control.stopped()
                 if not busy:
                     return
-                for pipe in wait(list(busy)):
+                for pipe in wait(list(busy), 0 if stopped else POLL_SECONDS):
                     worker = busy[pipe]  # type: ignore[index]
-                    record = self._take(worker)
-                    if not worker.process.is_alive() and queue:
+                    spec, record = self._take(worker)
+                    if record is None:
+                        deaths[spec.key] += 1
                         workers[workers.index(worker)] = self._start()
+                        if stopped:
+                            continue
+                        if deaths[spec.key] < 2:
+                            queue.appendleft(spec)
+                            continue
+                        record = died(spec, worker.process.exitcode)
                     yield record
+                if stopped:
+                    return
         finally:
+            for worker in workers:
+                worker.pipe.close()
+                if worker.spec is not None:
+                    worker.process.terminate()
             for worker in workers:
                 self._stop(worker)
 
@@ -106,9 +134,10 @@ class ProcessExecutor:
         try:
             worker.pipe.send(spec)
         except OSError:
-            worker.process.join()  # it died between trials; `_take` turns this into a record
+            worker.process.join()  # it died between trials; `_take` finds the pipe at its end
 
-    def _take(self, worker: _Worker) -> TrialRecord:
+    def _take(self, worker: _Worker) -> tuple[TrialSpec, TrialRecord | None]:
+        """What a worker sent for its trial; None where it died."""
         spec = worker.spec
         if spec is None:
             raise RuntimeError("an idle worker has no result")
@@ -116,15 +145,15 @@ class ProcessExecutor:
         try:
             record = worker.pipe.recv()
         except (EOFError, OSError):
+            worker.pipe.close()
             worker.process.join()
-            return died(spec, worker.process.exitcode)
+            return spec, None
         if not isinstance(record, TrialRecord):
             raise RuntimeError(f"a worker sent a {type(record).__name__}")
-        return record
+        return spec, record
 
     def _stop(self, worker: _Worker) -> None:
-        worker.pipe.close()
-        worker.process.join(timeout=0 if worker.spec is not None else 5)
+        worker.process.join(timeout=5)
         if worker.process.is_alive():
             worker.process.terminate()
             worker.process.join(timeout=5)
@@ -135,8 +164,12 @@ class ProcessExecutor:
 
 
 def died(spec: TrialSpec, code: int | None) -> TrialRecord:
-    """The record of a trial whose process ended under it."""
-    how = f"signal {-code} ({signal.Signals(-code).name})" if code is not None and code < 0 else f"exit code {code}"
+    """The record of a trial whose process ended under it; `code` as multiprocessing has it, None where unknown."""
+    how = (
+        f"signal {-code} ({signal.Signals(-code).name})"
+        if code is not None and code < 0
+        else f"exit code {'unknown' if code is None else code}"
+    )
     hint = "; out of memory? try fewer --workers" if code == -signal.SIGKILL else ""
     return TrialRecord(
         suite=spec.suite.name,
@@ -146,7 +179,7 @@ def died(spec: TrialSpec, code: int | None) -> TrialRecord:
         digest=spec.digest,
         attempt=spec.attempt,
         outcome=Outcome.ERROR,
-        detail=f"the worker process ended: {how}{hint}",
+        detail=f"the worker process ended twice: {how}{hint}",
         policy=spec.arm.policy,
         mode=spec.arm.mode,
         backend=spec.arm.backend,
@@ -159,10 +192,13 @@ def died(spec: TrialSpec, code: int | None) -> TrialRecord:
 def _work(pipe: Connection, parent: int, factory: Callable[[], Runner]) -> None:
     """A worker's life: trials in, records out, until the pipe closes. Dies with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which stops us
+    signal.signal(signal.SIGTERM, _leave)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             return
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read when torch is imported, which is later
+        os.environ[name] = "1"
     runner = factory()
     try:
         while True:
@@ -173,3 +209,8 @@ def _work(pipe: Connection, parent: int, factory: Callable[[], Runner]) -> None:
             pipe.send(runner.run(spec))
     finally:
         runner.close()
+
+
+def _leave(number: int, frame: object) -> None:
+    """Unwind, so that the trial's folders are removed and its processes ended."""
+    raise SystemExit(128 + number)

@@ -14,12 +14,17 @@ FORMAT = "leyline-trial/1"
 
 
 class Outcome(StrEnum):
-    """How a trial ended. Only SOLVED counts as solved; every outcome counts in the denominator."""
+    """How a trial ended. Only SOLVED counts as solved; every outcome but UNSCORED counts in the denominator.
+
+    UNSCORED: the agent has ended and its patch waits for a verdict (`leyline eval score`), which is then recorded as
+    a further attempt of the same trial, with the same turns.
+    """
 
     SOLVED = "solved"
     FAILED = "failed"
     LIMIT = "limit"
     ERROR = "error"
+    UNSCORED = "unscored"
 
 
 class TrialKey(NamedTuple):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 import time
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
 from leyline.backends.base import Backend, Sampling
@@ -29,13 +31,14 @@ class TrialRunner:
         self._backends = Backends()
         self._suites: dict[str, Suite] = {}
         self._meter = EnergyMeter()
+        self._versions = versions()
 
     def run(self, spec: TrialSpec) -> TrialRecord:
         """Run one trial. Every failure becomes a record with outcome "error"; only KeyboardInterrupt is raised."""
         started, clock = time.time(), time.monotonic()
         turns: list[TurnRecord] = []
         seen: list[SessionTurn] = []
-        energy = self._meter.read()
+        energy = self._meter.read() if spec.alone else None
         artifacts: dict[str, str] = {}
         detail: str | None = None
         try:
@@ -44,7 +47,8 @@ class TrialRunner:
             outcome, detail = Outcome.ERROR, str(error)
         except Exception as error:  # a bug of a suite or a backend must not end the eval
             outcome, detail = Outcome.ERROR, f"{type(error).__name__}: {str(error)[:300]}"
-        end = self._meter.read()
+        end = self._meter.read() if spec.alone else None
+        kept = spec.trajectory if spec.trajectory and Path(spec.directory, spec.trajectory).exists() else None
         return TrialRecord(
             suite=spec.suite.name,
             task=spec.task.id,
@@ -59,7 +63,7 @@ class TrialRunner:
             started=round(started, 3),
             energy_j=round(end - energy, 3) if end is not None and energy is not None else None,
             approximate=any(t.receipt.approximate_from is not None for t in seen),
-            trajectory=spec.trajectory,
+            trajectory=kept,
             policy=spec.arm.policy,
             mode=spec.arm.mode,
             backend=spec.arm.backend,
@@ -67,6 +71,7 @@ class TrialRunner:
             control=spec.arm.control,
             tags=dict(spec.task.tags),
             artifacts=artifacts,
+            versions=self._versions,
         )
 
     def close(self) -> None:
@@ -98,8 +103,8 @@ class TrialRunner:
                 )
             turns[:] = with_full(turns, full_lengths(backend, attempt, result.messages, len(turns)))
             artifacts.update(attempt.artifacts())
-        if result.outcome == "interrupted":
-            raise KeyboardInterrupt
+        if result.outcome == "failed" and getattr(suite, "scored_later", False):
+            return Outcome.UNSCORED, None
         return Outcome(result.outcome), result.reason or None
 
     def _suite(self, spec: TrialSpec) -> Suite:
@@ -107,6 +112,15 @@ class TrialRunner:
         if key not in self._suites:
             self._suites[key] = load_suite(spec.suite)
         return self._suites[key]
+
+
+def versions() -> dict[str, str]:
+    """Releases of what decides a trial's numbers, as far as they are installed here."""
+    found = {"python": platform.python_version()}
+    for name in ("leyline-kv", "torch", "transformers", "tokenizers", "swebench"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def make_session(spec: TrialSpec, backend: Backend, attempt: Attempt) -> Session:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from pathlib import Path
+from typing import Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -30,10 +32,136 @@ app = typer.Typer(
 
 @app.command(SUITE)
 def suite(
-    name: str = typer.Argument(..., metavar="SUITE", help="micro, mini_nightmare, debug_gym, swebench."),
+    name: str = typer.Argument(
+        ...,
+        metavar="SUITE",
+        help="micro, mini_nightmare, debug_gym, swebench, a folder of debug-gym tasks (./tasks), or a YAML file.",
+    ),
+    arms: list[str] = typer.Option(
+        [], "--arms", "--arm", help="default, or POLICY[@plain|amortize|forget][,key=value...]; repeatable. [default]"
+    ),
+    model: list[str] = typer.Option(
+        [], help="A bundled model, a model folder, or the server's name for it; repeatable. [every bundled model]"
+    ),
+    backend: str | None = typer.Option(None, help="local, sglang, openai or mock. [local]"),
+    url: str | None = typer.Option(None, help="Address of the server, for sglang and openai."),
+    seam: int | None = typer.Option(None, min=0, help="Tokens recomputed at the start of every reused run. [0]"),
+    prewarm: bool | None = typer.Option(None, "--prewarm", help="Prefill the next turn while a tool runs."),
+    option: list[str] = typer.Option([], help="key=value for the suite, such as levels=short; repeatable."),
+    n: int | None = typer.Option(None, min=1, help="At most this many tasks. [micro: 20; else all]"),
+    seeds: str | None = typer.Option(None, help="How many (3), or a list (0,1,2). [0]"),
+    filter: str | None = typer.Option(None, "--filter", help="Only tasks whose id matches this regular expression."),
+    slice: str | None = typer.Option(None, "--slice", help="START:STOP:STEP over the filtered tasks."),
+    redo: Literal["none", "errors", "all"] | None = typer.Option(None, help="Recorded trials to run again. [none]"),
+    temperature: float | None = typer.Option(None, min=0, help="Sampling temperature. [0]"),
+    turns: int | None = typer.Option(None, min=1, help="Model calls a trial may make. [the task's own limit]"),
+    workers: int | None = typer.Option(None, min=0, help="Trials at a time; 0 runs them in this process. [cores]"),
+    executor: Literal["local", "ray"] | None = typer.Option(None, help="Where the workers are. [local]"),
+    minutes: float | None = typer.Option(None, "--max-minutes", min=0, help="Start no trial after this time."),
+    tokens: int | None = typer.Option(None, "--max-tokens", min=1, help="Nor after this many computed tokens."),
+    trajectories: Literal["all", "sample", "none"] | None = typer.Option(None, help="Which trials keep one. [all]"),
+    settings: list[str] = typer.Option([], "--set", help="Any other setting, such as limits.seconds=300; repeatable."),
+    out: Path | None = typer.Option(
+        None, help="The run directory. [runs/SUITE-DIGEST; the same command finds it again]"
+    ),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Say what would run, and run nothing."),
+    plain: bool = typer.Option(False, "--plain", help="A line a trial instead of the live table."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object at the end, and no progress."),
 ) -> None:
-    """Run a suite's tasks under several arms."""
-    from leyline.evals.config import SuiteSpec
+    """Run a suite's tasks under several arms, paired on tasks and seeds.
+
+    Run the same command again to go on after an interrupt, a kill or a spent budget.
+
+    Example: leyline eval micro --arms default --n 20
+
+    Example: leyline eval micro --arms "keep_all" --arms "truncate_older_than(n=2, max_chars=200)@amortize" --n 50
+
+    Example: leyline eval mini_nightmare --option folder=./mini_nightmare --backend openai --url http://localhost:8000/v1
+    --model my-model
+    """
+    from leyline.evals.assemble import assemble, parse_seeds
+    from leyline.evals.commands.eval_progress import make_progress, plain_table
+    from leyline.evals.rundir import default_directory
+    from leyline.evals.tally import tally
+
+    config = assemble(
+        name,
+        {
+            "n": n,
+            "seeds": parse_seeds(seeds) if seeds is not None else None,
+            "filter": filter,
+            "slice": slice,
+            "redo": redo,
+            "sampling.temperature": temperature,
+            "limits.turns": turns,
+            "workers": workers,
+            "executor": executor,
+            "budget.minutes": minutes,
+            "budget.tokens": tokens,
+            "trajectories": trajectories,
+        },
+        arms=arms,
+        models=model,
+        arm_fields={"backend": backend, "url": url, "seam": seam, "prewarm": prewarm},
+        options=option,
+        overrides=settings,
+    )
+    directory = out or default_directory(config)
+    progress = make_progress(plain=plain, quiet=as_json)
+    if dry_run:
+        typer.echo(_plan_text(config, directory))
+        return
+    from leyline.evals.engine import run_eval
+
+    summary = run_eval(config, directory, progress)
+    table = tally(
+        (arm.name for arm in config.arms for _ in range(summary.planned // len(config.arms))), summary.records
+    )
+    errors = sum(record.outcome == "error" for record in summary.records)
+    if as_json:
+        rows = {name: {**vars(arm), "hit_rate": arm.hit_rate} for name, arm in table.items()}
+        result = {"directory": str(directory), "planned": summary.planned, "ran": summary.ran, "errors": errors}
+        typer.echo(json.dumps({**result, "missing": summary.missing, "stopped": summary.stopped, "arms": rows}))
+    else:
+        typer.echo(plain_table(table))
+        typer.echo(_closing(summary, errors))
+    if summary.interrupted:
+        raise typer.Exit(130)
+    if errors or summary.missing:
+        raise typer.Exit(1)
+
+
+def _closing(summary: Any, errors: int) -> str:
+    """What happened and what to do next."""
+    lines = []
+    if summary.stopped:
+        lines.append(f"stopped: {summary.stopped}; {summary.missing} of {summary.planned} trials are still to run.")
+        lines.append("Run the same command again to go on.")
+    if errors:
+        lines.append(f"{errors} trials ended in an error; --redo errors runs them again.")
+    lines.append(f"{len(summary.records)} trials are recorded in {summary.directory}")
+    unscored = sum(record.outcome == "unscored" for record in summary.records)
+    if unscored:
+        lines.append(f"{unscored} patches wait for their verdict: leyline eval score {summary.directory}")
+    lines.append(f"report: leyline report {summary.directory}")
+    return "\n".join(lines)
+
+
+def _plan_text(config: Any, directory: Path) -> str:
+    """What an eval would run: arms, tasks, and what is recorded already."""
+    from leyline.evals.arms import check_arms
+    from leyline.evals.journal import load
+    from leyline.evals.plan import plan
     from leyline.evals.suites import load_suite
 
-    load_suite(SuiteSpec(name=name))
+    check_arms(config.arms)
+    suite = load_suite(config.suite)
+    specs = plan(config, suite, directory)
+    recorded = {record.key for record in load(directory).records}
+    tasks = list(dict.fromkeys(spec.task.id for spec in specs))
+    lines = [f"note: {line}" for line in suite.preflight()]
+    lines += [f"arm    {a.name}: {a.policy}, {a.mode}, {a.backend} {a.model}, seam {a.seam}" for a in config.arms]
+    lines += [f"tasks  {len(tasks)}: {', '.join(tasks[:3])}{', ...' if len(tasks) > 3 else ''}"]
+    lines += [f"seeds  {', '.join(map(str, config.seeds))}"]
+    lines += [f"trials {len(specs)}, {sum(spec.key in recorded for spec in specs)} of them recorded in {directory}"]
+    return "\n".join(lines)

@@ -15,7 +15,7 @@ __all__ = ["SUITES", "Attempt", "Suite", "SuiteError", "TaskInfo", "load_suite"]
 
 SUITES = {
     "micro": "leyline.evals.suites.micro_suite:MicroSuite",
-    "debug_gym": "leyline.evals.suites.folders:FolderSuite",
+    "debug_gym": "leyline.evals.suites.debug_gym:DebugGymSuite",
     "mini_nightmare": "leyline.evals.suites.folders:mini_nightmare",
     "swebench": "leyline.evals.suites.swebench:SwebenchSuite",
 }

@@ -17,13 +17,15 @@ class MicroSuite:
     """Tasks with the seeds `first`, `first + 1`, ... of each level in turn.
 
     levels: short, long, xlong; one name, or several separated by commas. split: seen, or unseen (families that training
-    never saw). count: how many tasks there are; first: the generator's first seed.
+    never saw). count: how many tasks there are, of which an eval takes 20 unless told otherwise. first: the
+    generator's first seed.
     """
 
     name = "micro"
+    default_n = 20
 
     def __init__(
-        self, *, levels: str | Sequence[str] = "short,long", split: str = "seen", count: int = 200, first: int = FIRST
+        self, *, levels: str | Sequence[str] = "short,long", split: str = "seen", count: int = 2000, first: int = FIRST
     ) -> None:
         chosen = [level.strip() for level in (levels.split(",") if isinstance(levels, str) else levels)]
         for level in chosen or [""]:
