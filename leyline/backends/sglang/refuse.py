@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from leyline.backends.sglang.features import FEATURES
 from leyline.backends.sglang.plan import Refusal
 from leyline.backends.sglang.rope import Rope
 from leyline.directives import Fallback
@@ -46,23 +47,6 @@ ROPES = frozenset(
 )
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _POOLS = frozenset({"MHATokenToKVPool", "MLATokenToKVPool"})
-_FEATURES = {
-    "speculative_algorithm": "speculative decoding",
-    "enable_hierarchical_cache": "the hierarchical cache (it would keep approximate KV outside this tree)",
-    "enable_unified_cache_external_linker": "an external cache",
-    "enable_lmcache": "LMCache",
-    "enable_flexkv": "FlexKV",
-    "kv_events_config": "KV events (they would publish marked ids)",
-    "enable_deterministic_inference": "deterministic inference (it fixes where chunks end)",
-    "enable_streaming_session": "streaming sessions",
-    "enable_session_radix_cache": "session caching",
-    "enable_kv_cache_sharding": "KV cache sharding",
-    "dllm_algorithm": "a diffusion language model",
-    "disable_radix_cache": "a disabled prefix cache",
-    "enable_hisparse": "sparse attention",
-    "enable_unified_memory": "unified memory",
-    "strip_thinking_cache": "strip_thinking_cache",
-}
 
 
 def server_refusal(args: Any, context: Any, pool: Any, model: Any) -> Refusal | None:
@@ -72,7 +56,7 @@ def server_refusal(args: Any, context: Any, pool: Any, model: Any) -> Refusal | 
 
 
 def _features(args: Any, context: Any) -> Refusal | None:
-    used = [text for name, text in _FEATURES.items() if getattr(args, name, None)]
+    used = [text for name, text in FEATURES.items() if getattr(args, name, None)]
     if getattr(args, "disaggregation_mode", "null") not in (None, "null"):
         used.append("prefill and decode disaggregation")
     if (getattr(args, "pp_size", 1) or 1) > 1:

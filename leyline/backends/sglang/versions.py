@@ -25,10 +25,15 @@ class UnsupportedVersionError(LeylineError):
 
 def adapter_for(version: str) -> Any:
     """The adapter module for SGLang `version`. Raises `UnsupportedVersionError`."""
+    return import_module(f"leyline.backends.sglang.{adapter_name(version)}")
+
+
+def adapter_name(version: str) -> str:
+    """The adapter module's name; imports nothing. Raises `UnsupportedVersionError`."""
     match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
     name = _ADAPTERS.get((int(match[1]), int(match[2]), int(match[3]))) if match else None
     if name is None:
         raise UnsupportedVersionError(
             f"SGLang {version} is not supported by the leyline plugin; install one of {SUPPORTED}"
         )
-    return import_module(f"leyline.backends.sglang.{name}")
+    return name
