@@ -1,0 +1,172 @@
+"""The numbers of one arm."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from leyline.evals.records import Outcome, TurnRecord
+from leyline.evals.report.sources import ArmTrials, Trial
+from leyline.evals.stats import Interval, Ratio, cluster_ratio, percentile, solve_rate
+
+TOKENS = ("prompt", "prefix", "spliced", "prefilled", "completion")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Sums over all turns of all trials. `prompt = prefix + spliced + prefilled` but in `unbalanced` turns.
+
+    shed: tokens the policy kept out of prompts, over the `shed_turns` turns whose unedited length is known.
+    """
+
+    prompt: int
+    prefix: int
+    spliced: int
+    prefilled: int
+    completion: int
+    shed: int
+    shed_turns: int
+    unbalanced: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds; a value is None where no record has it, and each count says how many do."""
+
+    ttft_p50: float | None
+    ttft_p95: float | None
+    ttft_turns: int
+    wall_total: float
+    wall_p50: float | None
+    wall_trials: int
+    energy_j: float | None
+    energy_trials: int
+
+
+@dataclass(frozen=True)
+class ArmNumbers:
+    """One arm. `trials = solved + failed + limit + error + unscored`; rates are shares, intervals are two-sided.
+
+    Unscored trials wait for a verdict: they are no part of the solve rate, whose denominator is `scored`.
+    """
+
+    label: str
+    control: bool
+    facts: dict[str, str]
+    group: str
+    trials: int
+    tasks: int
+    seeds: int
+    solved: int
+    failed: int
+    limit: int
+    error: int
+    unscored: int
+    scored: int
+    solve_rate: Interval | None
+    solve_method: str | None
+    hit_rate: Interval | None
+    turns: int
+    tokens: Tokens
+    prefilled_per_trial: Interval | None
+    edits: int
+    directives: int
+    fallbacks: dict[str, int]
+    approximate: int
+    timing: Timing
+
+
+def arm_numbers(arm: ArmTrials, confidence: float = 0.95) -> ArmNumbers:
+    """Count one arm. The arm has at least one trial."""
+    trials = arm.trials
+    turns = [turn for trial in trials for turn in trial.record.turns]
+    outcomes = Counter(trial.record.outcome for trial in trials)
+    scored = [trial for trial in trials if is_scored(trial)]
+    rate, method = solve_rate(by_task(scored, solved_ratio), confidence) if scored else (None, None)
+    return ArmNumbers(
+        label=arm.label,
+        control=arm.control,
+        facts=arm.facts,
+        group=" · ".join(part for part in arm.group if part),
+        trials=len(trials),
+        tasks=len({trial.task for trial in trials}),
+        seeds=len({trial.record.seed for trial in trials}),
+        solved=outcomes[Outcome.SOLVED],
+        failed=outcomes[Outcome.FAILED],
+        limit=outcomes[Outcome.LIMIT],
+        error=outcomes[Outcome.ERROR],
+        unscored=outcomes[Outcome.UNSCORED],
+        scored=len(scored),
+        solve_rate=rate,
+        solve_method=method,
+        hit_rate=_ratio_or_none(by_task(trials, hit_ratio), confidence),
+        turns=len(turns),
+        tokens=_tokens(turns),
+        prefilled_per_trial=_ratio_or_none(by_task(trials, prefilled_ratio), confidence),
+        edits=sum(turn.edits for turn in turns),
+        directives=sum(turn.directives for turn in turns),
+        fallbacks=dict(sorted(Counter(turn.fallback for turn in turns if turn.fallback).items())),
+        approximate=sum(trial.record.approximate for trial in trials),
+        timing=_timing(trials, turns),
+    )
+
+
+def is_scored(trial: Trial) -> bool:
+    return trial.record.outcome is not Outcome.UNSCORED
+
+
+def solved_ratio(trial: Trial) -> Ratio:
+    return Ratio(trial.record.solved, 1)
+
+
+def hit_ratio(trial: Trial) -> Ratio:
+    record = trial.record
+    return Ratio(record.total("prefix") + record.total("spliced"), record.total("prompt"))
+
+
+def prefilled_ratio(trial: Trial) -> Ratio:
+    return Ratio(trial.record.total("prefilled"), 1)
+
+
+def by_task(trials: Iterable[Trial], of: Callable[[Trial], Ratio]) -> dict[str, Ratio]:
+    """The ratio of each task, summed over its trials; in order of the task's name."""
+    sums: dict[str, list[float]] = {}
+    for trial in trials:
+        ratio = of(trial)
+        held = sums.setdefault(trial.task, [0, 0])
+        held[0] += ratio.numerator
+        held[1] += ratio.denominator
+    return {task: Ratio(*sums[task]) for task in sorted(sums)}
+
+
+def _ratio_or_none(values: dict[str, Ratio], confidence: float) -> Interval | None:
+    if not sum(value.denominator for value in values.values()):
+        return None
+    return cluster_ratio(values, confidence)
+
+
+def _tokens(turns: Sequence[TurnRecord]) -> Tokens:
+    known = [turn for turn in turns if turn.full is not None]
+    return Tokens(
+        **{name: sum(getattr(turn, name) for turn in turns) for name in TOKENS},
+        shed=sum(turn.shed for turn in known),
+        shed_turns=len(known),
+        unbalanced=sum(not turn.balanced for turn in turns),
+    )
+
+
+def _timing(trials: Sequence[Trial], turns: Sequence[TurnRecord]) -> Timing:
+    ttft = [turn.ttft for turn in turns if turn.ttft is not None]
+    wall = [trial.record.wall_s for trial in trials if trial.record.wall_s > 0]
+    energy = [trial.record.energy_j for trial in trials if trial.record.energy_j is not None]
+    return Timing(
+        ttft_p50=percentile(ttft, 50) if ttft else None,
+        ttft_p95=percentile(ttft, 95) if ttft else None,
+        ttft_turns=len(ttft),
+        wall_total=sum(wall),
+        wall_p50=percentile(wall, 50) if wall else None,
+        wall_trials=len(wall),
+        energy_j=sum(energy) if energy else None,
+        energy_trials=len(energy),
+    )
