@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -72,14 +73,10 @@ class Server:
     def stop(self) -> None:
         if self.alive():
             os.killpg(self.process.pid, signal.SIGTERM)
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                pass
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait(10)
 
 
@@ -131,7 +128,7 @@ def start_server(
         if not server.alive():
             raise RuntimeError(f"the server ended at start:\n{server.tail()}")
         try:
-            if httpx.get(server.url + "/health", timeout=5).status_code == 200:
+            if httpx.get(server.url + "/model_info", timeout=5).status_code == 200:
                 return server
         except httpx.HTTPError:
             pass

@@ -1,0 +1,138 @@
+"""The independent oracle: what a server's receipt claims, done again by hand on a Hugging Face model.
+
+It knows nothing of slots, pages, trees, chunks or marks. From the receipt it learns which tokens were kept, moved and
+computed; it keeps, moves and computes the same on a `DynamicCache` and compares the next token's logprobs. Keys are
+moved by a float64 rotation through a constant angle `delta * inv_freq`, where the plugin uses ratios of table rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, DynamicCache
+
+from leyline.directives import Receipt
+
+Layers = list[tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass
+class State:
+    """The tokens of a sequence and the KV that the server holds for it (of all tokens but perhaps the last)."""
+
+    tokens: list[int]
+    layers: Layers = field(default_factory=list)
+
+    @property
+    def length(self) -> int:
+        return int(self.layers[0][0].shape[2]) if self.layers else 0
+
+
+class Oracle:
+    """One model. MLA models cache `(latent, rotary key)`, the rotary key interleaved; others `(key, value)`, halves."""
+
+    def __init__(self, path: Path | str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        self.model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation="eager")
+        self.model.to(device).eval()
+        self.device = device
+        self.latent = getattr(self.model.config, "kv_lora_rank", None) is not None
+        self.angles = self.model.model.rotary_emb.inv_freq.detach().double().to(device)
+
+    def clean(self, tokens: Sequence[int]) -> tuple[torch.Tensor, State]:
+        """A clean prefill: logprobs `(vocabulary,)` of the next token, and the state."""
+        return self._compute(State([]), list(tokens))
+
+    def replay(
+        self, source: State, prompt: Sequence[int], receipt: Receipt, first_edit: int, *, rotate: bool = True
+    ) -> tuple[torch.Tensor, State]:
+        """Do what `receipt` says was done for `prompt`, from the state of its source.
+
+        first_edit: up to here source and prompt are equal. rotate: False gives the wrong answer on purpose.
+        """
+        prompt = list(prompt)
+        if receipt.approximate_from is None:
+            assert not receipt.splices
+            return self.clean(prompt)
+        first = receipt.splices[0].start if receipt.splices else len(prompt) - 1
+        kept = min(receipt.prefix_tokens, first, first_edit, source.length)
+        state = State(prompt[:kept], [(a[:, :, :kept], b[:, :, :kept]) for a, b in source.layers])
+        for splice in receipt.splices:
+            if splice.start > state.length:
+                _, state = self._compute(state, prompt[state.length : splice.start])
+            start, end = state.length, splice.end
+            moved = self._moved(source.layers, start - splice.delta, end - splice.delta, splice.delta * rotate)
+            layers = _joined(state.layers, moved)
+            state = State(prompt[:end], layers)
+        return self._compute(state, prompt[state.length :])
+
+    def extend(self, state: State, tokens: Sequence[int]) -> State:
+        """The state after generating `tokens`; the last one's KV is not computed yet."""
+        tokens = list(tokens)
+        if len(tokens) > 1:
+            _, state = self._compute(state, tokens[:-1])
+        return State([*state.tokens, *tokens[-1:]], state.layers)
+
+    @torch.no_grad()
+    def _compute(self, state: State, tokens: list[int]) -> tuple[torch.Tensor, State]:
+        cache = DynamicCache()
+        for index, (first, second) in enumerate(state.layers):
+            cache.update(first, second, index)
+        positions = torch.arange(state.length, state.length + len(tokens), device=self.device)
+        ids = torch.tensor([tokens], device=self.device)
+        out = self.model(
+            input_ids=ids,
+            past_key_values=cache,
+            use_cache=True,
+            position_ids=positions[None],
+            logits_to_keep=1,
+        )
+        layers = [(layer.keys, layer.values) for layer in cache.layers]
+        state = State([*state.tokens[: state.length], *tokens], layers)
+        return torch.log_softmax(out.logits[0, -1].float(), -1), state
+
+    def _moved(self, layers: Layers, start: int, end: int, delta: int) -> Layers:
+        out = []
+        for first, second in layers:
+            first, second = first[:, :, start:end], second[:, :, start:end]
+            out.append((first, self._rotate(second, delta)) if self.latent else (self._rotate(first, delta), second))
+        return out
+
+    def _rotate(self, keys: torch.Tensor, delta: int) -> torch.Tensor:
+        if delta == 0:
+            return keys
+        cos, sin = (delta * self.angles).cos(), (delta * self.angles).sin()
+        x, width = keys.double(), 2 * len(self.angles)
+        out = x.clone()
+        if self.latent:
+            a, b = x[..., 0:width:2], x[..., 1:width:2]
+            out[..., 0:width:2], out[..., 1:width:2] = a * cos - b * sin, b * cos + a * sin
+        else:
+            a, b = x[..., : width // 2], x[..., width // 2 : width]
+            out[..., : width // 2], out[..., width // 2 : width] = a * cos - b * sin, b * cos + a * sin
+        return out.to(keys.dtype)
+
+
+def _joined(before: Layers, behind: Layers) -> Layers:
+    if not before:
+        return behind
+    return [(torch.cat((a, c), 2), torch.cat((b, d), 2)) for (a, b), (c, d) in zip(before, behind, strict=True)]
+
+
+def first_logprobs(answer: dict[str, Any], vocabulary: int) -> torch.Tensor:
+    """The logprobs of the first generated token from a `/generate` answer, `(vocabulary,)`, NaN where not sent."""
+    out = torch.full((vocabulary,), float("nan"))
+    for value, token, _ in answer["meta_info"]["output_top_logprobs"][0]:
+        out[token] = value
+    return out
+
+
+def distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    """The largest difference of two logprob vectors where both are known."""
+    difference = (a.cpu() - b.cpu()).abs()
+    known = ~torch.isnan(difference)
+    assert bool(known.any())
+    return float(difference[known].max())
