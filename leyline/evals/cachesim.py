@@ -12,74 +12,129 @@ from typing import Any
 
 from leyline.backends.base import BackendError, Capabilities, TokenRenderer, Turn, TurnInput, Usage
 from leyline.directives import EditScript, Fallback, Message, Mode, Outcome, Receipt, Splice
-from leyline.evals.radix import RadixCache, key_of, marked_key
+from leyline.evals.radix import WIDTH, RadixCache, key_of, mark, marked_key
+from leyline.evals.textrender import TextRenderer
+
+GENERATION_LIMIT = 32
+"""How often the SGLang plugin moves one token's KV before it is prefilled again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a prompt found in the cache, in tokens; `runs` are the spliced ones as (start, end, delta)."""
+    """What a prompt found in the cache, in tokens; `runs` are the spliced ones as (start, end, delta).
+
+    generations: how often each token's KV of the prompt and its output was moved. worn: tokens that were not moved
+    because they had been moved as often as allowed.
+    """
 
     prompt: int
     prefix: int
     runs: tuple[tuple[int, int, int], ...] = ()
     lineage: str | None = None
     approximate_from: int | None = None
+    generations: bytes = b""
+    worn: int = 0
 
     @property
     def spliced(self) -> int:
         return sum(end - start for start, end, _ in self.runs)
 
 
-def serve(cache: RadixCache, request: TurnInput, prompt: Sequence[int], output: Sequence[int], splice: bool) -> Served:
+def serve(
+    cache: RadixCache,
+    request: TurnInput,
+    prompt: Sequence[int],
+    output: Sequence[int],
+    splice: bool,
+    *,
+    generations: bytes = b"",
+    limit: int = GENERATION_LIMIT,
+) -> Served:
     """Serve one request and cache it with its output (without the stop token). Changes `cache`.
 
     With `splice` the request's directives are honoured by `EditScript.segments`: runs behind AMORTIZE edits are reused
     as far as the cache holds the source, and from the first such token on the cache entry is private to the lineage.
+
+    generations: of the source's tokens, as the last `Served` gave them; limit: moves allowed for one token.
     """
     script = request.script if splice else EditScript(())
-    lineage = request.lineage if splice else None
-    start = request.lineage_start if splice else None
-    source = request.source
-    limit = max(0, len(prompt) - 1)
-    runs: list[tuple[int, int, int]] = []
-    honest_until = min((d.start for d in script if d.mode is Mode.FORGET), default=None)
-    if start is not None and honest_until is not None and honest_until <= start:
+    lineage, start = (request.lineage, request.lineage_start) if splice else (None, None)
+    forget = min((d.start for d in script if d.mode is Mode.FORGET), default=None)
+    if start is not None and forget is not None and forget <= start:
         lineage = start = None
-    carried = marked_key(prompt, lineage, start)
-    prefix = min(cache.match(carried[: limit * 8]), limit)
-    if script and source is not None:
-        held = cache.match(marked_key(source, request.lineage, request.lineage_start))
-        for segment in script.segments(len(source), seam=request.seam):
-            if segment.kind != "reuse" or segment.source_start is None:
-                continue
-            delta = segment.target_start - segment.source_start
-            end = min(segment.target_end, held + delta, limit)
-            first, last = _whole_pages(max(segment.target_start, prefix), end, cache.page_size)
-            if last > first:
-                runs.append((first, last, delta))
+    key = key_of([*prompt, *output])
+    last = max(0, len(prompt) - 1)  # the last token is always computed
+    prefix = cache.match(mark(key[: last * WIDTH], lineage, start))
+    ages = bytearray(generations[:prefix].ljust(prefix, b"\0")) if lineage is not None else bytearray(prefix)
+    ages.extend(bytes(len(prompt) + len(output) - prefix))
+    runs: list[tuple[int, int, int]] = []
+    worn = 0
+    if script and request.source is not None:
+        held = cache.match(marked_key(request.source, request.lineage, request.lineage_start))
+        for segment in script.segments(len(request.source), seam=request.seam):
+            if segment.kind == "reuse":
+                begin, end = max(segment.target_start, prefix), min(segment.target_end, held + segment.delta, last)
+                for run in _young(begin, end, segment.delta, generations, limit):
+                    worn -= run[1] - run[0]
+                    first, stop = _whole_pages(*run, cache.page_size)
+                    if first < stop:
+                        runs.append((first, stop, segment.delta))
+                        moved = generations[first - segment.delta : stop - segment.delta].ljust(stop - first, b"\0")
+                        ages[first:stop] = bytes(min(255, age + 1) for age in moved)
+                worn += max(0, end - begin)
     if runs:
-        first = runs[0][0]
-        start = first if start is None else min(start, first)
+        start = runs[0][0] if start is None else min(start, runs[0][0])
         lineage = lineage or f"sim/{request.session_id}"
-    key = marked_key([*prompt, *output], lineage, start)
-    missing = len(prompt) + len(output) - cache.match(key)
+    key = mark(key, lineage, start)
+    missing = len(key) // WIDTH - cache.match(key)
     if cache.make_room(missing, keep=key) >= missing:
         cache.insert(key)
-    approximate = start if lineage is not None and start is not None and start < prefix + _ahead(runs) else None
-    return Served(len(prompt), prefix, tuple(runs), lineage if approximate is not None else None, approximate)
+    reach = runs[-1][1] if runs else prefix
+    if start is None or start >= reach:
+        lineage = start = None
+    return Served(len(prompt), prefix, tuple(runs), lineage, start, bytes(ages), worn)
+
+
+def _young(begin: int, end: int, delta: int, generations: bytes, limit: int) -> list[tuple[int, int]]:
+    """The parts of target `[begin, end)` whose source tokens, `delta` before, may be moved once more."""
+    if end <= begin:
+        return []
+    ages = generations[begin - delta : end - delta].ljust(end - begin, b"\0")
+    if max(ages) < limit:
+        return [(begin, end)]
+    parts: list[tuple[int, int]] = []
+    first: int | None = None
+    for at, age in enumerate([*ages, limit], begin):
+        if age < limit and first is None:
+            first = at
+        elif age >= limit and first is not None:
+            parts.append((first, at))
+            first = None
+    return parts
 
 
 class SimulatedBackend:
     """Answers from a script and counts what a cache would have given.
 
     answers: one message a turn, in order. splice: honour directives; without it the cache is stock SGLang's.
+    generation_limit: how often one token's KV may be moved. A backend serves one session; sessions share a `cache`.
     """
 
-    def __init__(self, renderer: TokenRenderer, cache: RadixCache, answers: Sequence[Message], *, splice: bool) -> None:
+    def __init__(
+        self,
+        renderer: TokenRenderer,
+        cache: RadixCache,
+        answers: Sequence[Message],
+        *,
+        splice: bool,
+        generation_limit: int = GENERATION_LIMIT,
+    ) -> None:
         self._renderer = renderer
         self._cache = cache
         self._answers = list(answers)
         self._splice = splice
+        self._limit = generation_limit
+        self._generations = b""
         self._next = 0
 
     @property
@@ -98,7 +153,16 @@ class SimulatedBackend:
         self._next += 1
         prompt = session.prompt.ids
         output = answer_ids(self._renderer, messages, answer, tools)
-        served = serve(self._cache, session, prompt, output, self._splice)
+        served = serve(
+            self._cache,
+            session,
+            prompt,
+            output,
+            self._splice,
+            generations=self._generations,
+            limit=self._limit,
+        )
+        self._generations = served.generations
         return Turn(
             message=answer,
             usage=Usage(len(prompt), served.prefix + served.spliced, len(output)),
@@ -126,8 +190,11 @@ def answer_ids(
 ) -> tuple[int, ...]:
     """The tokens a model would have generated to say `answer`, without the stop token.
 
-    They are what the answer's span holds beyond an answer of no tokens.
+    They are what the answer's span holds beyond an answer of no tokens; a renderer that frames each message by itself
+    knows them without rendering the conversation.
     """
+    if isinstance(renderer, TextRenderer):
+        return renderer.answer_ids(answer)
     spoken = renderer.render([*messages, answer], tools)
     silent = renderer.render([*messages, answer], tools, {len(messages): ()})
     (start, end), (_, bare) = spoken.spans[-1], silent.spans[-1]
@@ -151,6 +218,7 @@ def _receipt(served: Served, request: TurnInput, splice: bool) -> Receipt:
         else:
             acknowledged.append(Outcome.SPLICED if served.runs else Outcome.CACHED)
     missing = any(o is Outcome.CACHED for o in acknowledged) and served.prefix + 1 < served.prompt
+    reason = Fallback.GENERATION_LIMIT if served.worn else Fallback.DONOR_MISSING if missing else None
     return Receipt(
         prompt_tokens=served.prompt,
         prefix_tokens=served.prefix,
@@ -159,7 +227,7 @@ def _receipt(served: Served, request: TurnInput, splice: bool) -> Receipt:
         splices=tuple(Splice(start, end, delta) for start, end, delta in served.runs),
         approximate_from=served.approximate_from,
         lineage=served.lineage,
-        fallback=Fallback.DONOR_MISSING if missing else None,
+        fallback=reason,
         directives=asked,
         acknowledged=tuple(acknowledged),
     )
@@ -167,7 +235,3 @@ def _receipt(served: Served, request: TurnInput, splice: bool) -> Receipt:
 
 def _whole_pages(start: int, end: int, page: int) -> tuple[int, int]:
     return -(-start // page) * page, end // page * page
-
-
-def _ahead(runs: Sequence[tuple[int, int, int]]) -> int:
-    return runs[-1][1] if runs else 0

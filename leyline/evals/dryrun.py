@@ -13,6 +13,8 @@ from leyline.backends.base import TokenRenderer
 from leyline.directives import Message, MessageEdit, Mode
 from leyline.evals.cachesim import SimulatedBackend
 from leyline.evals.radix import RadixCache
+from leyline.evals.replay.engine import full_lengths
+from leyline.evals.traces import answer_places
 from leyline.harness.session import Session
 from leyline.policies import Policy
 
@@ -74,11 +76,12 @@ def dry_run(
 
     on_turn: told (turn, turns) before each turn. Raises PolicyError where the policy fails.
     """
-    answers = [index for index, message in enumerate(messages) if message.get("role") == "assistant"]
+    answers = answer_places(messages)
     backend = SimulatedBackend(renderer, RadixCache(), [messages[index] for index in answers], splice=True)
     session = Session(backend, policy, mode=mode)
     shown: dict[int, Message | None] = {}
     result = DryRun()
+    full = full_lengths(renderer, messages)
     for turn, end in enumerate(answers):
         if on_turn is not None:
             on_turn(turn, len(answers))
@@ -90,8 +93,7 @@ def dry_run(
             edits.append(ShownEdit(edit, before))
             if not edit.insert:
                 shown[edit.message_index] = edit.replacement
-        full = len(renderer.render(history).ids)
         receipt = done.receipt
-        counts = (full, receipt.prompt_tokens, receipt.prefix_tokens, receipt.spliced_tokens)
+        counts = (full[turn], receipt.prompt_tokens, receipt.prefix_tokens, receipt.spliced_tokens)
         result.turns.append(DryTurn(turn, *counts, tuple(edits)))
     return result

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import sys
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -33,12 +34,18 @@ def marked_key(ids: Sequence[int], lineage: str | None, start: int | None) -> by
 
     One token of the key is replaced, so everything below it is out of reach of other requests.
     """
-    if lineage is None or start is None or start >= len(ids):
-        return key_of(ids)
-    marked = array("q", ids)
-    digest = hashlib.blake2b(f"{lineage}/{start}/{ids[start]}".encode(), digest_size=8).digest()
-    marked[start] = 1 << 62 | int.from_bytes(digest, "little") >> 2
-    return marked.tobytes()
+    return mark(key_of(ids), lineage, start)
+
+
+def mark(key: bytes, lineage: str | None, start: int | None) -> bytes:
+    """`marked_key` of a plain key."""
+    if lineage is None or start is None or start * WIDTH >= len(key):
+        return key
+    place = slice(start * WIDTH, (start + 1) * WIDTH)
+    token = int.from_bytes(key[place], sys.byteorder)
+    digest = hashlib.blake2b(f"{lineage}/{start}/{token}".encode(), digest_size=8).digest()
+    marked = 1 << 62 | int.from_bytes(digest, "little") >> 2
+    return key[: place.start] + marked.to_bytes(WIDTH, sys.byteorder) + key[place.stop :]
 
 
 def common(a: bytes, a_start: int, b: bytes, b_start: int) -> int:

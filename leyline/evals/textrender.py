@@ -35,22 +35,23 @@ class TextRenderer:
         tools: Sequence[Mapping[str, Any]] | None = None,
         pinned: Mapping[int, Sequence[int]] | None = None,
     ) -> Rendered:
+        """The tokens of a conversation, one span a message, and the opening of the answer."""
         ids: list[int] = []
         spans = []
         if tools:
             ids += self._ids(f"<|im_start|>system\n{json.dumps(list(tools))}<|im_end|>\n")
         for index, message in enumerate(messages):
             start = len(ids)
-            if pinned is not None and index in pinned:
-                ids += self._ids(f"<|im_start|>{message['role']}\n")
-                ids += pinned[index]
-            else:
-                ids += self._ids(f"<|im_start|>{message['role']}\n")
-                ids += self._ids(text_of(message))
+            ids += self._ids(f"<|im_start|>{message['role']}\n")
+            ids += pinned[index] if pinned is not None and index in pinned else self.answer_ids(message)
             ids += self._close
             spans.append((start, len(ids)))
         ids += self._prompt
         return Rendered(tuple(ids), tuple(spans))
+
+    def answer_ids(self, message: Message) -> tuple[int, ...]:
+        """The tokens of a message inside its frame."""
+        return self._ids(text_of(message))
 
     def _ids(self, text: str) -> tuple[int, ...]:
         found = self._cache.get(text)

@@ -1,0 +1,126 @@
+"""A whole replay: every trajectory under every setting, over worker processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from leyline.backends.base import Backend, TokenRenderer
+from leyline.evals.replay.engine import Setting, replay_on, replay_together
+from leyline.evals.replay.recorded import RecordedBackend
+from leyline.evals.replay.records import ReplayRecord
+from leyline.evals.textrender import load_renderer
+from leyline.evals.traces import Trajectory, answer_places, load_trajectories
+from leyline.policies import load_policy
+
+BUILTIN_POLICIES = (
+    "keep_all",
+    "truncate_older_than(n=2, max_chars=200)",
+    "drop_stale",
+    "drop_failed",
+    "dedupe",
+    "keep_last(n=5)",
+    "clear_over(trigger=8000, keep=3, at_least=2000)",
+    "redact(pattern='(?i)(api[_-]?key|token|password|secret)=\\\\S+')",
+    "append_erratum",
+)
+"""Every built-in policy with its defaults; `redact` has none, so it looks for credentials."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to replay.
+
+    files: trajectory files, in order. ids: only these trajectories; empty for all. limit: at most this many.
+    tokenizer: as of `load_renderer`. concurrency: sessions that share one cache; 1 gives each trajectory its own.
+    """
+
+    files: tuple[str, ...]
+    settings: tuple[Setting, ...]
+    ids: frozenset[str] = field(default_factory=frozenset)
+    limit: int | None = None
+    tokenizer: str | None = None
+    concurrency: int = 1
+
+    def trajectories(self) -> list[Trajectory]:
+        """Raises TraceError."""
+        return list(_chosen(self.files, self.ids, self.limit))
+
+    def check(self) -> None:
+        """Load what can be wrong before anything runs. Raises LeylineError."""
+        for setting in self.settings:
+            load_policy(setting.policy)
+        load_renderer(self.tokenizer)
+
+
+@lru_cache(maxsize=1)
+def _chosen(files: tuple[str, ...], ids: frozenset[str], limit: int | None) -> tuple[Trajectory, ...]:
+    found = [t for file in files for t in load_trajectories(file) if not ids or t.id in ids]
+    return tuple(found if limit is None else found[:limit])
+
+
+@lru_cache(maxsize=1)
+def _renderer(tokenizer: str | None) -> TokenRenderer:
+    return load_renderer(tokenizer)
+
+
+def run_plan(plan: Plan, *, workers: int = 1) -> Iterator[list[ReplayRecord]]:
+    """Replay in the simulated cache; yields the records of each finished piece of work, in any order.
+
+    With concurrency 1 a piece is one trajectory under every setting, else one setting with every trajectory. workers: 0
+    or 1 runs in this process. Raises LeylineError.
+    """
+    pieces = _pieces(plan)
+    if workers < 2 or len(pieces) < 2:
+        for piece in pieces:
+            yield _work(plan, piece)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(pieces)), mp_context=context, initializer=_ignore_interrupt)
+    try:
+        running: set[Future[list[ReplayRecord]]] = {pool.submit(_work, plan, piece) for piece in pieces}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def run_on_backend(
+    plan: Plan, backend: Backend, *, on_turn: Callable[[], None] | None = None
+) -> Iterator[list[ReplayRecord]]:
+    """Replay through a real backend, one trajectory after the other; yields one record at a time."""
+    recorded = RecordedBackend(backend)
+    for trajectory in plan.trajectories():
+        for setting in plan.settings:
+            recorded.begin([trajectory.messages[place] for place in answer_places(trajectory.messages)])
+            yield [replay_on(trajectory, setting, recorded, on_turn=on_turn)]
+
+
+def _pieces(plan: Plan) -> list[int]:
+    return list(range(len(plan.trajectories() if plan.concurrency == 1 else plan.settings)))
+
+
+def _work(plan: Plan, piece: int) -> list[ReplayRecord]:
+    trajectories = _chosen(plan.files, plan.ids, plan.limit)
+    renderer = _renderer(plan.tokenizer)
+    name = plan.tokenizer or "bundled"
+    if plan.concurrency == 1:
+        todo = [(setting, trajectories[piece : piece + 1]) for setting in plan.settings]
+    else:
+        todo = [(plan.settings[piece], trajectories)]
+    return [
+        record
+        for setting, group in todo
+        for record in replay_together(group, setting, renderer, concurrency=plan.concurrency, tokenizer=name)
+    ]
+
+
+def _ignore_interrupt() -> None:
+    # Ctrl-C reaches the whole process group; the parent alone says what happens then.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
