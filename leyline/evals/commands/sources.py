@@ -10,7 +10,7 @@ from leyline.directives import LeylineError
 from leyline.harness.tasks import Task
 
 DEFAULT_MODEL = "tiny-mla"
-BACKENDS = ("local", "openai")
+BACKENDS = ("local", "sglang", "openai")
 FIRST_SEED = 1_000_000  # far from the seeds of the training data
 
 
@@ -49,6 +49,11 @@ def make_backend(kind: str, model: str | None, base_url: str | None, api_key: st
         from leyline.backends.openai import OpenAIBackend
 
         return OpenAIBackend(model, base_url=base_url, api_key=api_key)
+    if kind == "sglang":
+        from leyline.backends.sglang.client import SGLangBackend
+
+        folder = None if model is None else model_folder(model)
+        return SGLangBackend(base_url or "http://127.0.0.1:30000", tokenizer=folder, api_key=api_key)
     if any(util.find_spec(name) is None for name in ("torch", "transformers")):
         raise UsageError("the local backend is not installed; run: pip install 'leyline-kv[local]'")
     from leyline.backends.local import LocalBackend
