@@ -9,6 +9,8 @@ from typing import Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from leyline.evals.commands.replay import replay
+
 SUITE = "SUITE"
 
 
@@ -28,6 +30,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+app.command("replay")(replay)
 
 
 @app.command(SUITE)

@@ -11,8 +11,8 @@ from leyline.directives import LeylineError
 from leyline.evals.records import TurnRecord
 
 FORMAT = "leyline-replay/1"
-CACHES = ("radix", "splice", "forget")
 Cache = Literal["radix", "splice", "forget"]
+CACHES: tuple[Cache, ...] = ("radix", "splice", "forget")
 
 
 class ReplayError(LeylineError, ValueError):
