@@ -15,6 +15,7 @@ from leyline.evals.suites.micro.families import (
     classes_more,
     compose_classes,
     compose_ints,
+    compose_scans,
     compose_steps,
     compose_text,
     functions_basic,
@@ -23,7 +24,14 @@ from leyline.evals.suites.micro.families import (
     wrappers,
 )
 from leyline.evals.suites.micro.families.dsl import FunctionTemplate, parse
-from leyline.evals.suites.micro.units import Unit, make_class, make_function, make_wrapper
+from leyline.evals.suites.micro.units import (
+    PLACEHOLDER,
+    Unit,
+    make_caller,
+    make_class,
+    make_function,
+    make_wrapper,
+)
 
 Split = Literal["seen", "unseen", "train"]
 
@@ -49,6 +57,18 @@ def held_out(family: str) -> bool:
     return family in _WRITTEN_UNSEEN
 
 
+# Kinds of composed families by what their first argument is; a kind that stands twice is drawn twice as often.
+COMPOSED = (
+    ("ints", "L"),
+    ("ints", "L"),
+    ("scan", "L"),
+    ("scan", "L"),
+    ("text", "S"),
+    ("text", "LS"),
+    ("steps", "I"),
+    ("steps", "D"),
+    ("steps", "L"),
+)
 SEEN_FUNCTIONS = tuple(t for t in FUNCTIONS if not held_out(t.family))
 UNSEEN_FUNCTIONS = tuple(t for t in FUNCTIONS + EXTRA_UNSEEN if held_out(t.family))
 
@@ -60,32 +80,44 @@ def draw_unit(rng: random.Random, used: set[str], helpers: list[Unit], split: Sp
     """
     unseen = split == "unseen" and rng.random() < 0.5
     x = rng.random()
-    if x < 0.14:
+    if x < 0.13:
         return _draw_class(rng, used, unseen)
-    if x < 0.36 and helpers:
-        helper = rng.choice(helpers)
-        fitting = [t for t in WRAPPERS if t.types[0] == helper.result and held_out(t.family) == unseen]
-        return make_wrapper(rng, used, rng.choice(fitting), helper) if fitting else None
-    if x < 0.62:
+    if x < 0.37 and helpers:
+        return _draw_caller(rng, used, rng.choice(helpers), unseen)
+    if x < 0.55:
         return make_function(rng, used, rng.choice(UNSEEN_FUNCTIONS if unseen else SEEN_FUNCTIONS))
-    return _draw_composed(rng, used, unseen)
+    return _draw_composed(rng, used, unseen, rng.choice(COMPOSED))
 
 
-def _draw_composed(rng: random.Random, used: set[str], unseen: bool) -> Unit:
-    x = rng.random()
+def _draw_caller(rng: random.Random, used: set[str], helper: Unit, unseen: bool) -> Unit | None:
+    """A function that works on the result of `helper`: of a written family, or a composed one whose input it is."""
+    kinds = [kind for kind, result in COMPOSED if result == helper.result]
+    if kinds and rng.random() < 0.6:
+        unit = _draw_composed(rng, used, unseen, (rng.choice(kinds), helper.result), PLACEHOLDER)
+        return make_caller(rng, unit, helper)
+    fitting = [t for t in WRAPPERS if t.types[0] == helper.result and held_out(t.family) == unseen]
+    return make_wrapper(rng, used, rng.choice(fitting), helper) if fitting else None
+
+
+def _draw_composed(
+    rng: random.Random, used: set[str], unseen: bool, kind: tuple[str, str], first: str | None = None
+) -> Unit:
+    """A function of a composed family, drawn until it is on the wanted side and takes the wanted input."""
     while True:
-        if x < 0.4:
-            ints = compose_ints.draw_parts(rng)
-            if held_out(ints.family) == unseen:
-                return compose_ints.build(rng, used, ints)
-        elif x < 0.7:
-            text = compose_text.draw_parts(rng)
-            if held_out(text.family) == unseen:
-                return compose_text.build(rng, used, text)
-        else:
-            steps = compose_steps.draw_parts(rng)
-            if held_out("/".join(steps)) == unseen:
-                return compose_steps.build(rng, used, steps)
+        unit = _compose(rng, set(used), kind[0], first)
+        if held_out(unit.family) == unseen and unit.types[0] == kind[1]:
+            used.add(unit.name)
+            return unit
+
+
+def _compose(rng: random.Random, used: set[str], kind: str, first: str | None) -> Unit:
+    if kind == "ints":
+        return compose_ints.build(rng, used, compose_ints.draw_parts(rng), first)
+    if kind == "scan":
+        return compose_scans.build(rng, used, compose_scans.draw_parts(rng), first)
+    if kind == "text":
+        return compose_text.build(rng, used, compose_text.draw_parts(rng), first)
+    return compose_steps.build(rng, used, compose_steps.draw_parts(rng), first)
 
 
 def _draw_class(rng: random.Random, used: set[str], unseen: bool) -> Unit:
@@ -108,13 +140,17 @@ def counts() -> dict[str, tuple[int, int]]:
         "methods of composed classes": list(METHODS),
     }
     out = {kind: (sum(not held_out(f) for f in fs), sum(held_out(f) for f in fs)) for kind, fs in kinds.items()}
-    combined = {
-        f"ints/{a[0]}/{c[0]}/{v[0]}"
-        for a in compose_ints.AGGREGATES
-        for c in compose_ints.CONDITIONS
-        for v in compose_ints.CHANGES
+    composed = {
+        "composed over numbers": {
+            f"ints/{a[0]}/{c[0]}/{v[0]}"
+            for a in compose_ints.AGGREGATES
+            for c in compose_ints.CONDITIONS
+            for v in compose_ints.CHANGES
+        },
+        "composed walks": {f"scan/{w.key}/{c[0]}" for w in compose_scans.WALKS for c in compose_scans.CONDITIONS},
     }
-    out["composed over numbers"] = (sum(not held_out(f) for f in combined), sum(held_out(f) for f in combined))
+    for kind, families in composed.items():
+        out[kind] = (sum(not held_out(f) for f in families), sum(held_out(f) for f in families))
     return out
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from leyline.directives import Message
-from leyline.evals.suites.micro.rollout import Episode, episode
-from leyline.policies import Policy, load_policy
+from leyline.evals.suites.micro.generate import make_task
+from leyline.evals.suites.micro.rollout import Episode, attempt
+from leyline.policies import Policy
 
 ASSISTANT_HEAD = "<|im_start|>assistant\n"
 NOTHING, ASSISTANT, TOOL = 0, 1, 2
@@ -34,6 +34,13 @@ class Document:
         return "".join(text for text, _ in self.pieces)
 
 
+def episode(
+    seed: int, level: str = "short", split: str = "train", policy: str | Policy | None = None, mistakes: float = 0.0
+) -> Episode:
+    """The scripted agent at the task of a seed. Deterministic. mistakes: 0: an error-free run, 1: as training wants."""
+    return attempt(make_task(seed, level, split), policy, mistakes)
+
+
 def documents(seed: int, *, mistakes: float = 1.0) -> list[Document]:
     """The documents of a training seed; level and policy are drawn from it. An episode that was not solved gives none.
 
@@ -43,7 +50,7 @@ def documents(seed: int, *, mistakes: float = 1.0) -> list[Document]:
     rng = random.Random(f"documents/{seed}")
     level = rng.choices([name for name, _ in LEVELS], [share for _, share in LEVELS])[0]
     policy = draw_policy(rng)
-    run = episode(seed, level, "train", None if policy is None else _loaded(policy), mistakes)
+    run = episode(seed, level, "train", policy, mistakes)
     if not run.solved:
         return []
     if policy is None:
@@ -103,8 +110,3 @@ def render(messages: Sequence[Message]) -> str:
 def _call_text(function: dict[str, str]) -> str:
     body = f'{{"name": "{function["name"]}", "arguments": {function["arguments"]}}}'
     return f"\n<tool_call>\n{body}\n</tool_call>"
-
-
-@functools.lru_cache(maxsize=256)
-def _loaded(spec: str) -> Policy:
-    return load_policy(spec)

@@ -12,15 +12,19 @@ from leyline.evals.suites.micro import runner
 from leyline.evals.suites.micro.catalogue import Split, draw_unit, held_out
 from leyline.evals.suites.micro.mutations import draw_bug
 from leyline.evals.suites.micro.names import NOUNS
+from leyline.evals.suites.micro.rollout import attempt, characters, solvable
 from leyline.evals.suites.micro.task import Bug, MicroTask
 from leyline.evals.suites.micro.units import Unit
 from leyline.evals.suites.micro.values import draw_case
 
 Level = Literal["short", "long", "xlong"]
 LEVELS: tuple[Level, ...] = ("short", "long", "xlong")
+LENGTHS = {"short": (0, 11_000), "long": (11_000, 28_000), "xlong": (34_000, 50_000)}
+"""Characters of an error-free run with nothing edited, system prompt included; a token is about 3.6 of them."""
 SPLITS: tuple[Split, ...] = ("seen", "unseen", "train")
 HEADERS = ("Helpers for the {} {}.", "Small {} tools for {}.", "{} and {} utilities.")
 COMMENTS = ("# see the notes for {}", "# {} handling", "# used by the {} view", "# keep in sync with {}", "# {} part")
+HIDDEN_CASES = 5  # of each unit
 Case = tuple[Unit, list[str], str, object]
 
 
@@ -44,8 +48,8 @@ def draw_shape(rng: random.Random, level: str) -> Shape:
             return Shape(1, 1, (3, 5), rng.choice([0, 0, 1]))
         return Shape(rng.choice([1, 1, 2]), rng.choice([1, 2, 2]), (3, 6), rng.choice([0, 1, 2]))
     if level == "long":
-        return Shape(rng.choice([2, 3, 3]), rng.choice([2, 3]), (3, 6), rng.choice([1, 2, 3]))
-    return Shape(rng.choice([4, 5]), rng.choice([3, 4]), (4, 6), rng.choice([2, 3]))
+        return Shape(rng.choice([2, 3, 3]), rng.choice([2, 3]), (3, 6), rng.choice([2, 2, 3]))
+    return Shape(rng.choice([5, 5, 6]), rng.choice([3, 4]), (4, 6), 3)
 
 
 def make_task(seed: int, level: str = "short", split: str = "seen") -> MicroTask:
@@ -58,12 +62,27 @@ def make_task(seed: int, level: str = "short", split: str = "seen") -> MicroTask
     if split not in SPLITS:
         raise TaskError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
     task_id = f"micro-{level}-{split}-{seed:06d}"
+    return _make(task_id, seed, level, split)
+
+
+@functools.lru_cache(maxsize=64)
+def _make(task_id: str, seed: int, level: str, split: str) -> MicroTask:
     rng = random.Random(task_id)
-    for _ in range(200):
+    for _ in range(500):
         task = _attempt(rng, task_id, seed, level, split)
-        if task is not None:
+        if task is not None and _fits(task):
             return task
     raise TaskError(f"no task could be generated for {task_id}; use another seed")
+
+
+def _fits(task: MicroTask) -> bool:
+    """Whether an error-free run is as long as the level says, and the scripted agent can do the task.
+
+    For training, whose episodes show by themselves whether they were solved, the length alone is looked at.
+    """
+    run = attempt(task)
+    shortest, longest = LENGTHS[task.level]
+    return run.solved and shortest <= characters(run) < longest and (task.split == "train" or solvable(task))
 
 
 def _attempt(rng: random.Random, task_id: str, seed: int, level: str, split: str) -> MicroTask | None:
@@ -171,19 +190,28 @@ class _Draft:
             shown = rng.choice([1, 2, 2, 3])
             if unit.name in self.called and rng.random() < 0.35:
                 shown = 0
-            seen = set()
-            for number in range(shown + 5):
-                setup, expression = draw_case(rng, unit)
-                if (tuple(setup), expression) in seen:
-                    continue
-                seen.add((tuple(setup), expression))
-                try:
-                    value = runner.limited(functools.partial(_expected, names, setup, expression))
-                except BaseException:
-                    continue
-                if len(repr(value)) <= 70 and len(expression) <= 95:
-                    (visible if number < shown else hidden).append((unit, setup, expression, value))
+            found = self._candidates(names, unit, shown + HIDDEN_CASES + 3)
+            for number, (setup, expression, value) in enumerate(found[: shown + HIDDEN_CASES]):
+                (visible if number < shown else hidden).append((unit, setup, expression, value))
         return visible, hidden
+
+    def _candidates(self, names: dict[str, object], unit: Unit, count: int) -> list[tuple[list[str], str, object]]:
+        """Different cases of a unit; those whose value another one has already come last, as they tell least."""
+        drawn, values, first, again = set(), set(), [], []
+        for _ in range(count):
+            setup, expression = draw_case(self.rng, unit)
+            if (tuple(setup), expression) in drawn or len(expression) > 95:
+                continue
+            drawn.add((tuple(setup), expression))
+            try:
+                value = runner.limited(functools.partial(_expected, names, setup, expression))
+            except BaseException:
+                continue
+            text = repr(value)
+            if len(text) <= 70:
+                (again if text in values else first).append((setup, expression, value))
+                values.add(text)
+        return first + again
 
     def test_file(self, cases: list[Case]) -> str:
         lines = []

@@ -26,61 +26,74 @@ OPERATORS = {
     " -= ": (" += ",),
     " *= ": (" += ",),
 }
-TEXTS = {
-    "min(": ("max(",),
-    "max(": ("min(",),
+LOGIC = {
     " and ": (" or ",),
     " or ": (" and ",),
     "True": ("False",),
     "False": ("True",),
     " not in ": (" in ",),
+    " in ": (" not in ",),
     "if not ": ("if ",),
+    "is None": ("is not None",),
+    "is not None": ("is None",),
+    "any(": ("all(",),
+    "all(": ("any(",),
+}
+BOUNDS = {
+    "[0]": ("[-1]", "[1]"),
+    "[-1]": ("[0]",),
+    "[:-1]": ("[:]",),
+    "[1:]": ("[2:]",),
+    "[::-1]": ("[::2]", "[1:]"),
+    "[::2]": ("[1::2]", "[:2]"),
+    "[1::2]": ("[::2]",),
+    ".pop()": (".pop(0)",),
+    ".pop(0)": (".pop()",),
+    "range(len(": ("range(1, len(",),
+}
+CALLS = {
+    "min(": ("max(",),
+    "max(": ("min(",),
+    "abs(": ("(",),
+    "len(": ("sum(",),
+    "sum(": ("len(", "max("),
+    "sorted(": ("list(",),
+    "reverse=True": ("reverse=False",),
+    "key=len": ("key=str",),
     ".upper()": (".lower()",),
     ".lower()": (".upper()",),
+    ".capitalize()": (".upper()",),
+    ".isupper()": (".islower()",),
+    ".islower()": (".isupper()",),
+    ".startswith(": (".endswith(",),
+    ".endswith(": (".startswith(",),
     ".append(": (".insert(0, ",),
+    ".add(": (".discard(",),
+    ".get(": (".pop(",),
+    ".values()": (".keys()",),
+    ".split()": (".split(',')",),
+}
+FLOW = {"break": ("continue",), "continue": ("break",), "elif ": ("if ",)}
+DEFAULTS = {"None": ("0",), "{}": ("[]",)}
+WORDS = {
     "'yes'": ("'no'",),
     "'no'": ("'yes'",),
     "'low'": ("'mid'",),
     "'mid'": ("'high'",),
     "'big'": ("'small'",),
     "'small'": ("'big'",),
-    "[::-1]": ("[::2]", "[1:]"),
-    ".pop()": (".pop(0)",),
-    ".pop(0)": (".pop()",),
-    "reverse=True": ("reverse=False",),
-    "break": ("continue",),
-    "sorted(": ("list(",),
-    "[1:]": ("[2:]",),
-    "None": ("0",),
-    ".values()": (".keys()",),
-    "any(": ("all(",),
-    "all(": ("any(",),
-    "[0]": ("[-1]", "[1]"),
-    "[-1]": ("[0]",),
-    "[:-1]": ("[:]",),
-    "[::2]": ("[1::2]", "[:2]"),
-    "[1::2]": ("[::2]",),
-    "abs(": ("(",),
-    "len(": ("sum(",),
-    "sum(": ("len(", "max("),
-    ".isupper()": (".islower()",),
-    ".islower()": (".isupper()",),
-    ".startswith(": (".endswith(",),
-    ".endswith(": (".startswith(",),
-    ".split()": (".split(',')",),
-    ".capitalize()": (".upper()",),
-    "continue": ("break",),
-    "elif ": ("if ",),
-    "is None": ("is not None",),
-    "is not None": ("is None",),
-    " in ": (" not in ",),
-    "{}": ("[]",),
-    ".add(": (".discard(",),
-    "key=len": ("key=str",),
-    ".get(": (".pop(",),
 }
 ALIASES = (("list(", "("), ("dict(", "("), ("[:]", ""), ("set(", "list("))
-_TABLES = (("comparison", COMPARISONS), ("operator", OPERATORS), ("text", TEXTS))
+_TABLES = (
+    ("comparison", COMPARISONS),
+    ("operator", OPERATORS),
+    ("logic", LOGIC),
+    ("bounds", BOUNDS),
+    ("call", CALLS),
+    ("flow", FLOW),
+    ("default", DEFAULTS),
+    ("literal", WORDS),
+)
 
 
 def line_mutations(line: str, variables: Sequence[str], fields: Sequence[str] = ()) -> list[tuple[str, str | None]]:
@@ -108,6 +121,8 @@ def line_mutations(line: str, variables: Sequence[str], fields: Sequence[str] = 
         out.append(("swapped operands", line[: match.start()] + swapped + line[match.end() :]))
     for match in re.finditer(r"self\.(\w+)(?!\w*\()", line):
         out += [("attribute", line[: match.start(1)] + f + line[match.end(1) :]) for f in fields if f != match.group(1)]
+    for match in re.finditer(r"(?:default=|get\(\w+, )(-?\d+)", line):
+        out.append(("default", line[: match.start(1)] + str(int(match.group(1)) + 1) + line[match.end(1) :]))
     quoted = re.search(r"'([^']*)'", line)
     if quoted and quoted.group(1):
         out.append(("literal", line[: quoted.start(1)] + line[quoted.end(1) :]))
@@ -148,7 +163,9 @@ WEIGHTS = {
     "comparison": 3,
     "operator": 3,
     "constant": 3,
-    "text": 3,
+    "logic": 2,
+    "bounds": 2,
+    "call": 3,
     "missing line": 2.5,
     "no return": 0.7,
 }

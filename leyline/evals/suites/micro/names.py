@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from leyline.evals.suites.micro.runner import NOUNS, VERBS
 
-__all__ = ["ARGUMENTS", "LOCALS", "NOUNS", "SEPARATORS", "VERBS"]
+__all__ = ["ARGUMENTS", "LOCALS", "NOUNS", "RESULTS", "SEPARATORS", "VERBS"]
 
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     "L": tuple("values items numbers data rows entries nums points series samples records marks levels sizes".split()),
@@ -23,4 +23,5 @@ LOCALS: dict[str, tuple[str, ...]] = {
     "t": tuple("temp seen part base mid tmp rest aux state store_".split()),
     "i": tuple("i j k idx pos".split()),
 }
+RESULTS = tuple("given raw got made base_ inner source_ before".split())
 SEPARATORS = tuple("- + * / : .. ~ # _ = -- :: ++ !".split())

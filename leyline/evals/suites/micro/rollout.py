@@ -1,17 +1,17 @@
-"""Episodes of the scripted agent under a policy: whole ones, and as documents to train on.
+"""Episodes of the scripted agent under a policy, and the check that every task can be solved under each of them.
 
 The views are what the policies themselves make of the history, so a model learns to read what it will be shown.
 """
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from leyline.directives import Message
 from leyline.evals.suites.micro.env import MicroEnv
-from leyline.evals.suites.micro.generate import make_task
 from leyline.evals.suites.micro.mistakes import Mistakes
 from leyline.evals.suites.micro.oracle import Oracle
 from leyline.evals.suites.micro.task import MicroTask
@@ -43,16 +43,9 @@ class Episode:
     solved: bool
 
 
-def episode(
-    seed: int, level: str = "short", split: str = "train", policy: str | Policy | None = None, mistakes: float = 0.0
-) -> Episode:
-    """The scripted agent at the task of a seed. Deterministic. mistakes: 0 for an error-free run, 1 as training wants."""
-    return attempt(make_task(seed, level, split), policy, mistakes)
-
-
 def attempt(task: MicroTask, policy: str | Policy | None = None, mistakes: float = 0.0) -> Episode:
     """The scripted agent at a task. Ends unsolved where it runs out of turns or does not know on."""
-    rule = load_policy(policy) if isinstance(policy, str) else policy
+    rule = _loaded(policy) if isinstance(policy, str) else policy
     env, oracle = MicroEnv(task), Oracle(task)
     stumble = Mistakes(task, random.Random(f"{task.id}/{policy}/{mistakes}"), mistakes) if mistakes else None
     messages: list[Message] = list(env.messages)
@@ -73,3 +66,36 @@ def attempt(task: MicroTask, policy: str | Policy | None = None, mistakes: float
         if env.done:
             return Episode(task, None if policy is None else str(policy), messages, turns, env.solved())
     return Episode(task, None if policy is None else str(policy), messages, turns, False)
+
+
+CHECKED = (
+    None,
+    "truncate_older_than",
+    "drop_stale",
+    "drop_failed",
+    "dedupe",
+    "keep_last",
+    "clear_over",
+    "append_erratum",
+    "redact(pattern='sk-[A-Za-z0-9]+')",
+)
+"""Every built-in policy with its default settings; None is `keep_all`."""
+
+
+def characters(run: Episode) -> int:
+    """The length of the messages of an episode, tool calls included."""
+    return sum(len(m.get("content") or "") + sum(map(_length, m.get("tool_calls") or ())) for m in run.messages)
+
+
+def solvable(task: MicroTask) -> bool:
+    """Whether the scripted agent solves the task without a wrong turn under every built-in policy."""
+    return all(attempt(task, None if spec is None else _loaded(spec)).solved for spec in CHECKED)
+
+
+def _length(call: dict[str, dict[str, str]]) -> int:
+    return len(call["function"]["name"]) + len(call["function"]["arguments"])
+
+
+@functools.lru_cache(maxsize=256)
+def _loaded(spec: str) -> Policy:
+    return load_policy(spec)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from leyline.evals.suites.micro.families.dsl import ClassTemplate, FunctionTemplate
-from leyline.evals.suites.micro.names import ARGUMENTS, LOCALS, NOUNS, SEPARATORS, VERBS
+from leyline.evals.suites.micro.names import ARGUMENTS, LOCALS, NOUNS, RESULTS, SEPARATORS, VERBS
 
 
 @dataclass(eq=False)
@@ -15,7 +15,8 @@ class Unit:
     """One correct function or class.
 
     lines: its source; types, arguments, result: its signature (see `families`); variables: names a bug may confuse;
-    constants: K, J, M as in the family; calls: the unit it calls, if any; first_buggable: bugs go to lines from here on.
+    constants: K, J, M as in the family; calls: the unit it calls, if any; first_buggable: bugs go to lines from here
+    on.
     """
 
     kind: Literal["function", "class"]
@@ -128,6 +129,32 @@ def make_wrapper(rng: random.Random, used: set[str], template: FunctionTemplate,
         arguments=arguments,
         variables=(*arguments, *(n for n in (x, y, r) if any(n in line for line in lines[2:]))),
         constants=constants,
+        calls=helper,
+    )
+
+
+PLACEHOLDER = "FIRST_ARGUMENT"
+
+
+def make_caller(rng: random.Random, unit: Unit, helper: Unit) -> Unit:
+    """`unit`, whose first argument is `PLACEHOLDER`, as a function that gets it from `helper` instead."""
+    taken = {*unit.variables, unit.name}
+    given = pick_new(rng, RESULTS, taken)
+    own = tuple(pick_new(rng, ARGUMENTS[kind], taken) for kind in helper.types)
+    arguments = (*own, *unit.arguments[1:])
+    words = rng.choice(("what {} returns", "the result of {}", "the output of {}")).format(helper.name)
+    doc = unit.lines[1].replace(PLACEHOLDER, words)
+    return replace(
+        unit,
+        lines=(
+            f"def {unit.name}({', '.join(arguments)}):",
+            doc,
+            f"    {given} = {helper.name}({', '.join(own)})",
+            *(line.replace(PLACEHOLDER, given) for line in unit.lines[2:]),
+        ),
+        types=(*helper.types, *unit.types[1:]),
+        arguments=arguments,
+        variables=(*own, given, *unit.variables[1:]),
         calls=helper,
     )
 

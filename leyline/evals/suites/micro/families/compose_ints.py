@@ -130,14 +130,14 @@ def draw_parts(rng: random.Random) -> Parts:
     return Parts(aggregate, condition, change)
 
 
-def build(rng: random.Random, used: set[str], parts: Parts) -> Unit:
-    """A function of the family in one of the styles that can express it."""
+def build(rng: random.Random, used: set[str], parts: Parts, first: str | None = None) -> Unit:
+    """A function of the family in one of the styles that can express it; `first` names its first argument."""
     taken: set[str] = set()
     name = function_name(rng, used)
     k, j = rng.randint(2, 9), rng.randint(1, 12)
     m, d = k + rng.randint(2, 9), rng.choice([0, -1, rng.randint(1, 12)])
     p: dict[str, object] = {"K": k, "J": j, "M": m, "D": d, "s": rng.choice("-+*/:~#_=")}
-    p["a"] = pick_new(rng, ARGUMENTS["L"], taken)
+    p["a"] = first or pick_new(rng, ARGUMENTS["L"], taken)
     for place in "xrti":
         p[place] = pick_new(rng, LOCALS[place], taken)
     arguments, types = [str(p["a"])], ["L"]
@@ -150,7 +150,7 @@ def build(rng: random.Random, used: set[str], parts: Parts) -> Unit:
         if isinstance(p["q"], str):
             arguments, types = [*arguments, p["q"]], ["L", "I"]
     where, source = rng.choice(RANGES if k <= 3 else RANGES[:-1])
-    key, wordings, result, _, _, _ = parts.aggregate
+    _, wordings, result, _, _, _ = parts.aggregate
     noun = rng.choice(("the items", "the numbers", "the values")) + " of {a}" + where
     if phrases:
         noun += rng.choice((" that are ", " which are ")) + rng.choice(phrases)

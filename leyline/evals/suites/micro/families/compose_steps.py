@@ -29,7 +29,7 @@ STEPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("small", "double it if it is below {n}", ("if {r} < {n}:\n    {r} = {r} * 2",)),
     ("gap", "take the distance to {n}", ("{r} = abs({r} - {n})",)),
 )
-LABELS = "red blue green gold gray cold warm hot low mid high small large tiny huge none some many".split()
+LABELS = tuple("red blue green gold gray cold warm hot low mid high small large tiny huge none some many".split())  # noqa: SIM905
 TESTS: tuple[tuple[str, str, str], ...] = (
     ("below", "below {n}", "{a} < {n}"),
     ("most", "up to {n}", "{a} <= {n}"),
@@ -136,8 +136,8 @@ def draw_parts(rng: random.Random) -> tuple[str, ...]:
     return (form, *(rng.choice(t)[0] for t in (MATCH_RESULTS, MATCHES, MATCH_CONDITIONS)))
 
 
-def build(rng: random.Random, used: set[str], parts: tuple[str, ...]) -> Unit:
-    """A function of the family."""
+def build(rng: random.Random, used: set[str], parts: tuple[str, ...], first: str | None = None) -> Unit:
+    """A function of the family; `first` names its first argument."""
     taken: set[str] = set()
     name = function_name(rng, used)
     k, j = rng.randint(2, 9), rng.randint(1, 12)
@@ -151,7 +151,7 @@ def build(rng: random.Random, used: set[str], parts: tuple[str, ...]) -> Unit:
     }
     kinds = {"steps": "II", "cases": "II", "entries": "DI", "matches": "LL"}[parts[0]]
     for place, kind in zip("ab", kinds, strict=True):
-        p[place] = pick_new(rng, ARGUMENTS[kind], taken)
+        p[place] = first if first and place == "a" else pick_new(rng, ARGUMENTS[kind], taken)
     for place in "xyrt":
         p[place] = pick_new(rng, LOCALS[place], taken)
     p["K"], p["M"] = k, k + rng.randint(2, 9)

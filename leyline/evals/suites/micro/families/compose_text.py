@@ -129,14 +129,14 @@ def draw_parts(rng: random.Random) -> Parts:
     return Parts(source, aggregate, condition, changes[0] if plain else rng.choice(changes))
 
 
-def build(rng: random.Random, used: set[str], parts: Parts) -> Unit:
-    """A function of the family as a loop or as a comprehension."""
+def build(rng: random.Random, used: set[str], parts: Parts, first: str | None = None) -> Unit:
+    """A function of the family as a loop or as a comprehension; `first` names its first argument."""
     taken: set[str] = set()
     name = function_name(rng, used)
     k, j = rng.randint(2, 6), rng.randint(1, 12)
     p: dict[str, object] = {"K": k, "J": j, "s": rng.choice("-+*/:~#_="), "w": rng.choice("abcdelmnoprst")}
     kind = "LS" if parts.source == "words" else "S"
-    p["a"] = pick_new(rng, ARGUMENTS[kind], taken)
+    p["a"] = first or pick_new(rng, ARGUMENTS[kind], taken)
     for place in "xrt":
         p[place] = pick_new(rng, LOCALS[place], taken)
     arguments, types = [str(p["a"])], [kind]
