@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from leyline.directives import Message
 from leyline.evals.suites.micro.generate import make_task
-from leyline.evals.suites.micro.rollout import Episode, attempt
+from leyline.evals.suites.micro.rollout import Episode, Turn, attempt
 from leyline.policies import Policy
 
 ASSISTANT_HEAD = "<|im_start|>assistant\n"
 NOTHING, ASSISTANT, TOOL = 0, 1, 2
 LEVELS = (("short", 0.5), ("long", 0.35), ("xlong", 0.15))
-OTHER_TURNS = 0.3  # share of an edited episode's turns that become documents, beside all edits
+OTHER_TURNS = 0.3  # share of an edited episode's turns that may become documents, beside the edits
+MOST_TURNS = 3  # documents of an edited episode: each is read whole and teaches one turn, which is dear
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ def episode(
 def documents(seed: int, *, mistakes: float = 1.0) -> list[Document]:
     """The documents of a training seed; level and policy are drawn from it. An episode that was not solved gives none.
 
-    An unedited episode is one document. An edited one gives a document a turn, as the policy shows the history there:
-    for every edit, and for some of the other turns.
+    An unedited episode is one document. An edited one gives a document a turn, as the policy shows the history there,
+    for a few of its turns, most of them edits.
     """
     rng = random.Random(f"documents/{seed}")
     level = rng.choices([name for name, _ in LEVELS], [share for _, share in LEVELS])[0]
@@ -55,13 +56,17 @@ def documents(seed: int, *, mistakes: float = 1.0) -> list[Document]:
         return []
     if policy is None:
         return [Document(seed, level, None, whole(run))]
-    made = []
-    for turn in run.turns:
-        if turn.correct and turn.view is not None and (turn.action == "edit" or rng.random() < OTHER_TURNS):
-            pieces = [(render_message(message), NOTHING) for message in turn.view]
-            pieces.append((render_message(run.messages[turn.index]), ASSISTANT))
-            made.append(Document(seed, level, policy, tuple(pieces)))
-    return made
+    chosen = [t for t in run.turns if t.correct and (t.action == "edit" or rng.random() < OTHER_TURNS)]
+    if len(chosen) > MOST_TURNS:
+        chosen = rng.sample(chosen, MOST_TURNS)
+    return [Document(seed, level, policy, edited(run, turn)) for turn in chosen]
+
+
+def edited(run: Episode, turn: Turn) -> tuple[tuple[str, int], ...]:
+    """What the policy showed before a turn, and the turn, which alone is to be learned."""
+    view = run.messages[: turn.index] if turn.view is None else turn.view
+    pieces = [(render_message(message), NOTHING) for message in view]
+    return (*pieces, (render_message(run.messages[turn.index]), ASSISTANT))
 
 
 def whole(run: Episode) -> tuple[tuple[str, int], ...]:

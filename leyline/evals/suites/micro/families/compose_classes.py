@@ -187,12 +187,17 @@ ADDERS = {"number": ("add", "add-capped", "wrap", "count"), "list": ("push", "pu
 ADDERS["dict"] = ("put", "add", "raise", "once")
 
 
+def held_out(position: int) -> bool:
+    """Whether training never sees the method at this place of its menu."""
+    return position % 4 == 0
+
+
 def draw_parts(rng: random.Random, unseen: bool) -> Parts:
     """A method that fills the state, which may be a seen one, and two others, both held out or both not."""
     state = rng.choice(("number", "list", "dict"))
     menu = MENUS[state]
-    first = rng.choice([m for i, m in enumerate(menu) if m[0] in ADDERS[state] and i % 4 != 3])
-    others = [m for i, m in enumerate(menu) if (i % 4 == 3) == unseen and m is not first]
+    first = rng.choice([m for i, m in enumerate(menu) if m[0] in ADDERS[state] and not held_out(i)])
+    others = [m for i, m in enumerate(menu) if held_out(i) == unseen and m is not first]
     second, third = rng.sample(others, 2)
     return Parts(state, (first, second, third))
 
