@@ -1,105 +1,11 @@
-"""The one conformance suite for backends that take token ids and splice.
-
-`run_conformance(fresh)` talks to a backend through the `Backend` protocol only, so it holds for a model in process and
-for a server. Each check is a function that takes a `Rig` and raises `AssertionError` with words; nothing here needs
-pytest. Answers are compared by their greedy tokens, so the model must have weights of a real scale: with dummy
-weights every answer is the same and no check can fail.
-"""
+"""Checks that edits do what they say: what is moved, what is computed, and the answers."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from leyline.backends.base import Backend, Sampling, Turn, TurnInput
-from leyline.directives import Directive, EditScript, Fallback, Mode, Outcome, Rendered
-
-Tokens = tuple[int, ...]
-NOT_HELD = frozenset({Fallback.SOURCE_MISMATCH, Fallback.DONOR_MISSING})
-
-
-@dataclass
-class Rig:
-    """What a check needs.
-
-    fresh: gives a backend with an empty cache (a new one, or the same server after a flush).
-    vocabulary: token ids that prompts are drawn from; no stop tokens among them.
-    slack: how many tokens a prefix hit may fall short (a page, or the last chunk).
-    length: tokens of the first prompt. decode: tokens of each answer.
-    """
-
-    fresh: Callable[[], Backend]
-    vocabulary: Sequence[int]
-    slack: int
-    length: int
-    decode: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        self._random = random.Random(self.seed)
-
-    def tokens(self, count: int) -> Tokens:
-        """Random token ids, other ones in each call."""
-        return tuple(self._random.choices(self.vocabulary, k=count))
-
-    def ask(self, backend: Backend, prompt: Sequence[int], **settings: Any) -> Turn:
-        """Serve a prompt greedily and check what every receipt must fulfil."""
-        ids = tuple(prompt)
-        sampling = Sampling(max_tokens=self.decode, temperature=0.0)
-        turn = backend.chat([], None, TurnInput("conformance", prompt=Rendered(ids), sampling=sampling, **settings))
-        check_receipt(turn, ids, settings.get("script", EditScript()))
-        return turn
-
-    def cold(self, prompt: Sequence[int]) -> Tokens:
-        """The greedy answer of an empty cache."""
-        return answer(self.ask(self.fresh(), prompt))
-
-    def edited(
-        self, backend: Backend, held: Sequence[int], script: EditScript, tail: Sequence[int], **settings: Any
-    ) -> tuple[Tokens, Turn]:
-        """The next turn: the held tokens with `script` applied, and `tail`. Returns (prompt, turn)."""
-        prompt = (*script.apply(held), *tail)
-        return prompt, self.ask(backend, prompt, source=tuple(held), script=script, **settings)
-
-    def opened(self, backend: Backend) -> Tokens:
-        """A first turn. Returns what the backend then holds: the prompt and its answer."""
-        prompt = self.tokens(self.length)
-        return (*prompt, *answer(self.ask(backend, prompt)))
-
-    def middle(self, mode: Mode = Mode.AMORTIZE, *, replacement: Sequence[int] = ()) -> EditScript:
-        """An edit of the second fifth of a first turn's prompt."""
-        step = self.length // 5
-        return EditScript((Directive(step, 2 * step, tuple(replacement), mode),))
-
-
-def answer(turn: Turn) -> Tokens:
-    """The generated tokens."""
-    assert turn.output_ids is not None, "a backend that takes token ids must say which tokens it generated"
-    return turn.output_ids
-
-
-def check_receipt(turn: Turn, prompt: Tokens, script: EditScript) -> None:
-    """What every receipt must fulfil, whatever was asked."""
-    r = turn.receipt
-    assert r.prompt_tokens == len(prompt), f"the receipt counts {r.prompt_tokens} of {len(prompt)} prompt tokens"
-    assert r.prefix_tokens + r.spliced_tokens + r.prefilled_tokens == len(prompt), "the receipt's parts do not add up"
-    assert r.prefilled_tokens >= 1, "the last prompt token cannot come from the cache"
-    assert sum(s.end - s.start for s in r.splices) == r.spliced_tokens, "the splices do not add up to spliced_tokens"
-    position = 0
-    for s in r.splices:
-        assert position <= s.start < s.end <= len(prompt), f"splice [{s.start}, {s.end}) is out of order or of range"
-        position = s.end
-    assert r.directives == len(script) == len(r.acknowledged), "each directive must be acknowledged"
-    assert (r.approximate_from is None) == (r.lineage is None), "a lineage and approximate_from come together"
-    if r.splices:
-        assert r.approximate_from is not None, "a spliced prompt is approximate"
-        assert r.approximate_from <= r.splices[0].start, "approximate_from lies behind the first spliced token"
-    u = turn.usage
-    assert u.prompt_tokens == len(prompt), "usage and receipt disagree on the prompt"
-    assert u.cached_tokens == r.prefix_tokens + r.spliced_tokens, "usage and receipt disagree on the cached tokens"
-    assert u.completion_tokens >= len(answer(turn)), "usage counts fewer tokens than were generated"
+from leyline.backends.conformance.rig import Rig, answer
+from leyline.directives import Directive, EditScript, Mode, Outcome
 
 
 def check_capabilities(rig: Rig) -> None:
@@ -193,6 +99,25 @@ def check_seam(rig: Rig) -> None:
         _, turn = rig.edited(backend, held, rig.middle(), rig.tokens(5), seam=seam)
         moved.append(turn.receipt.spliced_tokens)
     assert moved[0] - moved[1] >= 8, f"with a seam of 8 tokens {moved[1]} were moved, without one {moved[0]}"
+
+
+def check_chain(rig: Rig) -> None:
+    """Edit after edit: every turn moves the rest again, and the lineage goes on."""
+    backend = rig.fresh()
+    held = rig.opened(backend)
+    carried: dict[str, Any] = {}
+    for number in range(3):
+        start = 20 + 10 * number
+        script = EditScript((Directive(start, start + 15, rig.tokens(2)),))
+        prompt, turn = rig.edited(backend, held, script, rig.tokens(12), **carried)
+        r = turn.receipt
+        assert r.fallback is None, f"edit {number} in a row fell back: {r.fallback} ({r.detail})"
+        assert r.spliced_tokens >= len(held) - script.directives[0].end - rig.slack - 1, (
+            f"edit {number} moved too little"
+        )
+        assert r.approximate_from is not None
+        carried = {"lineage": r.lineage, "lineage_start": r.approximate_from}
+        held = (*prompt, *answer(turn))
 
 
 def check_forget(rig: Rig) -> None:

@@ -1,0 +1,95 @@
+"""The one conformance suite of backends, through the `Backend` protocol only: for a model in process and for servers.
+
+`run_conformance(fresh)` picks the checks by what the backend says of itself. Each check is a function that takes a
+`Rig` and raises `AssertionError` with words; nothing here needs pytest. Answers are compared by their greedy tokens, so
+a model that splices must have weights of a real scale: with dummy ones every answer is the same and nothing can fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from leyline.backends.base import Backend, TurnInput
+from leyline.backends.conformance import edits as of_edits
+from leyline.backends.conformance import isolation
+from leyline.backends.conformance.rig import Rig
+from leyline.directives import Fallback
+
+__all__ = ["CHAT_CHECKS", "TOKEN_CHECKS", "Rig", "run_conformance"]
+
+
+def check_chat(rig: Rig) -> None:
+    """A backend that renders by itself: it answers, counts, and says that directives were not honoured."""
+    backend = rig.fresh()
+    capabilities = backend.capabilities()
+    assert not capabilities.splice, "a backend that splices must take token ids"
+    assert capabilities.reason, "a backend that cannot splice must say why"
+    history: list[dict[str, Any]] = [{"role": "user", "content": "Say a word."}]
+    for edits in (0, 2):
+        before = [dict(m) for m in history]
+        request = TurnInput("conformance", edits=edits)
+        backend.prewarm(request)
+        turn = backend.chat(history, None, request)
+        assert history == before, "the backend changed the messages that it was given"
+        assert turn.message.get("role") == "assistant", f"the answer has the role {turn.message.get('role')}"
+        r = turn.receipt
+        assert r.prefix_tokens + r.prefilled_tokens == r.prompt_tokens, "the receipt's parts do not add up"
+        assert r.spliced_tokens == 0, "a plain server moves nothing"
+        assert (turn.usage.prompt_tokens, turn.usage.cached_tokens) == (r.prompt_tokens, r.prefix_tokens)
+        assert r.directives == edits == len(r.acknowledged), "each edit must be acknowledged"
+        expected = Fallback.BACKEND_HAS_NO_SPLICE if edits else None
+        assert r.fallback is expected, f"{edits} edits gave the reason {r.fallback}"
+        history += [turn.message, {"role": "user", "content": "Another one."}]
+    backend.close()
+
+
+TOKEN_CHECKS: tuple[Callable[[Rig], None], ...] = (
+    of_edits.check_capabilities,
+    of_edits.check_prefix_cache,
+    of_edits.check_amortize,
+    of_edits.check_retry,
+    of_edits.check_several,
+    of_edits.check_seam,
+    of_edits.check_forget,
+    of_edits.check_mixed,
+    isolation.check_isolation,
+    isolation.check_tenants,
+    of_edits.check_chain,
+    isolation.check_heal,
+    isolation.check_keeps_approximate,
+    isolation.check_bad_directives,
+    isolation.check_purge,
+)
+"""For backends that take token ids and splice."""
+
+CHAT_CHECKS: tuple[Callable[[Rig], None], ...] = (check_chat,)
+"""For backends that render by themselves."""
+
+
+def run_conformance(
+    fresh: Callable[[], Backend],
+    *,
+    vocabulary: Sequence[int] = range(256),
+    slack: int = 64,
+    length: int = 400,
+    decode: int = 8,
+    seed: int = 0,
+    skip: Sequence[str] = (),
+) -> list[str]:
+    """Run every check that fits the backend; returns their names. Raises AssertionError naming the one that failed.
+
+    The parameters are those of `Rig`; `skip` names checks to leave out.
+    """
+    rig = Rig(fresh, vocabulary, slack, length, decode, seed)
+    passed = []
+    for check in TOKEN_CHECKS if fresh().capabilities().tokens else CHAT_CHECKS:
+        if check.__name__ in skip:
+            continue
+        rig.seed_again()
+        try:
+            check(rig)
+        except AssertionError as error:
+            raise AssertionError(f"{check.__name__}: {error}") from error
+        passed.append(check.__name__)
+    return passed

@@ -1,0 +1,88 @@
+"""The conformance suite over every backend that runs in process, and over backends that are wrong on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+
+from leyline.backends.base import Turn, TurnInput
+from leyline.backends.conformance import CHAT_CHECKS, TOKEN_CHECKS, run_conformance
+from leyline.backends.mock import MockBackend
+from leyline.backends.openai import OpenAIBackend
+from leyline.directives import EditScript, Mode
+
+pytest.importorskip("torch", reason="the local backend needs torch")
+
+SETTINGS: dict[str, Any] = {"vocabulary": range(256), "slack": 16, "length": 150, "decode": 6}
+
+
+@pytest.mark.parametrize(
+    ("family", "rope"),
+    [("llama", "plain"), ("qwen3", "yarn"), ("deepseek_v2", "yarn"), ("deepseek_v3", "plain")],
+)
+def test_the_local_backend_conforms(make_backend: Callable[..., Any], family: str, rope: str) -> None:
+    passed = run_conformance(lambda: make_backend(family, rope), **SETTINGS)
+    assert passed == [check.__name__ for check in TOKEN_CHECKS]
+
+
+def test_the_mock_conforms() -> None:
+    passed = run_conformance(lambda: MockBackend(lambda messages: "a word"))
+    assert passed == [check.__name__ for check in CHAT_CHECKS]
+
+
+def test_the_openai_backend_conforms() -> None:
+    def serve(request: httpx.Request) -> httpx.Response:
+        message = {"role": "assistant", "content": "a word"}
+        usage = {"prompt_tokens": 40, "completion_tokens": 2, "total_tokens": 42}
+        usage |= {"prompt_tokens_details": {"cached_tokens": 30}}  # type: ignore[dict-item]
+        choice = {"index": 0, "finish_reason": "stop", "message": message}
+        body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": usage}
+        return httpx.Response(200, json=body)
+
+    def fresh() -> OpenAIBackend:
+        client = httpx.Client(transport=httpx.MockTransport(serve))
+        return OpenAIBackend("m", base_url="http://server/v1", api_key="none", http_client=client)
+
+    assert run_conformance(fresh) == [check.__name__ for check in CHAT_CHECKS]
+
+
+class Wrong:
+    """A backend that changes requests before another one serves them."""
+
+    def __init__(self, inner: Any, change: Callable[[TurnInput], TurnInput]) -> None:
+        self._inner, self._change = inner, change
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def chat(self, messages: Any, tools: Any, session: TurnInput) -> Turn:
+        turn: Turn = self._inner.chat(messages, tools, self._change(session))
+        return turn
+
+
+def _amortised(turn: TurnInput) -> TurnInput:
+    directives = (replace(d, mode=Mode.AMORTIZE) for d in turn.script)
+    return replace(turn, script=EditScript(tuple(directives)))
+
+
+WRONG: dict[str, Callable[[TurnInput], TurnInput]] = {
+    "check_amortize": lambda turn: replace(turn, script=EditScript(())),
+    "check_seam": lambda turn: replace(turn, seam=0),
+    "check_forget": _amortised,
+    "check_tenants": lambda turn: replace(turn, tenant=None),
+    "check_isolation": lambda turn: replace(turn, honest=False),
+    "check_chain": lambda turn: replace(turn, lineage=None, lineage_start=None),
+    "check_purge": lambda turn: replace(turn, purge=False),
+}
+
+
+@pytest.mark.parametrize("check", WRONG)
+def test_a_backend_that_breaks_a_promise_fails_its_check(make_backend: Callable[..., Any], check: str) -> None:
+    others = [c.__name__ for c in TOKEN_CHECKS if c.__name__ != check]
+    with pytest.raises(AssertionError, match=check):
+        run_conformance(lambda: Wrong(make_backend(), WRONG[check]), skip=others, **SETTINGS)  # type: ignore[arg-type]
+    assert run_conformance(make_backend, skip=others, **SETTINGS) == [check]
