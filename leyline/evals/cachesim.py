@@ -190,16 +190,22 @@ def answer_ids(
 ) -> tuple[int, ...]:
     """The tokens a model would have generated to say `answer`, without the stop token.
 
-    They are what the answer's span holds beyond an answer of no tokens; a renderer that frames each message by itself
-    knows them without rendering the conversation.
+    They are what stands between the generation prompt and the tokens that close a turn; a renderer that frames each
+    message by itself knows them without rendering the conversation.
     """
     if isinstance(renderer, TextRenderer):
         return renderer.answer_ids(answer)
-    spoken = renderer.render([*messages, answer], tools)
-    silent = renderer.render([*messages, answer], tools, {len(messages): ()})
-    (start, end), (_, bare) = spoken.spans[-1], silent.spans[-1]
-    opened = common_prefix(spoken.ids[start:end], silent.ids[start:bare])
-    return spoken.ids[start + opened : end - (bare - start - opened)]
+    opened = renderer.render(messages, tools)
+    generation = opened.ids[opened.spans[-1][1] if opened.spans else 0 :]
+    spans = []
+    for said in (answer, {"role": "assistant", "content": ""}):
+        rendered = renderer.render([*messages, said], tools)
+        start, end = rendered.spans[-1]
+        spans.append(rendered.ids[start:end])
+    spoken, silent = spans
+    begin = common_prefix(spoken, generation)
+    closing = max(0, len(silent) - common_prefix(silent, generation))
+    return spoken[begin : max(begin, len(spoken) - closing)]
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
