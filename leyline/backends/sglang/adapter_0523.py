@@ -17,7 +17,7 @@ from leyline.backends.sglang.build import make_controller
 from leyline.backends.sglang.cache import Controller, wants_check
 from leyline.backends.sglang.integrity import attach_accounting
 from leyline.backends.sglang.keys import Space
-from leyline.backends.sglang.ops import Hit
+from leyline.backends.sglang.ops import Hit, all_agree
 
 
 class Ops:
@@ -36,7 +36,8 @@ class Ops:
         return Hit(result.device_prefix_len, result.last_device_node)
 
     def slots(self, hit: Hit) -> torch.Tensor:
-        return self._cache.path_device_indices(hit.node)[: hit.length].long()
+        slots: torch.Tensor = self._cache.path_device_indices(hit.node)
+        return slots[: hit.length].long()
 
     def hold(self, hit: Hit) -> Any:
         return self._cache.lock(hit.node)
@@ -62,11 +63,7 @@ class Ops:
         )
 
     def agree(self, ok: bool) -> bool:
-        if self._cache.tp_world_size == 1:
-            return ok
-        vote = torch.tensor(int(ok), dtype=torch.int)
-        torch.distributed.all_reduce(vote, op=torch.distributed.ReduceOp.MIN, group=self._cache.tp_group)
-        return bool(vote.item())
+        return all_agree(ok, self._cache.tp_group)
 
     def drop_branch(self, ids: array[int], start: int, space: Space) -> bool:
         cache, core = self._cache, self._cache.tree_core
@@ -101,7 +98,7 @@ class LeylineRadixCache(UnifiedRadixCache):  # type: ignore[misc]
             return super().match_prefix(params)
         key, space = params.key, Space(req.extra_key, req.cache_salt)
         if wants_check(req):
-            attach_accounting(req, self)
+            attach_accounting(req, self, owned_slots(self))
         plan = self.leyline.plan(req, space)
         if plan is None:
             return super().match_prefix(params)
@@ -152,7 +149,7 @@ class LeylineRadixCache(UnifiedRadixCache):  # type: ignore[misc]
 
     def _continue_from(self, req: Any, hit: Hit, computed: int) -> None:
         """Give the request the longer prefix: its next chunk starts at `hit.length`."""
-        slots = self.path_device_indices(hit.node)[computed : hit.length]
+        slots = self.leyline.splicer.slots(hit)[computed:]
         lock = self.lock(hit.node)
         self.req_to_token_pool.write((req.kv.req_pool_idx, slice(computed, hit.length)), slots)
         self.unlock(req.lock)

@@ -9,20 +9,24 @@ DEFAULT_LIMIT = 32
 
 
 class Generations:
-    """One counter a slot, on the pool's device. Only slots on a lineage's path are ever read."""
+    """One counter a slot, on the pool's device. Only slots behind a lineage's first mark are ever read: others may hold
+    the count of an earlier owner."""
 
     def __init__(self, slots: int, device: torch.device | str, limit: int = DEFAULT_LIMIT) -> None:
         self.limit = limit
         self._count = torch.zeros(slots, dtype=torch.uint8, device=device)
 
-    def allowed(self, slots: torch.Tensor) -> int:
-        """How many of the leading `slots` may be moved once more."""
-        over = torch.nonzero(self._count[slots] >= self.limit)
-        return int(over[0, 0]) if len(over) else len(slots)
+    def allowed(self, slots: torch.Tensor, honest: int) -> int:
+        """How many of the leading `slots` may be moved once more. The first `honest` of them were never moved."""
+        if honest >= len(slots):
+            return len(slots)
+        over = torch.nonzero(self._count[slots[honest:]] >= self.limit)
+        return honest + int(over[0, 0]) if len(over) else len(slots)
 
-    def moved(self, source: torch.Tensor, target: torch.Tensor, honest: bool) -> None:
-        """The KV of `source` was copied to `target`; `honest` sources were computed where they stand."""
-        self._count[target] = torch.ones_like(self._count[target]) if honest else self._count[source] + 1
+    def moved(self, source: torch.Tensor, target: torch.Tensor, honest: int) -> None:
+        """The KV of `source` was copied to `target`; the first `honest` sources were computed where they stand."""
+        self._count[target[:honest]] = 1
+        self._count[target[honest:]] = self._count[source[honest:]] + 1
 
     def reset(self, slots: torch.Tensor) -> None:
         """The KV in `slots` was computed."""

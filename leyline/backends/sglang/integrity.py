@@ -8,13 +8,12 @@ from typing import Any
 import torch
 
 
-def accounting(cache: Any) -> dict[str, Any]:
+def accounting(cache: Any, owned: torch.Tensor) -> dict[str, Any]:
     """Free and tree-owned slots against the pool's size; `ok` when they add up and nothing is held twice.
 
-    Only meaningful while no other request runs.
+    owned: every slot that the tree owns. Only meaningful while no other request runs.
     """
     allocator, page = cache.token_to_kv_pool_allocator, int(cache.page_size)
-    owned = cache.all_values_flatten().long()
     pages = [getattr(allocator, name, None) for name in ("free_pages", "release_pages")]
     free = torch.cat([p.long() for p in pages if p is not None])
     owned_pages = torch.unique(owned // page)
@@ -39,11 +38,11 @@ def accounting(cache: Any) -> dict[str, Any]:
     return facts
 
 
-def attach_accounting(req: Any, cache: Any) -> None:
+def attach_accounting(req: Any, cache: Any, owned: torch.Tensor) -> None:
     """Answer a request's check in its `meta_info`. Never raises."""
     try:
         info = dict(req.customized_info or {})
-        info["leyline"] = [{"accounting": accounting(cache)}]
+        info["leyline"] = [{"accounting": accounting(cache, owned)}]
         req.customized_info = info
     except Exception:
         logging.getLogger("leyline").exception("accounting failed")

@@ -53,3 +53,12 @@ class TreeOps(Protocol):
 
     def drop_branch(self, ids: array[int], start: int, space: Space) -> bool:
         """Evict what the path `ids` holds from `start` on. False when part of it is in use or shared further down."""
+
+
+def all_agree(ok: bool, group: Any) -> bool:
+    """Whether `ok` holds on every rank of the (CPU) process group, or of this process alone without one."""
+    if group is None or torch.distributed.get_world_size(group=group) == 1:
+        return ok
+    vote = torch.tensor(int(ok), dtype=torch.int)
+    torch.distributed.all_reduce(vote, op=torch.distributed.ReduceOp.MIN, group=group)
+    return bool(vote.item())

@@ -73,6 +73,12 @@ class Plan:
         self.refuse(reason, detail)
         self.closed = True
 
+    def start_over(self) -> None:
+        """A new admission decides anew: what an earlier one could not do may be possible now."""
+        if self.runs and not self.closed:
+            self.fallback = self.detail = None
+            self.skipped.clear()
+
     def run_at(self, position: int) -> Run | None:
         """The run that `position` lies in."""
         return next((run for run in self._open() if run.start <= position < run.end), None)
@@ -156,7 +162,7 @@ def _plan(request: WireRequest, prompt: array[int], space: Space, keyring: Keyri
     if request.honest:
         plan.donor_marks = held
         return plan
-    edits = repr([(d.start, d.end, d.replacement, str(d.mode)) for d in script]).encode()
+    edits = repr([request.seam, *((d.start, d.end, d.replacement, str(d.mode)) for d in script)]).encode()
     plan.name = keyring.name((request.lineage or "").encode(), edits, source.tobytes())
     plan.donor_marks = held
     plan.marks = tuple(mark for mark in held if mark.position < first)

@@ -43,6 +43,7 @@ class Splicer:
         ids: the prompt (and, after a retraction, what was generated). limit: how many of them may be matched.
         """
         ops = self._ops
+        plan.start_over()
         plan.reach = self._reach(plan, space)
         if plan.purge_from is not None:
             self._purge(plan, space)
@@ -74,6 +75,10 @@ class Splicer:
             return None
         plan.kept += [(max(a, computed), b) for a, b in _gaps(hit.length, plan.splices[before:]) if b > computed]
         return hit
+
+    def slots(self, hit: Hit) -> torch.Tensor:
+        """The KV slots of a hit, `(length,)` int64 on the device."""
+        return self._ops.slots(hit)
 
     def fresh(self, slots: torch.Tensor) -> None:
         """Note that the KV in `slots` was computed, not moved."""
@@ -122,24 +127,26 @@ class Splicer:
                 return twin
         return self._ops.match(ids, limit, space)
 
-    def _donor(self, plan: Plan, need: int, space: Space) -> tuple[array[int], Hit, bool]:
-        """The longer of the honest source path and the lineage's, up to `need` tokens, and whether it is honest."""
+    def _donor(self, plan: Plan, need: int, space: Space) -> tuple[Hit, int]:
+        """The longer of the honest source path and the lineage's, up to `need` tokens, and how much of it is honest."""
         honest = self._ops.match(plan.source, need, space)
         if honest.length < need and plan.donor_marks:
-            marked = self.keyring.marked(plan.source, plan.donor_marks)
-            own = self._ops.match(marked, need, space)
+            own = self._ops.match(self.keyring.marked(plan.source, plan.donor_marks), need, space)
             if own.length > honest.length:
-                return marked, own, False
-        return plan.source, honest, True
+                return own, plan.donor_marks[0].position
+        return honest, honest.length
 
     def _splice(self, plan: Plan, run: Run, ids: array[int], hit: Hit, limit: int, space: Space) -> bool:
         """Move the KV of `[hit.length, ...)` in `run`. Returns whether the tree grew."""
         ops, start = self._ops, hit.length
         page = ops.page
         end = min(run.end, limit) // page * page
-        if end <= start or start % page or len(ids) - start > ops.room():
+        if end <= start or start % page:
             return False
-        _, donor, honest = self._donor(plan, -(-(end - run.shift) // page) * page, space)
+        if len(ids) - start > ops.room():
+            plan.refuse(Fallback.NO_SLOTS, f"{ops.room()} slots could be freed for the {len(ids) - start} tokens left")
+            return False
+        donor, honest = self._donor(plan, -(-(end - run.shift) // page) * page, space)
         end = min(end, donor.length + run.shift) // page * page
         if end <= start:
             return False
@@ -149,13 +156,12 @@ class Splicer:
         held = [ops.hold(hit), ops.hold(donor)]
         try:
             donor_slots = ops.slots(donor)[start - run.shift : end - run.shift]
-            if not honest:
-                end = start + self._generations.allowed(donor_slots) // page * page
-                if end <= start:
-                    limit_reached = f"token {start} was moved {self._generations.limit} times"
-                    plan.skip(run, Fallback.GENERATION_LIMIT, limit_reached)
-                    return False
-                donor_slots = donor_slots[: end - start]
+            honest = max(0, honest - (start - run.shift))
+            end = start + self._generations.allowed(donor_slots, honest) // page * page
+            if end <= start:
+                plan.skip(run, Fallback.GENERATION_LIMIT, f"token {start} was moved {self._generations.limit} times")
+                return False
+            donor_slots = donor_slots[: end - start]
             slots = ops.reserve(end - start)
             if slots is None:
                 plan.give_up(Fallback.NO_SLOTS, f"no room for the {end - start} tokens from {start} on")
