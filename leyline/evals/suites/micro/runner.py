@@ -41,7 +41,7 @@ NOUNS = (
 VERBS = (
     "get make find load scan pick read fold pack trim rank plan mark join slice gauge tally check merge build split "
     "shift count score blend align parse weigh guess order probe route audit chart clean craft draft fetch frame "
-    "group index label level match model move note price prune quote raise reduce refine render reset scale select "
+    "group index label level match model move note price prune quote lift reduce refine render reset scale select "
     "solve sort store sweep trace track update verify wrap"
 ).split()
 LOG_LINES = (
