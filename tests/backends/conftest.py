@@ -194,8 +194,13 @@ def make_backend(make_model: Callable[..., Any], make_renderer: Callable[..., An
     return make
 
 
-def angles(parameters: dict[str, Any], dim: int, positions: Sequence[int]) -> tuple[np.ndarray, float]:
+def angles(
+    parameters: dict[str, Any], dim: int, positions: Sequence[int], stored: np.ndarray | None = None
+) -> tuple[np.ndarray, float]:
     """Rotary angles (n, dim / 2) and the table's magnitude, from the papers' formulas in float64.
+
+    stored: a model's own fp32 frequencies (dim / 2,). The last bit of a frequency is 1e-4 of an angle at position
+    3,000, so far from 0 a model is held to what it stores; that this is the formula to the last bits is checked too.
 
     RoPE: Su et al., arXiv 2104.09864, eq. 15. Linear interpolation: arXiv 2306.15595. YaRN: arXiv 2309.00071, eqs. 13,
     17, 21 and 22; DeepSeek's two `mscale`s as in its released code. Llama 3: the piecewise interpolation of its
@@ -232,6 +237,9 @@ def angles(parameters: dict[str, Any], dim: int, positions: Sequence[int]) -> tu
         frequency = np.where(
             wave < original / high, frequency, np.where(wave > original / low, frequency / factor, middle)
         )
+    if stored is not None:
+        assert np.allclose(stored, frequency, rtol=1e-6), "the model's frequencies are not the formula's"
+        frequency = stored
     # a model multiplies in fp32: its table holds the angle of the rounded product
     table = np.asarray(positions, dtype=np.float32)[:, None] * frequency.astype(np.float32)[None]
     return table.astype(np.float64), magnitude

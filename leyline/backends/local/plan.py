@@ -109,7 +109,10 @@ def _prefix_plan(
     derived: str | None = None,
     strict: bool = False,
 ) -> Plan:
-    """The longest reusable prefix. Under `lineages` approximate KV counts, but only before `forget`."""
+    """The longest reusable prefix. Under `lineages` approximate KV counts, but only before `forget`.
+
+    strict: of honest KV only whole pages of prefill, no decoded tokens.
+    """
     limit = len(prompt) - 1
 
     def reach(sequence: CachedSequence, common: int) -> int:
@@ -143,9 +146,16 @@ def _whole(sequence: CachedSequence, length: int, rules: Rules, strict: bool) ->
 def _script_plan(cache: PrefixCache, prompt: Sequence[int], turn: TurnInput, rules: Rules) -> Plan:
     assert turn.source is not None
     source, script = turn.source, turn.script
-    derived = derive_lineage(rules.secret, source, turn)
+    derived, forget = derive_lineage(rules.secret, source, turn), _forget_point(script)
     plan = _prefix_plan(
-        cache, prompt, turn, rules, lineages=(turn.lineage,), forget=_forget_point(script), derived=derived
+        cache,
+        prompt,
+        turn,
+        rules,
+        lineages=(turn.lineage,),
+        forget=forget,
+        derived=derived,
+        strict=forget is not None,  # what FORGET answers is the clean prefill's, to the bit
     )
     if plan.lineage is not None:  # a new name, so that the branch from before the edit is out of reach
         plan = replace(plan, lineage=derived)
