@@ -146,6 +146,8 @@ def check_arms(arms: Sequence[Arm]) -> None:
         names.add(arm.name)
         if arm.backend in ("sglang", "openai") and arm.url is None:
             raise ArmError(f"arm {arm.name!r}: backend {arm.backend} needs a server: --url http://HOST:PORT")
+        if "api_key" in arm.options:
+            raise ArmError(f"arm {arm.name!r}: a key does not belong into a configuration; set OPENAI_API_KEY")
         if arm.backend == "mock" and "script" not in arm.options:
             raise ArmError(f"arm {arm.name!r}: backend mock needs options.script, a JSON file with a list of replies")
         load_policy(arm.policy)

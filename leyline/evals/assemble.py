@@ -65,9 +65,9 @@ def _models(known: Sequence[str | None], fields: Mapping[str, Any]) -> list[str]
     if named:
         return named
     if fields.get("backend", "local") != "local":
-        if fields["backend"] == "mock":
-            return ["mock"]
-        raise ConfigError(f"the {fields['backend']} backend needs the name of the model that it serves: --model NAME")
+        if fields["backend"] == "openai":
+            raise ConfigError("the openai backend needs the name of the model that the server serves: --model NAME")
+        return ["mock" if fields["backend"] == "mock" else "served"]
     from leyline.evals.models import names
 
     found = names()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -72,9 +72,11 @@ def make_backend(arm: Arm) -> Backend:
         if arm.backend == "mock":
             return _scripted(arm, **options)
         if arm.backend == "sglang":
-            module = importlib.import_module("leyline.backends.sglang.client")
-            served: Backend = module.SGLangBackend(base_url=str(arm.url), **options)
-            return served
+            from leyline.backends.sglang.client import SGLangBackend
+
+            return SGLangBackend(
+                str(arm.url), tokenizer=_tokenizer(arm.model), api_key=os.environ.get("OPENAI_API_KEY"), **options
+            )
         from leyline.backends.openai import OpenAIBackend
 
         return OpenAIBackend(arm.model, base_url=arm.url, **options)
@@ -112,6 +114,13 @@ def _local(arm: Arm, options: dict[str, Any], rotate: bool) -> Backend:
 
         without_rotation(backend)
     return backend
+
+
+def _tokenizer(model: str) -> str | None:
+    """The folder of a model that is here; None leaves it to the server to name one."""
+    from leyline.evals.models import names
+
+    return model_path(model) if Path(model).is_dir() or model in names() else None
 
 
 def model_path(name: str) -> str:

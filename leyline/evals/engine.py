@@ -15,7 +15,7 @@ from leyline.evals.config import Budget, ConfigError, EvalConfig
 from leyline.evals.journal import Journal, load
 from leyline.evals.plan import TrialSpec, outstanding, plan
 from leyline.evals.pool import Executor, InlineExecutor, ProcessExecutor
-from leyline.evals.records import Outcome, TrialRecord
+from leyline.evals.records import Outcome, TrialKey, TrialRecord
 from leyline.evals.rundir import scratch_space, write_config
 from leyline.evals.suites import load_suite
 
@@ -90,11 +90,16 @@ def run_eval(
             stop.requested = True
         finally:
             watcher.end()
-    found = {record.key: record for record in load(directory).records}
-    summary.records = [found[spec.key] for spec in specs if spec.key in found]
+    summary.records = recorded(directory, [spec.key for spec in specs])
     summary.interrupted = stop.requested
     summary.stopped = "interrupted" if stop.requested else control.reason
     return summary
+
+
+def recorded(directory: Path, keys: Sequence[TrialKey]) -> list[TrialRecord]:
+    """The records of `keys`, in their order, as far as there are any."""
+    found = {record.key: record for record in load(directory).records}
+    return [found[key] for key in keys if key in found]
 
 
 def executor(config: EvalConfig) -> Executor:

@@ -77,7 +77,7 @@ def plan(config: EvalConfig, suite: Suite, directory: Path) -> list[TrialSpec]:
                     }
                 )
                 keep = config.trajectories == "all" or (config.trajectories == "sample" and position < 3)
-                name = f"trajectories/{_safe(arm.name)}/{_safe(task.id)}-{seed}" if keep else None
+                name = f"trajectories/{safe_name(arm.name)}/{safe_name(task.id)}-{seed}" if keep else None
                 specs.append(
                     TrialSpec(
                         suite=config.suite,
@@ -132,7 +132,7 @@ def _again(record: TrialRecord, redo: str) -> bool:
     return redo == "all" or (redo == "errors" and record.outcome is Outcome.ERROR)
 
 
-def _safe(name: str) -> str:
+def safe_name(name: str) -> str:
     """A file name that differs wherever `name` does."""
     plain = re.sub(r"[^A-Za-z0-9_.+-]+", "_", name).strip("._") or "x"
     return plain if plain == name else f"{plain[:80]}-{config_digest({'name': name})[:6]}"

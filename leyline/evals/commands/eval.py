@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from leyline.evals.commands.replay import replay
+from leyline.evals.commands.score import score
 
 SUITE = "SUITE"
 
@@ -33,6 +34,9 @@ app = typer.Typer(
 
 
 app.command("replay")(replay)
+
+
+app.command("score")(score)
 
 
 @app.command(SUITE)
@@ -119,6 +123,7 @@ def suite(
     from leyline.evals.engine import run_eval
 
     summary = run_eval(config, directory, progress)
+    notes = finish(config, summary)
     table = tally(
         (arm.name for arm in config.arms for _ in range(summary.planned // len(config.arms))), summary.records
     )
@@ -129,11 +134,25 @@ def suite(
         typer.echo(json.dumps({**result, "missing": summary.missing, "stopped": summary.stopped, "arms": rows}))
     else:
         typer.echo(plain_table(table))
+        typer.echo("".join(f"{line}\n" for line in notes), nl=False)
         typer.echo(_closing(summary, errors))
     if summary.interrupted:
         raise typer.Exit(130)
     if errors or summary.missing:
         raise typer.Exit(1)
+
+
+def finish(config: Any, summary: Any) -> list[str]:
+    """What a suite does when its trials have ended, such as scoring patches; lines for a person."""
+    from leyline.evals.engine import recorded
+    from leyline.evals.suites import load_suite
+
+    suite = load_suite(config.suite)
+    if summary.interrupted or not hasattr(suite, "finish"):
+        return []
+    lines: list[str] = suite.finish(summary.directory)
+    summary.records = recorded(summary.directory, [record.key for record in summary.records])
+    return lines
 
 
 def _closing(summary: Any, errors: int) -> str:
