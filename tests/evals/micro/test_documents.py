@@ -43,7 +43,8 @@ def test_whole_episodes_teach_every_right_turn() -> None:
         assert len(pieces) == run.turns[-1].index + 1
         for turn in run.turns:
             text, code = pieces[turn.index]
-            assert text.startswith(ASSISTANT_HEAD) and text.endswith("<|im_end|>\n")
+            assert text.startswith(ASSISTANT_HEAD)
+            assert text.endswith("<|im_end|>\n")
             assert (code == ASSISTANT) is turn.correct
             wrong += not turn.correct
         assert {pieces[i][1] for i, m in enumerate(run.messages[:-1]) if m["role"] == "tool"} == {TOOL}

@@ -18,6 +18,8 @@ def odd_calls(task: micro.MicroTask) -> list[tuple[str, Any]]:
     return [
         ("view", {"path": path, "start": -3, "end": 10_000}),
         ("view", {"path": f"./{path}", "start": 1, "end": 3}),
+        ("view", f'{{"path": "./{path}", "start": 1, "end": 3}}'),
+        ("view", {"path": [path], "start": 1, "end": 3}),
         ("view", {"path": "nowhere.py", "start": 1, "end": 3}),
         ("view", {"path": "../etc/passwd", "start": 1, "end": 3}),
         ("view", {"path": "tests", "start": 1, "end": 3}),
@@ -41,6 +43,8 @@ def odd_calls(task: micro.MicroTask) -> list[tuple[str, Any]]:
         ("bash", {"command": "ls"}),
         ("view", "[1]"),
         ("view", "{"),
+        ("eval", "[]"),
+        ("view", '"text"'),
         ("submit", {}),
     ]
 

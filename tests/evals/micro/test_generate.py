@@ -67,7 +67,9 @@ def test_a_seed_gives_the_same_task() -> None:
     generate._make.cache_clear()
     second = make_task(11, "short", "unseen")
     assert first is not second
-    assert first.files == second.files and first.hidden == second.hidden and first.bugs == second.bugs
+    assert first.files == second.files
+    assert first.hidden == second.hidden
+    assert first.bugs == second.bugs
     assert make_task(12, "short", "unseen").files != first.files
     assert make_task(11, "short", "seen").files != make_task(11, "short", "train").files
 
@@ -126,7 +128,8 @@ def test_every_family_loads_and_says_what_it_does() -> None:
         text = "\n".join(unit.lines)
         compile(text, unit.family, "exec")
         assert '"""' in unit.lines[1]
-        assert "{" not in unit.lines[1] and "FIRST" not in text, unit.lines
+        assert "{" not in unit.lines[1]
+        assert "FIRST" not in text, unit.lines
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 
@@ -83,7 +84,8 @@ def test_without_outputs_it_never_edits_or_submits(stub: str) -> None:
     for turn in run.turns:
         view = [{**m, "content": stub} if m["role"] == "tool" else m for m in run.messages[: turn.index]]
         action = oracle.relabel(view, env.files)
-        assert action is not None and action.name not in ("edit", "submit")
+        assert action is not None
+        assert action.name not in ("edit", "submit")
 
 
 def wander(task: micro.MicroTask, rng: random.Random) -> tuple[list[dict[str, object]], MicroEnv]:
@@ -141,6 +143,36 @@ def test_relabels_after_damage() -> None:
             code = rng.choice(["", "def f(:", "x = 1\ny = 2", "        pass", "class A:"])
             env.call("edit", {"path": path, "line": rng.randint(1, count), "new_code": code})
         assert finish(list(env.messages), env, "keep_all"), (seed, env.files[path])
+
+
+def test_relabels_whatever_a_model_says() -> None:
+    """Junk calls, calls of several tools at once, answers without a call: never an error, and a way on."""
+    rng = random.Random(8)
+    for seed in range(15):
+        env = MicroEnv(micro.make_task(seed, "short", "train"))
+        oracle, messages = Oracle(env.task), list(env.messages)
+        paths = [*env.files, "nowhere.py", 7, None, ["a"]]
+        numbers = [1, 2, 9, 40, "3", "x", -1, None, 1e400, {}]
+        codes = ["", "x", "def f(:", "    return 1\n", 5, None, "    pass"]
+        for number in range(12):
+            calls = []
+            for part in range(rng.choice([0, 1, 1, 1, 2])):
+                name = rng.choice(["view", "grep", "edit", "edit", "eval", "bash", ""])
+                drawn = {"path": rng.choice(paths), "line": rng.choice(numbers), "new_code": rng.choice(codes)}
+                drawn |= {"start": rng.choice(numbers), "end": rng.choice(numbers), "pattern": rng.choice(["def", 3])}
+                text = rng.choice([json.dumps(drawn), json.dumps(drawn), "{", "[]", "{}"])
+                calls.append({"id": f"c{number}.{part}", "function": {"name": name, "arguments": text}})
+            thought = rng.choice(
+                ["", "check nothing.", "nowhere.py line 3 does not load.", f"check {env.task.program[0].name}."]
+            )
+            messages.append({"role": "assistant", "content": thought, **({"tool_calls": calls} if calls else {})})
+            if not calls:
+                messages.append({"role": "user", "content": "Error: no valid tool call."})
+            for call in calls:
+                output = env.call(call["function"]["name"], call["function"]["arguments"])
+                messages.append({"role": "tool", "tool_call_id": call["id"], "content": output})
+            assert oracle.relabel(messages, env.files) is not None
+        assert finish(messages, env, "keep_all")
 
 
 def test_repairs_end_at_the_reference() -> None:

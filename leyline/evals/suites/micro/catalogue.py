@@ -147,7 +147,7 @@ def counts() -> dict[str, tuple[int, int]]:
             for c in compose_ints.CONDITIONS
             for v in compose_ints.CHANGES
         },
-        "composed walks": {f"scan/{w.key}/{c[0]}" for w in compose_scans.WALKS for c in compose_scans.CONDITIONS},
+        "composed walks": {f"scan/{w.key}/{c[0]}" for w in compose_scans.WALKS for c in compose_ints.CONDITIONS},
     }
     for kind, families in composed.items():
         out[kind] = (sum(not held_out(f) for f in families), sum(held_out(f) for f in families))

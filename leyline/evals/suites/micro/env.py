@@ -6,6 +6,8 @@ runner prints the same report in process as in the sandbox.
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,11 +44,13 @@ class MicroEnv:
 
     def call(self, name: str, arguments: Mapping[str, Any] | str) -> str:
         """Run one tool call and return its text. Never raises for what a model sends."""
-        box = self._box
+        if isinstance(arguments, str):
+            with contextlib.suppress(ValueError, RecursionError):
+                arguments = json.loads(arguments)
         path = arguments.get("path") if isinstance(arguments, Mapping) else None
-        if path is not None and name in ("view", "edit") and path not in self.task.files:
+        if path is not None and name in ("view", "edit") and str(path) not in self.task.files:
             return self._on_disk(name, arguments)
-        result = box.call(name, arguments)
+        result = self._box.call(name, arguments)
         self.done = self.done or result.done
         return result.text
 

@@ -197,7 +197,10 @@ class _Draft:
 
     def _candidates(self, names: dict[str, object], unit: Unit, count: int) -> list[tuple[list[str], str, object]]:
         """Different cases of a unit; those whose value another one has already come last, as they tell least."""
-        drawn, values, first, again = set(), set(), [], []
+        drawn: set[tuple[tuple[str, ...], str]] = set()
+        values: set[str] = set()
+        first: list[tuple[list[str], str, object]] = []
+        again: list[tuple[list[str], str, object]] = []
         for _ in range(count):
             setup, expression = draw_case(self.rng, unit)
             if (tuple(setup), expression) in drawn or len(expression) > 95:

@@ -139,7 +139,7 @@ def _take_edit(sight: Sight, exchange: Exchange, output: str) -> None:
     try:
         path, line = str(exchange.arguments["path"]), int(exchange.arguments["line"])
         code = str(exchange.arguments["new_code"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return
     new = code.split("\n") if code else []
     known = sight.lines.setdefault(path, {})
