@@ -28,6 +28,7 @@ class Fallback(StrEnum):
     UNSUPPORTED_KV_DTYPE = "unsupported_kv_dtype"
     UNSUPPORTED_FEATURE = "unsupported_feature"
     PAGE_ALIGNMENT = "page_alignment"
+    GATED = "gated"
     BACKEND_HAS_NO_SPLICE = "backend_has_no_splice"
     UNDECLARED_EDIT = "undeclared_edit"
     INTERNAL_ERROR = "internal_error"
@@ -110,6 +111,10 @@ EXPLANATIONS: Mapping[Fallback, Explanation] = MappingProxyType(
         Fallback.PAGE_ALIGNMENT: Explanation(
             "The run is shorter than a page once it is cut to page bounds, or moves by no whole number of pages.",
             "Serve with page size 1, or edit larger spans.",
+        ),
+        Fallback.GATED: Explanation(
+            "The fidelity gate of this model does not allow AMORTIZE; the edits were served as FORGET.",
+            "Nothing; or measure the model again with `leyline eval fidelity`, or run without the gate.",
         ),
         Fallback.BACKEND_HAS_NO_SPLICE: Explanation(
             "The server does not know directives: the edited prompt was sent and prefilled as usual.",

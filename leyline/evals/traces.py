@@ -44,6 +44,12 @@ class Trajectory:
     exit_status: str | None = None
     meta: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def tools(self) -> list[dict[str, Any]] | None:
+        """The tool definitions that the model was given, where the record holds them as `tools`."""
+        found = self.meta.get("tools")
+        return list(found) if isinstance(found, list) and all(isinstance(tool, dict) for tool in found) else None
+
 
 def iter_trajectories(path: str | Path) -> Iterator[Trajectory]:
     """The trajectories of a file, in order, read as they are needed. Raises TraceError."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,11 +127,12 @@ class _Run:
             load_policy(setting.policy),
             mode=setting.mode,
             seam=setting.seam,
+            tools=trajectory.tools,
             session_id=name,
             tenant=name if tenant else None,
         )
         self._ends = answer_places(trajectory.messages)
-        self._full = full_lengths(backend.renderer, trajectory.messages)
+        self._full = full_lengths(backend.renderer, trajectory.messages, trajectory.tools)
         self._turns: list[TurnRecord] = []
         self._edits = 0
         self._stopped: str | None = None if self._ends else "the recording holds no answer of a model"
@@ -184,13 +185,15 @@ def _record(done: SessionTurn, full: int | None) -> TurnRecord:
     return TurnRecord(**fields)
 
 
-def full_lengths(renderer: TokenRenderer | None, messages: Sequence[Message]) -> list[int]:
+def full_lengths(
+    renderer: TokenRenderer | None, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None = None
+) -> list[int]:
     """Tokens of each turn's prompt had nothing been edited, from one rendering; empty where the server renders."""
     if renderer is None or not messages:
         return []
-    opening = renderer.render(messages[:1])
+    opening = renderer.render(messages[:1], tools)
     prompt = len(opening.ids) - opening.spans[-1][1]
-    spans = renderer.render(messages).spans
+    spans = renderer.render(messages, tools).spans
     return [spans[end][0] + prompt for end in answer_places(messages)]
 
 
