@@ -44,10 +44,11 @@ class MicroEnv:
 
     def call(self, name: str, arguments: Mapping[str, Any] | str) -> str:
         """Run one tool call and return its text. Never raises for what a model sends."""
-        if isinstance(arguments, str):
+        given: Any = arguments
+        if isinstance(given, str):
             with contextlib.suppress(ValueError, RecursionError):
-                arguments = json.loads(arguments)
-        path = arguments.get("path") if isinstance(arguments, Mapping) else None
+                given = json.loads(given)
+        path = given.get("path") if isinstance(given, Mapping) else None
         if path is not None and name in ("view", "edit") and str(path) not in self.task.files:
             return self._on_disk(name, arguments)
         result = self._box.call(name, arguments)
