@@ -1,9 +1,9 @@
-"""Pack a Hugging Face checkpoint into one safetensors file: int8 a row with fp16 scales, norms in fp16.
+"""Pack a Hugging Face checkpoint into one small file, in the format of `leyline.evals.models.pack`.
 
-    python training/pack_weights.py CHECKPOINT_FOLDER leyline/evals/models/NAME
+    python -m training.pack_weights CHECKPOINT_FOLDER leyline/evals/models/NAME --step 0.07
 
-A tied head (equal to the embedding) is stored once. `leyline.evals.models` expands the pack to bf16 and checks its
-hash.
+--step is the rounding step of a row as a share of the row's RMS; smaller is finer and larger. A head equal to the
+embedding is not stored.
 """
 
 from __future__ import annotations
@@ -12,59 +12,66 @@ import argparse
 import hashlib
 import json
 import tempfile
+import zlib
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
-from leyline.evals.models.pack import expand
+from leyline.evals.models.pack import EMBEDDING, FORMAT, HEAD, expand
+
+STEP = 0.07
 
 
-def quantise(weight: torch.Tensor, candidates: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
-    """Symmetric int8 by row of a (rows, columns) matrix; each scale is the best of `candidates` by squared error."""
+def quantise(weight: torch.Tensor, step: float = STEP) -> tuple[torch.Tensor, torch.Tensor]:
+    """int8 (rows, columns) and fp16 scales (rows,) of a matrix; a row with an outlier gets the step that reaches it."""
     w = weight.float()
-    top = w.abs().amax(1).clamp_min(1e-8)
-    best_scale, best_error = (top / 127).half(), torch.full_like(top, float("inf"))
-    for i in range(candidates):
-        scale = (top * (1 - 0.02 * i) / 127).half().clamp_min(6e-8)
-        q = (w / scale.float()[:, None]).round().clamp(-127, 127)
-        error = (q * scale.float()[:, None] - w).square().sum(1)
-        better = error < best_error
-        best_scale, best_error = torch.where(better, scale, best_scale), torch.where(better, error, best_error)
-    return (w / best_scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8), best_scale
+    scale = torch.maximum(w.square().mean(1).sqrt() * step, w.abs().amax(1) / 127).clamp_min(1e-7).half()
+    return (w / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8), scale
 
 
-def pack(source: Path, target: Path) -> dict[str, object]:
-    """Write `target/weights.safetensors` and the small files; returns the manifest."""
+def deflate(blob: bytes) -> bytes:
+    """Huffman coding alone: weights hold no repetition that a search could find."""
+    coder = zlib.compressobj(9, zlib.DEFLATED, 15, 9, zlib.Z_HUFFMAN_ONLY)
+    return coder.compress(blob) + coder.flush()
+
+
+def pack(source: Path, target: Path, step: float = STEP) -> dict[str, object]:
+    """Write `target/weights.bin`, the config and the manifest; returns the manifest."""
     tensors = load_file(source / "model.safetensors")
-    tied = "lm_head.weight" not in tensors or torch.equal(
-        tensors["lm_head.weight"], tensors["model.embed_tokens.weight"]
-    )
+    if HEAD in tensors and torch.equal(tensors[HEAD], tensors[EMBEDDING]):
+        del tensors[HEAD]
     out: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
-        if name == "lm_head.weight" and tied:
-            continue
         if tensor.ndim == 2:
-            out[name], out[name + ":scale"] = quantise(tensor)
+            out[name], out[name + ":scale"] = quantise(tensor, step)
         else:
             out[name] = tensor.half()
     target.mkdir(parents=True, exist_ok=True)
-    save_file(out, target / "weights.safetensors", metadata={"format": "leyline-int8-rows/1"})
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        if (source / name).exists():
-            (target / name).write_bytes((source / name).read_bytes())
-    digest = hashlib.sha256((target / "weights.safetensors").read_bytes()).hexdigest()
-    manifest: dict[str, object] = {"format": "leyline-int8-rows/1", "packed_sha256": digest, "tied_head": tied}
+    packed = deflate(save(out, metadata={"format": FORMAT}))
+    (target / "weights.bin").write_bytes(packed)
+    (target / "config.json").write_bytes((source / "config.json").read_bytes())
     with tempfile.TemporaryDirectory() as scratch:
-        expand(target / "weights.safetensors", Path(scratch) / "model.safetensors", tied_head=tied)
-        manifest["expanded_sha256"] = hashlib.sha256((Path(scratch) / "model.safetensors").read_bytes()).hexdigest()
-    (target / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+        expanded = Path(scratch) / "model.safetensors"
+        expand(target / "weights.bin", expanded)
+        manifest: dict[str, object] = {
+            "format": FORMAT,
+            "step": step,
+            "packed_sha256": hashlib.sha256(packed).hexdigest(),
+            "expanded_sha256": hashlib.sha256(expanded.read_bytes()).hexdigest(),
+        }
+    (target / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return manifest
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
-    arguments = parser.parse_args()
-    print(json.dumps(pack(arguments.source, arguments.target)))
+    parser.add_argument("--step", type=float, default=STEP)
+    args = parser.parse_args()
+    print(json.dumps(pack(args.source, args.target, args.step)))
+
+
+if __name__ == "__main__":
+    main()

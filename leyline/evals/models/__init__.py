@@ -85,10 +85,10 @@ def _sha256(path: Path) -> str:
 
 
 def _build(shipped: Path, scratch: Path, manifest: dict[str, object]) -> None:
-    weights = shipped / "weights.safetensors"
+    weights = shipped / "weights.bin"
     if _sha256(weights) != manifest["packed_sha256"]:
         raise PackError(f"{weights} does not match its recorded hash; reinstall leyline-kv")
-    expand(weights, scratch / "model.safetensors", tied_head=bool(manifest["tied_head"]))
+    expand(weights, scratch / "model.safetensors")
     if _sha256(scratch / "model.safetensors") != manifest["expanded_sha256"]:
         raise PackError(f"{weights} expanded to unexpected bytes; reinstall leyline-kv")
     for file in _SMALL_FILES:

@@ -1,0 +1,162 @@
+"""One slot of training: generators, and the trainers of both models side by side on the same shards.
+
+    python -m training.run --work /tmp/tiny --out $OUT --seconds 585 --total 840
+    python -m training.run --work /tmp/tiny --out $OUT --seconds 400 --total 840 --on-policy 110 --pack
+
+Run again, it goes on where the work folder stands; on another machine, `--weights` gives the pieces that an earlier
+slot left in its output folder. --pack leaves ready models under WORK/packed and WORK/plain.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from training import checkpoint
+from training.models import SHAPES
+
+MODELS = ("tiny-mla", "tiny-gqa")
+SHARED = Path(__file__).parent.parent / "leyline" / "evals" / "models" / "shared"
+
+
+class Fleet:
+    """Child processes, each with a log of its own that is also shown."""
+
+    def __init__(self, logs: Path) -> None:
+        logs.mkdir(parents=True, exist_ok=True)
+        self._logs = logs
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, label: str, module: str, *arguments: object, gpu: int | None = None) -> None:
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+        if gpu is not None and torch.cuda.device_count() > 1:
+            environment["CUDA_VISIBLE_DEVICES"] = str(gpu)
+        command = [sys.executable, "-m", f"training.{module}", *map(str, arguments)]
+        log = (self._logs / f"{label}.log").open("ab")
+        self._running[label] = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+
+    def busy(self, prefix: str) -> bool:
+        return any(p.poll() is None for label, p in self._running.items() if label.startswith(prefix))
+
+    def failed(self) -> list[str]:
+        return [label for label, p in self._running.items() if p.poll() not in (None, 0)]
+
+    def stop(self) -> None:
+        for process in self._running.values():
+            if process.poll() is None:
+                process.kill()
+
+    def tails(self) -> str:
+        lines = []
+        for path in sorted(self._logs.glob("*.log")):
+            text = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            lines += [f"== {path.stem}", *text[-3:]]
+        return "\n".join(lines)
+
+
+def collect(work: Path, out: Path) -> None:
+    """Copy what must survive the machine: weights in pieces, progress, curves and the ends of the logs."""
+    out.mkdir(parents=True, exist_ok=True)
+    state = work / "state"
+    for path in state.glob("*.safetensors"):
+        shutil.copyfile(path, out / path.name)
+    summary = {
+        path.name: path.read_text(encoding="utf-8", errors="replace")[-200_000:]
+        for folder in (state, work / "logs")
+        for path in sorted(folder.glob("*"))
+        if path.suffix in (".csv", ".json", ".log")
+    }
+    (out / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+
+
+def restore(weights: Path, state: Path) -> None:
+    """Lay pieces and progress of an earlier slot where the trainers look."""
+    summary = json.loads((weights / "summary.json").read_text(encoding="utf-8"))
+    state.mkdir(parents=True, exist_ok=True)
+    for path in weights.glob("*.safetensors"):
+        shutil.copyfile(path, state / path.name)
+    for name in MODELS:
+        for suffix in (".json", ".csv"):
+            if name + suffix in summary:
+                (state / (name + suffix)).write_text(summary[name + suffix], encoding="utf-8")
+
+
+def pack(work: Path, name: str) -> dict[str, object]:
+    """WORK/plain/NAME (bf16) and WORK/packed/NAME (expanded from the pack), and the sizes."""
+    from leyline.evals.models.pack import expand
+    from training.pack_weights import pack as pack_folder
+
+    plain, small, packed = (work / kind / name for kind in ("plain", "small", "packed"))
+    weights = checkpoint.load_pieces(work / "state", name)
+    checkpoint.export(plain, SHAPES[name], weights, SHARED, torch.bfloat16)
+    manifest = pack_folder(plain, small)
+    packed.mkdir(parents=True, exist_ok=True)
+    for file in ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copyfile(plain / file, packed / file)
+    expand(small / "weights.bin", packed / "model.safetensors")
+    return {"model": name, "bytes": (small / "weights.bin").stat().st_size, **manifest}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="local folder of shards, checkpoints and logs")
+    parser.add_argument("--out", type=Path, required=True, help="folder of what must survive the machine")
+    parser.add_argument("--seconds", type=float, default=585.0, help="wall time of this slot")
+    parser.add_argument("--total", type=float, default=840.0, help="training seconds of all slots together")
+    parser.add_argument("--workers", type=int, default=12, help="generator processes")
+    parser.add_argument("--on-policy", type=float, default=0.0, help="seconds of rollouts beside the training")
+    parser.add_argument("--lanes", type=int, default=2, help="rollout processes a model")
+    parser.add_argument("--weights", type=Path, help="pieces of an earlier slot, for a machine without its work folder")
+    parser.add_argument("--pack", action="store_true", help="pack the models at the end")
+    parser.add_argument("--first", type=int, default=10_000_000, help="first training seed of this slot")
+    parser.add_argument("--data", default="", help="more options for the generators, as one string")
+    parser.add_argument("--train", default="", help="more options for the trainers, as one string")
+    args = parser.parse_args(argv)
+    began = time.time()
+    work, state, shards = args.work, args.work / "state", args.work / "shards"
+    if args.weights and not any(state.glob("*.pt")):
+        restore(args.weights, state)
+    shutil.rmtree(shards, ignore_errors=True)  # every slot has fresh seeds
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(work / "inductor"))
+    fleet = Fleet(work / "logs")
+    spare = 25.0 if args.pack else 12.0
+    fleet.start("data", "data", "--out", shards, "--workers", args.workers, "--seconds", args.seconds - spare,
+                "--first", args.first, *args.data.split())  # fmt: skip
+    for gpu, name in enumerate(MODELS):
+        fleet.start(f"train-{name}", "train", name, "--shards", shards, "--state", state, "--on-policy",
+                    work / "on-policy" / name, "--weights", state, "--total", args.total,
+                    "--seconds", args.seconds - spare, *args.train.split(), gpu=gpu)  # fmt: skip
+        for lane in range(args.lanes if args.on_policy else 0):
+            fleet.start(f"rollout-{name}-{lane}", "onpolicy", name, "--weights", state, "--out",
+                        work / "on-policy" / name, "--seconds", args.on_policy, "--lane", lane, gpu=gpu)  # fmt: skip
+    shown = collected = time.time()
+    while fleet.busy("train") and time.time() < began + args.seconds - 4:
+        time.sleep(1)
+        if time.time() - shown > 30:
+            print(f"-- {time.time() - began:.0f} s\n{fleet.tails()}", flush=True)
+            shown = time.time()
+        if time.time() - collected > 150:
+            collect(work, args.out)
+            collected = time.time()
+    failed = fleet.failed()
+    fleet.stop()
+    if args.pack:
+        for name in MODELS:
+            print(json.dumps(pack(work, name)), flush=True)
+    collect(work, args.out)
+    print(fleet.tails(), flush=True)
+    print(f"slot over after {time.time() - began:.0f} s; failed: {', '.join(failed) or 'none'}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
