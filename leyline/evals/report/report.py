@@ -14,6 +14,7 @@ from leyline.evals.report.compare import Comparison, Need, compare, needs, selec
 from leyline.evals.report.curves import LoadPoint, TaskRow, TurnPoint, load_points, task_rows, turn_points
 from leyline.evals.report.numbers import ArmNumbers, arm_numbers
 from leyline.evals.report.sources import Data, Lines, Run, gather
+from leyline.evals.report.text import count
 
 FORMAT = "leyline-report/1"
 
@@ -106,36 +107,32 @@ def _notes(data: Data, arms: Sequence[ArmNumbers], comparisons: Sequence[Compari
     if len(arms) == 1:
         notes.append("There is one arm only, so nothing is compared.")
     if lines.broken:
-        notes.append(f"{_count(lines.broken, 'record line')} could not be read; their trials are not counted.")
+        notes.append(f"{count(lines.broken, 'record line')} could not be read; their trials are not counted.")
     if lines.torn:
-        notes.append(f"{_count(lines.torn, 'record file')} ended in a torn line; that trial is not counted.")
+        notes.append(f"{count(lines.torn, 'record file')} ended in a torn line; that trial is not counted.")
     missing = sum(run.missing or 0 for run in data.runs)
     if missing:
-        notes.append(f"{_count(missing, 'planned trial')} not recorded yet; running the same command again goes on.")
+        notes.append(f"{count(missing, 'planned trial')} not recorded yet; running the same command again goes on.")
     if lines.outdated:
-        notes.append(f"{_count(lines.outdated, 'record')} of an older configuration of the same trial left out.")
+        notes.append(f"{count(lines.outdated, 'record')} of an older configuration of the same trial left out.")
     errors = sum(arm.error for arm in arms)
     if errors:
-        notes.append(f"{_count(errors, 'trial')} ended in an error and count as not solved.")
+        notes.append(f"{count(errors, 'trial')} ended in an error and count as not solved.")
     unscored = sum(arm.unscored for arm in arms)
     if unscored:
-        notes.append(f"{_count(unscored, 'trial')} without a verdict are no part of the solve rates.")
+        notes.append(f"{count(unscored, 'trial')} without a verdict are no part of the solve rates.")
     unbalanced = sum(arm.tokens.unbalanced for arm in arms)
     if unbalanced:
         notes.append(
-            f"In {_count(unbalanced, 'turn')} cached, spliced and prefilled tokens do not add up to the prompt."
+            f"In {count(unbalanced, 'turn')} cached, spliced and prefilled tokens do not add up to the prompt."
         )
     few = [arm.label for arm in arms if arm.tasks < 10]
     if few:
         notes.append(f"Fewer than 10 tasks under {', '.join(few)}: intervals over so few tasks are rough.")
     partial = sum(1 for c in comparisons if c.unpaired_first or c.unpaired_second)
     if partial:
-        notes.append(f"In {_count(partial, 'comparison')} some trials have no partner and are left out there.")
+        notes.append(f"In {count(partial, 'comparison')} some trials have no partner and are left out there.")
     return notes
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _json(value: Any) -> Any:

@@ -61,28 +61,28 @@ def outcomes(report: Report) -> Table:
     rows = tuple(
         (
             arm.label,
-            arm.facts["policy"] or NONE,
-            arm.facts["mode"] or NONE,
             f"{arm.solved:,} of {arm.scored:,}",
             percent_interval(arm.solve_rate),
             _METHODS[arm.solve_method],
-            f"{arm.trials:,}",
             f"{arm.tasks:,}",
+            f"{arm.trials:,}",
             f"{arm.solved:,}",
             f"{arm.failed:,}",
             f"{arm.limit:,}",
             f"{arm.error:,}",
             f"{arm.unscored:,}",
+            arm.facts["mode"] or NONE,
+            arm.facts["policy"] or NONE,
         )
         for arm in report.arms
     )
-    head = ("arm", "policy", "mode", "solved", "solve rate", "interval", "trials", "tasks")
+    head = ("arm", "solved / n", "solve rate", "interval", "tasks", "trials")
     caption = (
         "trials = solved + failed + limit + error + unscored. Failed, limit (turns, time or context) and error count "
         "as not solved; unscored trials wait for a verdict and are no part of the rate."
     )
-    end = ("solved", "failed", "limit", "error", "unscored")
-    return Table("outcomes", "Outcomes", caption, (*head, *end), rows, text_columns=3)
+    end = ("solved", "failed", "limit", "error", "unscored", "mode", "policy")
+    return Table("outcomes", "Outcomes", caption, (*head, *end), rows)
 
 
 def tokens_table(report: Report) -> Table:
@@ -202,7 +202,8 @@ def power(report: Report) -> Table:
     caption = (
         f"Pairs needed to see a difference of {100 * EFFECT:.0f} points with a chance of {POWER:.0%} at p < 0.05, for "
         "this share of discordant pairs (at least the difference itself) and this clustering; the chance that the "
-        "pairs of this report had; and the smallest difference they would show, in points."
+        "pairs of this report had; and the smallest difference they would show, in points "
+        "(– where none would show)."
     )
     head = ("arm", "reference", "pairs", "discordant", "design effect", "pairs needed", "power now", "detectable")
     return Table("power", f"Trials for a {100 * EFFECT:.0f}-point effect", caption, head, rows, text_columns=2)

@@ -25,7 +25,7 @@ def percent_interval(value: Interval | None) -> str:
 
 
 def points(value: Interval | None) -> str:
-    """A difference of shares in percentage points: `+2.0 [-4.5, +8.5]`."""
+    """A difference of shares in percentage points: `+2.0 [−4.5, +8.5]`."""
     if value is None or math.isnan(value.estimate):
         return NONE
     if math.isnan(value.low):
@@ -73,10 +73,17 @@ def counts(values: dict[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in values.items()) or "none"
 
 
+def count(number: int, what: str) -> str:
+    """`1 task`, `1,200 tasks`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def day(unix: float) -> str:
     return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _signed(value: float, digits: int) -> str:
-    text = f"{value:+,.{digits}f}"
-    return text[1:] if float(text.replace(",", "")) == 0 else text
+    text = f"{abs(value):,.{digits}f}"
+    if not text.strip("0.,"):
+        return text
+    return f"{'+' if value > 0 else '−'}{text}"

@@ -49,17 +49,19 @@ def view(report: Report, limit: int, tokenizer: Path | None = None) -> Viewer:
         if len(viewer.packed) >= limit or size >= SIZE:
             continue
         path = trial.trajectory
-        try:
-            trajectory = read_trajectory(path) if path is not None else None
-        except TrajectoryError as error:
-            viewer.unreadable.append(str(error))
-            continue
-        if trajectory is None:
+        if path is None:
             continue
         model = trial.record.model
         if model not in tokenizers:
             tokenizers[model] = find_tokenizer(model, tokenizer)
-        text = pack(trajectory, tokenizers[model])
+        try:
+            text = pack(read_trajectory(path), tokenizers[model])
+        except TrajectoryError as error:
+            viewer.unreadable.append(str(error))
+            continue
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            viewer.unreadable.append(f"{path}: {type(error).__name__}: {error}")
+            continue
         size += len(text)
         viewer.packed.append(text)
         record = trial.record
@@ -70,7 +72,7 @@ def view(report: Report, limit: int, tokenizer: Path | None = None) -> Viewer:
 
 
 def pack(trajectory: Trajectory, tokenizer: Tokenizer | None) -> str:
-    """One trajectory as JSON. Lines of text are stored once; a turn says how many it shares with the last one's start."""
+    """One trajectory as JSON. A line of text is stored once; a turn says how many it shares with the turn before."""
     lines: dict[str, int] = {}
     turns: list[dict[str, Any]] = []
     marks: list[Mark] = []

@@ -1,0 +1,188 @@
+"""The report as one HTML page that needs nothing beside it, and as Markdown."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from leyline.evals.report.curves import Cell, TaskRow
+from leyline.evals.report.figures import Plot
+from leyline.evals.report.numbers import ArmNumbers
+from leyline.evals.report.report import Report
+from leyline.evals.report.tables import Table, tables
+from leyline.evals.report.text import count, day, percent, percent_interval
+from leyline.evals.report.viewer import Viewer
+from leyline.evals.stats import Interval
+
+_ASSETS = Path(__file__).parent / "assets"
+_AS_TABLES = ("rates", "tasks")  # the page shows these as tables with bars and cells
+_SECTIONS = {
+    "headline": "Headline",
+    "arms": "Arms",
+    "comparisons": "Comparisons",
+    "plots": "Plots",
+    "tasks": "Tasks",
+    "trajectories": "Trajectories",
+    "account": "Record lines",
+}
+
+
+def html(report: Report, plots: Sequence[Plot], viewer: Viewer) -> str:
+    """The whole page: styles, script, plots and trajectories inline."""
+    from leyline import __version__
+
+    made = {table.name: table for table in tables(report)}
+    inline = [plot for plot in plots if plot.name not in _AS_TABLES]
+    links = viewer.index()
+    rows = [_task(report, row, links) for row in report.tasks]
+    split = [cells for cells, row in zip(rows, report.tasks, strict=True) if row.split]
+    shown = {
+        "headline": bool(report.arms),
+        "arms": bool(report.arms),
+        "comparisons": "comparisons" in made,
+        "plots": bool(inline),
+        "tasks": bool(rows),
+        "trajectories": bool(viewer.recorded),
+        "account": True,
+    }
+    environment = Environment(loader=FileSystemLoader(_ASSETS), autoescape=True, undefined=StrictUndefined)
+    environment.filters |= {"breakable": _breakable, "count": count}
+    return environment.get_template("report.html.jinja").render(
+        version=__version__,
+        title=title(report),
+        subtitle=subtitle(report),
+        when=_when(report),
+        confidence=f"{report.confidence:.0%}",
+        report=report,
+        tables=made,
+        headline=[_headline(arm) for arm in report.arms],
+        sections=[(anchor, name) for anchor, name in _SECTIONS.items() if shown[anchor]],
+        plots=[{**vars(plot), "svg": Markup(plot.svg)} for plot in inline],
+        split=split,
+        same=[cells for cells, row in zip(rows, report.tasks, strict=True) if not row.split],
+        viewer=viewer,
+        entries=viewer.entries,
+        problems=[f"{run.label}: {problem}" for run in report.runs for problem in run.problems],
+        configs=[(run.label, json.dumps(run.config, indent=1)) for run in report.runs if run.config],
+        packed=[_script(text) for text in viewer.packed],
+        index=_script(json.dumps(viewer.entries)),
+        css=Markup((_ASSETS / "report.css").read_text("utf-8")),
+        js=Markup((_ASSETS / "viewer.js").read_text("utf-8")),
+    )
+
+
+def markdown(report: Report, plots: Sequence[Plot]) -> str:
+    """Title, notes, tables and links to the plots."""
+    parts = [f"# {title(report)}", subtitle(report)]
+    parts += ["\n".join(f"- {note}" for note in report.notes)] if report.notes else []
+    for table in tables(report):
+        if table.name != "turns":
+            parts += [f"## {table.title}", _markdown_table(table), table.caption]
+    if plots:
+        parts.append("## Plots")
+        parts += [f"![{plot.title}](plots/{plot.name}.png)\n\n{plot.caption}" for plot in plots]
+    problems = [f"- {run.label}: {problem}" for run in report.runs for problem in run.problems]
+    parts += ["## Unreadable lines", "\n".join(problems)] if problems else []
+    return "\n\n".join(parts) + "\n"
+
+
+def title(report: Report) -> str:
+    if not report.arms:
+        return "No trials"
+    suites = sorted({arm.group[0] for arm in report.data.arms})
+    return f"{', '.join(suites)}: {count(len(report.arms), 'arm')} on {count(len(report.tasks), 'task')}"
+
+
+def subtitle(report: Report) -> str:
+    """Trials, runs, machines and when."""
+    parts = [count(report.trials, "trial"), count(len(report.runs), "run")]
+    for run in report.runs:
+        machine = (run.config or {}).get("machine")
+        if isinstance(machine, dict) and machine.get("cpu"):
+            parts.append(f"{machine.get('cores', '?')} cores of {machine['cpu']}")
+    when = _when(report)
+    return " · ".join(dict.fromkeys([*parts, *([when] if when else [])]))
+
+
+def _when(report: Report) -> str | None:
+    starts = [t.record.started for arm in report.data.arms for t in arm.trials if t.record.started > 0]
+    if not starts:
+        return None
+    first, last = day(min(starts)), day(max(starts))
+    return first if first == last else f"{first} to {last}"
+
+
+def _headline(arm: ArmNumbers) -> dict[str, Any]:
+    """Text and bars of one arm."""
+    prompt = arm.tokens.prompt or 1
+    prefix, spliced = 100 * arm.tokens.prefix / prompt, 100 * arm.tokens.spliced / prompt
+    hit = [("prefix", 0, round(prefix, 3)), ("spliced", round(prefix, 3), round(spliced, 3))]
+    rate = [] if arm.solve_rate is None else [("bar", 0, round(100 * arm.solve_rate.estimate, 3))]
+    dot = [] if arm.solve_rate is None else [("dot", round(100 * arm.solve_rate.estimate, 3), None)]
+    return {
+        "label": arm.label,
+        "control": arm.control,
+        "solve": {**_split(arm.solve_rate), "marks": [*rate, *_range(arm.solve_rate), *dot]},
+        "hit": {**_split(arm.hit_rate), "marks": [*hit, *_range(arm.hit_rate)]},
+    }
+
+
+def _split(value: Interval | None) -> dict[str, str]:
+    text = percent_interval(value)
+    return {"value": text.partition(" ")[0], "interval": text.partition(" ")[2]}
+
+
+def _range(value: Interval | None) -> list[tuple[str, float, float]]:
+    if value is None or math.isnan(value.low):
+        return []
+    return [("range", round(100 * value.low, 3), round(100 * (value.high - value.low), 3))]
+
+
+def _task(report: Report, row: TaskRow, links: dict[tuple[str, str], int]) -> dict[str, Any]:
+    cells = []
+    for arm, cell in zip(report.arms, row.cells, strict=True):
+        text, kind = _cell(cell)
+        said = "not run" if cell is None else f"{cell.solved} of {cell.scored} solved"
+        if cell is not None and cell.scored:
+            said += f" ({percent(cell.solved / cell.scored)})"
+        title = f"{arm.label}: {said}"
+        cells.append({"text": text, "kind": kind, "title": title, "link": links.get((arm.label, row.task))})
+    return {"task": row.task, "cells": cells}
+
+
+def _cell(cell: Cell | None) -> tuple[str, str]:
+    """What stands in a cell of the heat map, and its class."""
+    if cell is None:
+        return "–", "void"
+    if not cell.scored:
+        return "?", "void"
+    kind = "all" if cell.solved == cell.scored else "some" if cell.solved else "none"
+    if cell.scored > 1:
+        return f"{cell.solved}/{cell.scored}", kind
+    return ("✓" if cell.solved else "L" if cell.limit else "!" if cell.error else "✗"), kind
+
+
+def _breakable(text: str) -> Markup:
+    """Escaped text that may break after punctuation, as names of arms and policies have it."""
+    return Markup(re.sub(r"((?:&\w+;|[+_@/,(=.-])+)(?=\w)", r"\1<wbr>", str(escape(text))))
+
+
+def _script(text: str) -> Markup:
+    """JSON that cannot end the script element it stands in."""
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def _markdown_table(table: Table) -> str:
+    lines = [table.head, tuple("---" if k < table.text_columns else "---:" for k in range(len(table.head)))]
+    return "\n".join("| " + " | ".join(_escape(cell) for cell in row) + " |" for row in [*lines, *table.rows])
+
+
+def _escape(cell: str) -> str:
+    return cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("\n", " ")
