@@ -111,6 +111,8 @@ def score_run(
             outcome = Outcome.SOLVED if solved else Outcome.FAILED
             attempt = journal.next_attempt(record.key)
             journal.append(record.model_copy(update={"outcome": outcome, "detail": detail, "attempt": attempt}))
+    if not count:
+        return [*lines, "no patch waits for a verdict"]
     return [*lines, f"swebench: {resolved} of {count} patches resolve their issue", *(notes if how == "here" else [])]
 
 
