@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from leyline.directives import LeylineError
-from leyline.evals.commands import doctor, policy, replay, report, run, serve
+from leyline.evals.commands import doctor, micro, policy, replay, report, run, serve
 from leyline.evals.commands import eval as eval_command
 
 # Some releases of typer carry a click of their own, so the class is taken from what typer itself raises.
@@ -30,6 +30,7 @@ app.command("run")(run.run)
 
 app.add_typer(eval_command.app, name="eval")
 app.add_typer(policy.app, name="policy")
+app.add_typer(micro.app, name="micro")
 app.command("serve", context_settings=serve.CONTEXT)(serve.serve)
 app.command("replay")(replay.replay)
 app.command("report")(report.report)
