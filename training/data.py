@@ -69,8 +69,9 @@ def encoded(seeds: Iterable[int], encoder: Encoder) -> Iterator[Encoded]:
 
 
 def rows(seeds: Iterable[int], length: int = LENGTH) -> Iterator[Shard]:
-    """Packed rows (2, length) of training seeds."""
-    return pack(encoded(seeds, Encoder()), length)
+    """Packed rows (2, length) of training seeds; documents that would be cut before anything to learn are left out."""
+    useful = (d for d in encoded(seeds, Encoder()) if ANSWER in d[1][:length])
+    return pack(useful, length)
 
 
 def work(folder: Path, worker: int, workers: int, first: int, length: int, until: float, limit: int | None) -> None:
