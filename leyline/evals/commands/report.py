@@ -14,7 +14,7 @@ from leyline.directives import LeylineError
 
 def report(
     directories: list[Path] = typer.Argument(
-        ..., metavar="DIR...", help="Run directories of `leyline eval`, to merge or to compare."
+        ..., metavar="DIR", help="Run directories of `leyline eval`, to merge or to compare."
     ),
     out: Path | None = typer.Option(
         None, help="Where the report goes. [default: the run directory, or ./report for several]", show_default=False

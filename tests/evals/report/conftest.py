@@ -1,16 +1,100 @@
-"""A page in a headless Chromium, spoken to over its debugging pipe; needs the browser and nothing else."""
+"""Run directories to report on, and a headless Chromium spoken to over its debugging pipe."""
 
 from __future__ import annotations
 
 import base64
 import json
 import os
+import random
 import shutil
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+import pytest
+
+from leyline.evals.journal import Journal
+from leyline.evals.records import Outcome, TrialRecord, TurnRecord
+
+TRUNCATE = "truncate_older_than(n=2, max_chars=200)"
+ARMS = {
+    "keep_all": ("keep_all", "plain", 0.9),
+    "truncate": (TRUNCATE, "plain", 0.7),
+    "amortize": (TRUNCATE, "amortize", 0.75),
+    "unrotated": (TRUNCATE, "amortize", 0.2),
+}
+
+
+def make_trial(arm: str, task: int, seed: int, rng: random.Random, **fields: Any) -> TrialRecord:
+    """A trial whose tokens add up, with edits from the third turn on."""
+    policy, mode, skill = ARMS.get(arm, ("keep_all", "plain", 0.5))
+    turns = []
+    held, prompt, full = 0, rng.randint(100, 300), 0
+    for number in range(rng.randint(2, 7)):
+        edited = policy != "keep_all" and number >= 2 and rng.random() < 0.8
+        grown = rng.randint(20, 120)
+        prompt, full = prompt + grown - 60 * edited, max(full, prompt) + grown
+        prefix = min(held, 80 if edited else held, prompt)
+        spliced = min(max(0, held - prefix - 60), prompt - prefix) if edited and mode == "amortize" else 0
+        turns.append(
+            TurnRecord(
+                prompt=prompt,
+                prefix=prefix,
+                spliced=spliced,
+                prefilled=prompt - prefix - spliced,
+                completion=rng.randint(5, 30),
+                full=full if rng.random() < 0.9 else None,
+                edits=int(edited),
+                directives=int(edited and mode == "amortize"),
+                fallback="donor_missing" if edited and rng.random() < 0.2 else None,
+                ttft=round(rng.uniform(0.01, 0.3), 4) if rng.random() < 0.9 else None,
+            )
+        )
+        held = prompt + turns[-1].completion
+    failed = rng.choice([Outcome.FAILED, Outcome.LIMIT, Outcome.ERROR])
+    values = {
+        "suite": "micro",
+        "task": f"task-{task:03}",
+        "arm": arm,
+        "seed": seed,
+        "digest": f"d-{arm}",
+        "outcome": Outcome.SOLVED if rng.random() < skill else failed,
+        "turns": tuple(turns),
+        "wall_s": round(rng.uniform(0.5, 3), 3),
+        "started": 1_790_000_000 + round(rng.uniform(0, 20), 3),
+        "energy_j": round(rng.uniform(5, 50), 2) if rng.random() < 0.5 else None,
+        "approximate": mode == "amortize",
+        "policy": policy,
+        "mode": mode,
+        "backend": "local",
+        "model": "tiny-mla",
+        "control": arm == "unrotated",
+    }
+    return TrialRecord.model_validate(values | fields)
+
+
+@pytest.fixture(scope="session")
+def trial() -> Callable[..., TrialRecord]:
+    return make_trial
+
+
+@pytest.fixture(scope="session")
+def write_run() -> Callable[..., Path]:
+    """write_run(path, records, tail=b"") -> path: a run directory; `tail` is appended to its records as it is."""
+
+    def write(path: Path, records: list[TrialRecord], tail: bytes = b"") -> Path:
+        with Journal(path) as journal:
+            for record in records:
+                journal.append(record)
+        with (path / "records.jsonl").open("ab") as file:
+            file.write(tail)
+        return path
+
+    return write
+
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = (
@@ -141,3 +225,12 @@ class Browser:
             url = data["request"]["url"]
             if not url.startswith(("file:", "about:", "data:")):
                 self.problems.append(f"request to {url}")
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    executable = find_browser()
+    if executable is None:
+        pytest.skip("no Chromium is installed (apt-get install chromium)")
+    with Browser(executable, tmp_path_factory.mktemp("profile")) as tab:
+        yield tab
