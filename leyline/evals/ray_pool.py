@@ -6,7 +6,9 @@ is shared otherwise: a trajectory travels back with its record and is written on
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -51,21 +53,27 @@ class RayExecutor:
 
     def run(self, specs: Sequence[TrialSpec], control: Control) -> Iterator[TrialRecord]:
         ray = self._ray
-        ours = not ray.is_initialized()
-        if ours:
-            self._connect()
-        try:
+        if ray.is_initialized():
             yield from self._run(specs, control)
-        finally:
-            if ours:
+            return
+        # Ray's sockets lie in its folder, and a socket's path has at most 107 bytes: $TMPDIR may be too long.
+        short = "/tmp" if Path("/tmp").is_dir() else None
+        with (
+            tempfile.TemporaryDirectory(prefix="ray-", dir=short, ignore_cleanup_errors=True) as folder,
+            contextlib.redirect_stdout(sys.stderr),  # Ray prints its notices to where a script reads our JSON
+        ):
+            try:
+                self._connect(folder)
+                yield from self._run(specs, control)
+            finally:
                 ray.shutdown()
 
-    def _connect(self) -> None:
+    def _connect(self, folder: str) -> None:
         address = os.environ.get("RAY_ADDRESS")
-        local = {} if address else {"num_cpus": self._count, "include_dashboard": False}
+        local = {} if address else {"num_cpus": self._count, "include_dashboard": False, "_temp_dir": folder}
         try:
             self._ray.init(address=address, log_to_driver=False, logging_level="warning", **local)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise ConfigError(f"cannot reach a Ray cluster at {address or 'this machine'}: {error}") from None
 
     def _run(self, specs: Sequence[TrialSpec], control: Control) -> Iterator[TrialRecord]:
