@@ -65,9 +65,10 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("leyline: interrupted", err=True)
         code = 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    if code == 130:  # some releases of typer turn Ctrl-C into this code themselves
+        typer.echo("leyline: interrupted", err=True)
     sys.exit(code or 0)

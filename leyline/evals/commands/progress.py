@@ -17,7 +17,7 @@ WIDTH = 46
 def call_text(name: str, arguments: Mapping[str, Any] | None, width: int = WIDTH) -> str:
     """A tool call on one line, cut to `width` characters."""
     inner = ", ".join(f"{key}={value!r}" for key, value in (arguments or {}).items())
-    text = f"{name or 'no tool call'}({inner})" if name else "no valid tool call"
+    text = f"{name}({inner})" if name else "no valid tool call"
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
@@ -34,22 +34,37 @@ def token_text(turn: SessionTurn) -> str:
 
 
 class Progress:
-    """Prints the events of one run. The line of a turn appears when its tool call starts."""
+    """Prints the events of a run. The line of a turn appears when its tool call starts.
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self.quiet = quiet
-        self._colour = sys.stderr.isatty()
+    On a terminal the last line says what is going on, so that a slow model is not taken for a dead one.
+    turns: how many model calls were answered.
+    """
+
+    def __init__(self) -> None:
+        self.turns = 0
+        self._terminal = sys.stderr.isatty()
         self._turn: SessionTurn | None = None
+        self._written = 0
+        self._status = False
 
     def say(self, text: str, colour: str | None = None) -> None:
-        if not self.quiet:
-            typer.echo(typer.style(text, fg=colour) if colour and self._colour else text, err=True)
+        self._clear()
+        typer.echo(typer.style(text, fg=colour) if colour and self._terminal else text, err=True)
 
     def __call__(self, event: Event) -> None:
-        if event.kind == "receipt":
+        if event.kind == "turn":
+            self._written = 0
+            self._wait(f"  {event.turn + 1:>3}  waiting for the model ...")
+        elif event.kind == "text":
+            self._written += len(event.data["text"])
+            self._wait(f"  {event.turn + 1:>3}  {self._written} characters ...")
+        elif event.kind == "receipt":
+            self.turns += 1
             self._turn = event.data["turn"]
         elif event.kind == "tool_call":
-            self._line(event.turn, call_text(event.data["name"], event.data["arguments"]))
+            call = call_text(event.data["name"], event.data["arguments"])
+            self._line(event.turn, call)
+            self._wait(f"       running {event.data['name']} ...")
         elif event.kind == "tool_result" and self._turn is not None:
             self._line(event.turn, call_text("", None))  # the model called no tool, so no line was printed yet
         elif event.kind == "end":
@@ -61,3 +76,13 @@ class Progress:
         tokens = token_text(self._turn) if self._turn is not None else ""
         self._turn = None
         self.say(f"  {number + 1:>3}  {call:<{WIDTH}}  {tokens}".rstrip())
+
+    def _wait(self, text: str) -> None:
+        if self._terminal:
+            typer.echo(f"\r\033[K{text}", err=True, nl=False)
+            self._status = True
+
+    def _clear(self) -> None:
+        if self._status:
+            typer.echo("\r\033[K", err=True, nl=False)
+            self._status = False

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from leyline.backends.base import Backend, Sampling
+from leyline.backends.base import Backend, BackendError, Sampling
 from leyline.directives import Mode
 from leyline.evals.commands.progress import Progress
+from leyline.evals.commands.rows import row, summarise, summary_text
 from leyline.evals.commands.sources import (
     BACKENDS,
     DEFAULT_MODEL,
@@ -23,26 +24,23 @@ from leyline.evals.commands.sources import (
     micro_tasks,
     path_tasks,
 )
-from leyline.harness.agent import AgentResult, Limits, run_agent
+from leyline.harness.agent import Limits, run_agent
 from leyline.harness.session import Session
 from leyline.harness.tasks import Task
 from leyline.harness.trajectory import TrajectoryWriter
-from leyline.policies import Policy, load_policy
-
-COUNTS = ("prompt_tokens", "cached_tokens", "spliced_tokens", "prefilled_tokens", "edits")
+from leyline.policies import load_policy
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is the same for every task of a run."""
+    """What is the same for every task of a run. out: the folder of the trajectories."""
 
     policy: str
     mode: Mode
     seam: int
     max_tokens: int
     max_turns: int | None
-    out: Path | None
-    label: dict[str, Any] = field(default_factory=dict)
+    out: Path
 
 
 def run(
@@ -69,7 +67,9 @@ def run(
     api_key: str | None = typer.Option(None, envvar="OPENAI_API_KEY", help="Key of the server.", show_envvar=True),
     max_tokens: int = typer.Option(512, min=1, help="Tokens an answer may have."),
     max_turns: int | None = typer.Option(None, min=1, help="Turns an agent may take. [default: the task's own limit]"),
-    out: Path | None = typer.Option(None, help="Folder for the trajectories, one file a task."),
+    out: Path | None = typer.Option(
+        None, help="Folder for the trajectories, one file a task. [default: a new one in leyline's cache folder]"
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object with totals and a row for each task."),
 ) -> None:
     """Run an agent on one task or several, editing its context as it goes.
@@ -77,32 +77,39 @@ def run(
     Example: leyline run --suite micro --tasks 5 --policy "truncate_older_than(n=2, max_chars=200)"
 
     Example: leyline run ./buggy-folder --backend openai --base-url http://localhost:8000/v1 --model my-model
+
+    Exit code: 0 when every task ran to its end, solved or not; 1 when the server failed in one; 2 for what is missing.
     """
     load_policy(policy)  # a typo is found before the model loads
     todo = _tasks(path, suite, tasks, level, split, seed, description, test_command)
-    progress = Progress(quiet=False)
-    progress.say(
-        f"loading {model or DEFAULT_MODEL} ..."
-        if backend == "local"
-        else f"connecting to {base_url or 'the server'} ..."
-    )
-    settings = Settings(policy, mode, seam, max_tokens, max_turns, out)
-    served = make_backend(backend, model, base_url, api_key)
+    settings = Settings(policy, mode, seam, max_tokens, max_turns, out or _new_folder())
+    progress = Progress()
+    rows: list[dict[str, Any]] = []
+    complete = False
     try:
-        rows = _run_all(todo, served, settings, progress)
+        progress.say(f"loading {model or DEFAULT_MODEL} ..." if backend == "local" else "connecting to the server ...")
+        with closing(make_backend(backend, model, base_url, api_key)) as served:
+            for number, task in enumerate(todo, 1):
+                progress.say(f"[{number}/{len(todo)}] {task.id}")
+                rows.append(run_task(task, served, settings, progress))
+                if rows[-1]["outcome"] == "error" and not any(each["turns"] for each in rows):
+                    reason = rows.pop()["reason"]
+                    raise BackendError(reason)  # nothing was served yet: the next task would only fail alike
+        complete = True
     finally:
-        served.close()
-    summary = summarise(rows)
-    if as_json:
-        typer.echo(
-            json.dumps(
-                {**summary, "policy": policy, "mode": mode.value, "backend": backend, "seam": seam, "rows": rows}
-            )
-        )
-    else:
-        if path is not None:
-            typer.echo("".join(row["patch"] for row in rows), nl=False)
-        typer.echo(summary_text(summary))
+        if rows:
+            summary = {**summarise(rows), "complete": complete}
+            told = {**summary, "policy": policy, "mode": mode.value, "backend": backend, "seam": seam, "rows": rows}
+            if as_json:
+                typer.echo(json.dumps(told))
+            else:
+                if path is not None:
+                    typer.echo("".join(each["patch"] for each in rows), nl=False)
+                typer.echo(summary_text(summary))
+        if progress.turns:
+            progress.say(f"trajectories: {settings.out}")
+    if any(each["outcome"] == "error" for each in rows):
+        raise typer.Exit(1)
 
 
 def _tasks(
@@ -124,45 +131,32 @@ def _tasks(
     return micro_tasks(count, level, split, seed)
 
 
-def _run_all(todo: list[Task], backend: Backend, settings: Settings, progress: Progress) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    try:
-        for number, task in enumerate(todo, 1):
-            progress.say(f"[{number}/{len(todo)}] {task.id}")
-            rows.append(run_task(task, backend, settings, progress))
-    except KeyboardInterrupt:
-        if rows:
-            progress.say(f"interrupted; of the {len(rows)} finished: {summary_text(summarise(rows))}")
-        raise
-    return rows
-
-
 def run_task(task: Task, backend: Backend, settings: Settings, progress: Progress) -> dict[str, Any]:
     """One task, one row; the row is JSON."""
-    policy: Policy = load_policy(settings.policy)
     with task.open() as episode:
         session = Session(
             backend,
-            policy,
+            load_policy(settings.policy),
             mode=settings.mode,
             seam=settings.seam,
             tools=episode.tools,
             sampling=Sampling(max_tokens=settings.max_tokens),
         )
         limits = Limits(turns=settings.max_turns or task.max_turns)
-        writer = _trajectory(task, backend, settings)
-        try:
+        with _trajectory(task, backend, settings) as writer:
             result = run_agent(episode, episode, session, limits=limits, trajectory=writer, on_event=progress)
-        finally:
-            if writer is not None:
-                writer.close()
-        patch = episode.artifacts()["model_patch"]
-    return {**_row(task, result, writer), "patch": patch}
+        return row(task, result, writer, episode.artifacts()["model_patch"])
 
 
-def _trajectory(task: Task, backend: Backend, settings: Settings) -> TrajectoryWriter | None:
-    if settings.out is None:
-        return None
+def _new_folder() -> Path:
+    """Where trajectories go by default: nobody's project, and never over those of another run."""
+    from leyline.evals.models import cache_dir
+
+    stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**6:06}"
+    return cache_dir() / "runs" / stamp
+
+
+def _trajectory(task: Task, backend: Backend, settings: Settings) -> TrajectoryWriter:
     from leyline import __version__
 
     name = "".join(c if c.isalnum() or c in "-_." else "-" for c in task.id)
@@ -180,46 +174,3 @@ def _trajectory(task: Task, backend: Backend, settings: Settings) -> TrajectoryW
         )
     except OSError as error:
         raise UsageError(f"cannot write to {settings.out}: {error.strerror}; give another --out") from None
-
-
-def _row(task: Task, result: AgentResult, writer: TrajectoryWriter | None) -> dict[str, Any]:
-    totals = result.totals.to_dict()
-    return {
-        "task": task.id,
-        "solved": result.outcome == "solved",
-        "outcome": result.outcome,
-        "reason": result.reason,
-        "seconds": round(result.seconds, 3),
-        "trajectory": str(writer.path) if writer is not None else None,
-        **totals,
-    }
-
-
-def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Totals over the rows. hit_rate is (cached + spliced) / prompt tokens over all turns of all tasks."""
-    sums = {name: sum(row[name] for row in rows) for name in COUNTS}
-    fallbacks: Counter[str] = Counter()
-    for row in rows:
-        fallbacks.update(row["fallbacks"])
-    prompt = sums["prompt_tokens"]
-    return {
-        "tasks": len(rows),
-        "solved": sum(row["solved"] for row in rows),
-        "hit_rate": (sums["cached_tokens"] + sums["spliced_tokens"]) / prompt if prompt else 0.0,
-        **sums,
-        "fallbacks": dict(fallbacks),
-        "seconds": round(sum(row["seconds"] for row in rows), 3),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-
-
-def summary_text(summary: dict[str, Any]) -> str:
-    """The totals in two lines."""
-    first = f"solved {summary['solved']} of {summary['tasks']} in {summary['seconds']:.1f} s, {summary['edits']} edits"
-    second = (
-        f"hit rate {summary['hit_rate']:.1%} of {summary['prompt_tokens']:,} prompt tokens: "
-        f"{summary['cached_tokens']:,} cached, {summary['spliced_tokens']:,} spliced, "
-        f"{summary['prefilled_tokens']:,} prefilled"
-    )
-    reasons = ", ".join(f"{name} {count}" for name, count in sorted(summary["fallbacks"].items()))
-    return "\n".join([first, second, *([f"fallbacks: {reasons}"] if reasons else [])])

@@ -50,6 +50,14 @@ def make_backend(kind: str, model: str | None, base_url: str | None, api_key: st
 
         return OpenAIBackend(model, base_url=base_url, api_key=api_key)
     if kind == "sglang":
+        if base_url is None:
+            raise UsageError(
+                "--backend sglang needs --base-url, such as http://localhost:30000; start it: leyline serve"
+            )
+        from leyline.backends.sglang.client import SGLangBackend
+
+        return SGLangBackend(base_url, api_key=api_key)
+    if kind == "sglang":
         from leyline.backends.sglang.client import SGLangBackend
 
         folder = None if model is None else model_folder(model)
