@@ -1,0 +1,55 @@
+"""The command as a whole: help, version, doctor, and a reader that goes away."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+
+def test_no_arguments_show_the_commands(leyline: Any) -> None:
+    done = leyline()
+    for name in ("run", "policy", "doctor"):
+        assert f"  {name} " in done.out + done.err
+
+
+@pytest.mark.parametrize("command", [["run"], ["policy", "list"], ["policy", "show"], ["policy", "test"], ["doctor"]])
+def test_every_help_has_an_example(leyline: Any, command: list[str]) -> None:
+    done = leyline(*command, "--help")
+    assert done.code == 0
+    assert f"Example: leyline {' '.join(command)}" in " ".join(done.out.split())
+
+
+def test_version(leyline: Any) -> None:
+    done = leyline("--version")
+    assert (done.code, done.out.split()[0]) == (0, "leyline")
+
+
+def test_an_unknown_command_is_a_usage_error(leyline: Any) -> None:
+    done = leyline("fly")
+    assert done.code == 2
+    assert "fly" in done.err
+
+
+def test_doctor_says_what_works_and_what_to_do(leyline: Any) -> None:
+    done = leyline("doctor")
+    assert done.code == 0, done.out
+    told = leyline("doctor", "--json").json["checks"]
+    assert {"python", "core", "local backend", "bundled models", "sandbox", "sglang"} <= {c["name"] for c in told}
+    for check in told:
+        assert check["ok"] or check["fix"], f"{check['name']} does not work, and nothing is said about it"
+        assert check["name"] in done.out
+
+
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    code = "from leyline.cli import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "policy", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        told = process.stderr.read()
+    assert "Traceback" not in told
