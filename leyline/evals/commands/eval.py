@@ -9,6 +9,7 @@ from typing import Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from leyline.evals.commands.fidelity import fidelity
 from leyline.evals.commands.replay import replay
 from leyline.evals.commands.score import score
 
@@ -34,6 +35,7 @@ app = typer.Typer(
 
 
 app.command("replay")(replay)
+app.command("fidelity")(fidelity)
 
 
 app.command("score")(score)

@@ -106,7 +106,7 @@ def rows_text(rows: Sequence[Row], *, markdown: bool = False) -> str:
         numbers = [row.prompt, row.shed, row.prefix, row.spliced, row.prefilled, row.edits]
         name = f"{row.cache} ({row.backend})" if several else row.cache
         body.append([row.policy, name, f"{row.hit_rate:.1%}", interval, *(f"{n:,}" for n in numbers)])
-    return _table(head, body, left=2, markdown=markdown)
+    return table_text(head, body, left=2, markdown=markdown)
 
 
 def buckets_text(buckets: Sequence[Bucket], *, markdown: bool = False) -> str:
@@ -124,10 +124,10 @@ def buckets_text(buckets: Sequence[Bucket], *, markdown: bool = False) -> str:
         ]
         for b in buckets
     ]
-    return _table(head, body, left=1, markdown=markdown)
+    return table_text(head, body, left=1, markdown=markdown)
 
 
-def _table(head: Sequence[str], body: Sequence[Sequence[str]], *, left: int, markdown: bool) -> str:
+def table_text(head: Sequence[str], body: Sequence[Sequence[str]], *, left: int, markdown: bool) -> str:
     if markdown:
         code = [[f"`{row[0]}`" if left > 1 else row[0], *row[1:]] for row in body]
         rule = ["---" if column < left else "---:" for column in range(len(head))]

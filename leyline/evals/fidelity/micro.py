@@ -1,0 +1,28 @@
+"""Recordings in the bundled models' own domain: generated debugging tasks, worked by the scripted agent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from leyline.evals.fidelity.records import FidelityError
+from leyline.evals.suites import micro
+from leyline.evals.traces import Trajectory
+
+
+def micro_trajectories(
+    count: int, policy: str, *, level: str = "long", split: str = "unseen", first: int = 1_000_000
+) -> Iterator[Trajectory]:
+    """`count` trajectories of the scripted agent, which sees what `policy` leaves of its history. Raises FidelityError.
+
+    first: seed of the first task; the default is far from the training data.
+    """
+    from leyline.evals.suites.micro.rollout import attempt
+
+    if level not in micro.LEVELS:
+        raise FidelityError(f"unknown level {level!r}; choose from {', '.join(micro.LEVELS)}")
+    if split not in micro.SPLITS:
+        raise FidelityError(f"unknown split {split!r}; choose from {', '.join(micro.SPLITS)}")
+    for seed in range(first, first + count):
+        done = attempt(micro.make_task(seed, level, split), policy)
+        status = "solved" if done.solved else "failed"
+        yield Trajectory(done.task.id, list(done.messages), status, {"tools": micro.TOOLS})
