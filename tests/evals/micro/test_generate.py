@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 
 import pytest
@@ -138,3 +139,12 @@ def test_every_family_loads_and_says_what_it_does() -> None:
 def test_bad_input(arguments: tuple[int, str], message: str) -> None:
     with pytest.raises(TaskError, match=message):
         make_task(*arguments)
+
+
+def test_tasks_are_those_that_results_were_measured_on() -> None:
+    """Whoever changes this changes every task: results under other digests cannot be compared."""
+    digest = hashlib.sha256()
+    for level, split in CELLS:
+        task = make_task(77_000, level, split)
+        digest.update(repr((dict(task.files), task.hidden, micro.user_prompt(task), task.bugs)).encode())
+    assert digest.hexdigest()[:16] == "e844f453a312fefe"

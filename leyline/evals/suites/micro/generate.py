@@ -82,7 +82,7 @@ def _fits(task: MicroTask) -> bool:
     """
     run = attempt(task)
     shortest, longest = LENGTHS[task.level]
-    return run.solved and shortest <= characters(run) < longest and (task.split == "train" or solvable(task))
+    return run.solved and shortest <= characters(run) < longest and (task.split == "train" or solvable(run))
 
 
 def _attempt(rng: random.Random, task_id: str, seed: int, level: str, split: str) -> MicroTask | None:

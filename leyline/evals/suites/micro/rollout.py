@@ -87,9 +87,20 @@ def characters(run: Episode) -> int:
     return sum(len(m.get("content") or "") + sum(map(_length, m.get("tool_calls") or ())) for m in run.messages)
 
 
-def solvable(task: MicroTask) -> bool:
-    """Whether the scripted agent solves the task without a wrong turn under every built-in policy."""
-    return all(attempt(task, None if spec is None else _loaded(spec)).solved for spec in CHECKED)
+def solvable(run: Episode) -> bool:
+    """Whether the scripted agent solves a task without a wrong turn under every built-in policy.
+
+    run: the episode with nothing edited; a policy that leaves it alone needs no episode of its own.
+    """
+    if not run.solved:
+        return False
+    policies = (_loaded(spec) for spec in CHECKED if spec is not None)
+    return all(_untouched(run, policy) or attempt(run.task, policy).solved for policy in policies)
+
+
+def _untouched(run: Episode, policy: Policy) -> bool:
+    histories = ((number, run.messages[: turn.index]) for number, turn in enumerate(run.turns))
+    return all(policy.transform(history, number) == list(history) for number, history in histories)
 
 
 def _length(call: dict[str, dict[str, str]]) -> int:
