@@ -88,19 +88,25 @@ def start_server(
     pool: int = 16384,
     page: int = 1,
     chunk: int = 512,
+    overlap: bool = False,
     env: dict[str, str] | None = None,
 ) -> Server:
-    """Start SGLang on `model` and wait until it answers. plugin: with the leyline radix cache, else stock."""
+    """Start SGLang on `model` and wait until it answers. plugin: with the leyline radix cache, else stock.
+
+    pool: KV slots; page, chunk: tokens; overlap: schedule the next batch while one runs.
+    """
     from leyline_torch_cpu import standin_path
 
     port = free_port()
     command = [
         *(sys.executable, "-m", "sglang.launch_server", "--model-path", str(model), "--port", str(port)),
         *("--host", "127.0.0.1", "--device", "cpu", "--attention-backend", "torch_native", "--dtype", "float32"),
-        *("--disable-overlap-schedule", "--mem-fraction-static", "0.1", "--max-total-tokens", str(pool)),
+        *("--mem-fraction-static", "0.1", "--max-total-tokens", str(pool)),
         *("--page-size", str(page), "--chunked-prefill-size", str(chunk), "--enable-cache-report"),
         *("--log-level", "warning", "--skip-server-warmup", "--max-running-requests", "16"),
     ]
+    if not overlap:
+        command.append("--disable-overlap-schedule")
     if plugin:
         command += ["--radix-cache-backend", "leyline"]
     environment = {
