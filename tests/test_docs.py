@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,3 +36,33 @@ def test_links_lead_to_files() -> None:
         if not (page.parent / target).exists()
     ]
     assert not missing
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """Every `leyline ...` line of a bash block, as (page, words)."""
+    found = []
+    for page in PAGES:
+        for block in re.findall(r"^```bash\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                if words[:1] == ["leyline"]:
+                    found.append((page.name, words))
+    return found
+
+
+@pytest.mark.parametrize(("page", "words"), commands(), ids=lambda value: value if isinstance(value, str) else value[1])
+def test_command_lines_name_commands_and_options_that_exist(page: str, words: list[str]) -> None:
+    from typer.main import get_command
+
+    from leyline.cli import app
+
+    command: Any = get_command(app)
+    rest = words[1:]
+    while rest and hasattr(command, "commands"):
+        assert rest[0] in command.commands, f"{page}: no command {rest[0]!r} in {shlex.join(words)}"
+        command, rest = command.commands[rest[0]], rest[1:]
+    options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    for word in rest:
+        if word.startswith("--"):
+            name = word.split("=")[0]
+            assert name in {*options, "--help"}, f"{page}: {words[1]} has no option {name}"
