@@ -28,7 +28,7 @@ ARMS = {
 }
 
 
-def make_trial(arm: str, task: int, seed: int, rng: random.Random, **fields: Any) -> TrialRecord:
+def make_trial(arm: str, task: int, seed: int, rng: random.Random, /, **fields: Any) -> TrialRecord:
     """A trial whose tokens add up, with edits from the third turn on."""
     policy, mode, skill = ARMS.get(arm, ("keep_all", "plain", 0.5))
     turns = []
