@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import random
@@ -303,11 +304,25 @@ def write_model(kind: str, path: Path, device: str, args: argparse.Namespace) ->
 
 
 def _oracle(path: Path, device: str, dtype: Any) -> Any:
-    """The oracle, also for releases of transformers that cache an MLA model's keys and values decompressed."""
+    """The oracle, also for older releases of transformers.
+
+    They cache an MLA model's keys and values decompressed, and leave YaRN's factor out of its softmax scale, which
+    DeepSeek's released code multiplies by `(0.1 * mscale_all_dim * ln(factor) + 1) ** 2`.
+    """
     import torch
     from sgl_oracle import Oracle
 
     class AnyOracle(Oracle):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            config = self.model.config
+            rope = getattr(config, "rope_parameters", None) or config.rope_scaling
+            if self.latent:
+                factor = 0.1 * rope["mscale_all_dim"] * math.log(rope["factor"]) + 1
+                for layer in self.model.model.layers:
+                    width = config.qk_nope_head_dim + config.qk_rope_head_dim
+                    layer.self_attn.scaling = width**-0.5 * factor**2
+
         def _moved(self, layers: Any, start: int, end: int, delta: int) -> Any:
             width = 2 * len(self.angles)
             if not self.latent or layers[0][1].shape[-1] == width:
