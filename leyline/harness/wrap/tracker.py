@@ -113,7 +113,8 @@ class Tracker:
         with self._lock:
             ledger = request.conversation.ledger.copy()
             ledger.commit(request.plan)
-            done = replace(request.conversation, ledger=ledger)
+            # The receipt comes with the response; without one this turn's lineage is not known.
+            done = replace(request.conversation, ledger=ledger, receipt=None)
             self._conversations[done.name] = done
             self._conversations.move_to_end(done.name)
             while len(self._conversations) > MAX_CONVERSATIONS:
