@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from training.packing import ANSWER, NONE, Encoded, Shard, pack, write_shard
 
 LENGTH = 8192
-ROWS = 8  # rows a shard
+ROWS = 32  # rows a shard
 FIRST_SEED = 10_000_000
 TOKENIZER = Path(__file__).parent.parent / "leyline" / "evals" / "models" / "shared" / "tokenizer.json"
 CACHED = 4096

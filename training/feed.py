@@ -94,7 +94,7 @@ class Feed:
     def _look(self) -> None:
         """Take up new shards, at most a few times a second; rows of one look come out in random order."""
         now = time.monotonic()
-        if now - self._looked < 0.5 and self._waiting:
+        if now - self._looked < (0.5 if self._waiting or len(self._old) >= ENOUGH else WAIT):
             return
         self._looked = now
         found = [row for path in self._main.fresh() for row in read_shard(path)]

@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("name", choices=sorted(SHAPES))
     parser.add_argument("--weights", type=Path, required=True, help="folder of the weights in pieces")
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
-    parser.add_argument("--episodes", type=int, default=256, help="episodes at once")
+    parser.add_argument("--episodes", type=int, default=160, help="episodes at once")
     parser.add_argument("--seconds", type=float, default=90.0)
     parser.add_argument("--lane", type=int, default=0, help="number of this process, for seeds of its own")
     parser.add_argument("--workers", type=int, default=2, help="processes for environments")

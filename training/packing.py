@@ -88,7 +88,9 @@ class ShardFolder:
         """Shards that were not handed out before, oldest first."""
         if not self.folder.is_dir():
             return []
-        found = [p for p in self.folder.iterdir() if p.suffix == ".npy" and p.name not in self._seen]
+        with os.scandir(self.folder) as entries:
+            names = {entry.name for entry in entries} - self._seen
+        found = [self.folder / name for name in names if name.endswith(".npy")]
         found.sort(key=lambda p: (p.stat().st_mtime_ns, p.name))
         self._seen.update(p.name for p in found)
         return found

@@ -38,6 +38,7 @@ class Fleet:
 
     def start(self, label: str, module: str, *arguments: object, gpu: int | None = None) -> None:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+        environment.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
         if gpu is not None and torch.cuda.device_count() > 1:
             environment["CUDA_VISIBLE_DEVICES"] = str(gpu)
         command = [sys.executable, "-m", f"training.{module}", *map(str, arguments)]
