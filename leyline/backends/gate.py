@@ -144,6 +144,11 @@ class GatedBackend:
         )
 
 
+def gated(inner: Backend, gate: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None) -> GatedBackend:
+    """`inner` behind the gate of a file. folder: the model's, where it is at hand. Raises GateError."""
+    return GatedBackend(inner, Gate.load(gate), digest=None if folder is None else model_digest(folder))
+
+
 def model_digest(folder: str | os.PathLike[str]) -> str:
     """Thirty-two hex digits over the config and the first 16 MiB of every weight file, by name.
 

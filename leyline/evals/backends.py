@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from leyline.backends.base import Backend, BackendError, Capabilities, TokenRenderer, Turn, TurnInput
+from leyline.backends.gate import gated
 from leyline.directives import EditScript, LeylineError, Message
 from leyline.evals.arms import Arm
+
+BUNDLED_CACHE_TOKENS = 32_768
 
 
 class PlainBackend:
@@ -63,8 +66,11 @@ class Backends:
 
 
 def make_backend(arm: Arm) -> Backend:
-    """Build the backend that an arm names. Raises BackendError."""
+    """Build the backend that an arm names, behind the gate that its option `gate` names. Raises LeylineError."""
     options = dict(arm.options)
+    if gate := options.pop("gate", None):
+        inner = make_backend(arm.model_copy(update={"options": options}))
+        return gated(inner, str(gate), model_path(arm.model) if arm.backend == "local" else None)
     rotate = options.pop("rotate", True)
     try:
         if arm.backend == "local":
@@ -108,6 +114,8 @@ def _scripted(arm: Arm, script: str) -> Backend:
 def _local(arm: Arm, options: dict[str, Any], rotate: bool) -> Backend:
     from leyline.backends.local import LocalBackend
 
+    if not Path(arm.model).is_dir():  # a bundled model reads 8,192 tokens; several are loaded in every worker
+        options.setdefault("max_cached_tokens", BUNDLED_CACHE_TOKENS)
     backend = LocalBackend(model_path(arm.model), **options)
     if not rotate:
         from leyline.evals.controls import without_rotation

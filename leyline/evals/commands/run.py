@@ -65,6 +65,7 @@ def run(
     ),
     base_url: str | None = typer.Option(None, help="Address of the server, up to and including /v1 for openai."),
     api_key: str | None = typer.Option(None, envvar="OPENAI_API_KEY", help="Key of the server.", show_envvar=True),
+    gate: Path | None = typer.Option(None, help="What `leyline eval fidelity` found the model fit for.", exists=True),
     max_tokens: int = typer.Option(512, min=1, help="Tokens an answer may have."),
     max_turns: int | None = typer.Option(None, min=1, help="Turns an agent may take. [default: the task's own limit]"),
     out: Path | None = typer.Option(
@@ -88,7 +89,7 @@ def run(
     complete = False
     try:
         progress.say(f"loading {model or DEFAULT_MODEL} ..." if backend == "local" else "connecting to the server ...")
-        with closing(make_backend(backend, model, base_url, api_key)) as served:
+        with closing(make_backend(backend, model, base_url, api_key, gate)) as served:
             for number, task in enumerate(todo, 1):
                 progress.say(f"[{number}/{len(todo)}] {task.id}")
                 rows.append(run_task(task, served, settings, progress))

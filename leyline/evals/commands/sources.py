@@ -41,8 +41,15 @@ def path_tasks(path: Path, description: str | None, test_command: str | None) ->
     return [repository.RepositoryTask(path, repository.request_of(description), test_command)]
 
 
-def make_backend(kind: str, model: str | None, base_url: str | None, api_key: str | None) -> Backend:
-    """Start the backend that serves `model`; the bundled agent is the local default."""
+def make_backend(
+    kind: str, model: str | None, base_url: str | None, api_key: str | None, gate: Path | None = None
+) -> Backend:
+    """Start the backend that serves `model`; the bundled agent is the local default. gate: what it may splice."""
+    if gate is not None:
+        from leyline.backends.gate import gated
+
+        folder = model_folder(model or DEFAULT_MODEL) if kind == "local" else None
+        return gated(make_backend(kind, model, base_url, api_key), gate, folder)
     if kind not in BACKENDS:
         raise UsageError(f"unknown backend {kind!r}; choose one of {', '.join(BACKENDS)}")
     if kind == "openai":
