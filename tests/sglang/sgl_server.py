@@ -38,12 +38,15 @@ class Server:
     def post(self, path: str, body: Any, timeout: float = 300.0) -> httpx.Response:
         return httpx.post(self.url + path, json=body, timeout=timeout)
 
-    def generate(self, ids: list[int], leyline: Any = None, *, tokens: int = 1, **extra: Any) -> dict[str, Any]:
-        """One greedy generation with the logprobs of the whole vocabulary for each token."""
-        params: dict[str, Any] = {"max_new_tokens": tokens, "temperature": 0, "ignore_eos": True}
+    def generate(
+        self, ids: list[int], leyline: Any = None, *, tokens: int = 1, ignore_eos: bool = True, **extra: Any
+    ) -> dict[str, Any]:
+        """One greedy generation, with logprobs for each token: the whole vocabulary's where the answer is short."""
+        top = 320 if tokens <= 16 else 20
+        params: dict[str, Any] = {"max_new_tokens": tokens, "temperature": 0, "ignore_eos": ignore_eos}
         if leyline is not None:
             params["custom_params"] = {"leyline": leyline}
-        body = {"input_ids": ids, "sampling_params": params, "return_logprob": True, "top_logprobs_num": 320, **extra}
+        body = {"input_ids": ids, "sampling_params": params, "return_logprob": True, "top_logprobs_num": top, **extra}
         answer = self.post("/generate", body)
         if answer.status_code != 200:
             raise RuntimeError(f"{answer.status_code}: {answer.text[:500]}")

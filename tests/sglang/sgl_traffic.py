@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +22,9 @@ from leyline.directives import Directive, EditScript, Mode, Receipt, WireRequest
 LOW, HIGH = 5, 250
 SHARED = random.Random(5)
 BEGINNING = [SHARED.randrange(LOW, HIGH) for _ in range(64)]
+
+
+Send = Callable[[list[int], str | None, int], dict[str, Any]]
 
 
 @dataclass
@@ -66,18 +69,32 @@ class Tally:
 
 
 def run_conversations(
-    server: Server, seeds: Iterable[int], *, turns: int = 5, parallel: int = 12, answer: int = 8, length: int = 260
+    server: Server,
+    seeds: Iterable[int],
+    *,
+    turns: int = 5,
+    parallel: int = 12,
+    answer: int = 8,
+    length: int = 260,
+    stop_at_eos: bool = False,
 ) -> list[list[Exchange]]:
-    """Run conversations, `parallel` at a time."""
+    """Run conversations, `parallel` at a time.
+
+    answer: at most so many generated tokens a turn; length: about so many tokens a prompt. stop_at_eos: the scheduler
+    then reserves less than the whole answer, so that a small pool runs out and requests are retracted.
+    """
+
+    def send(prompt: list[int], value: str | None, tokens: int) -> dict[str, Any]:
+        return server.generate(prompt, value, tokens=tokens, ignore_eos=not stop_at_eos)
+
     with ThreadPoolExecutor(parallel) as pool:
-        return list(pool.map(lambda seed: converse(server, seed, turns, answer, length), seeds))
+        return list(pool.map(lambda seed: _converse(send, seed, turns, answer, length), seeds))
 
 
-def converse(server: Server, seed: int, turns: int, answer: int, length: int) -> list[Exchange]:
-    """One conversation. answer: at most so many generated tokens a turn; length: about so many tokens a prompt."""
+def _converse(send: Send, seed: int, turns: int, answer: int, length: int) -> list[Exchange]:
     rng = random.Random(seed)
     prompt = BEGINNING + _tokens(rng, rng.randint(length // 3, length))
-    exchanges = [Exchange("first", prompt, server.generate(prompt, tokens=rng.randint(1, answer)))]
+    exchanges = [Exchange("first", prompt, send(prompt, None, rng.randint(1, answer)))]
     lineage: str | None = None
     start: int | None = None
     for _ in range(turns - 1):
@@ -92,25 +109,17 @@ def converse(server: Server, seed: int, turns: int, answer: int, length: int) ->
             honest=rng.random() < 0.03,
         )
         prompt = script.apply(source) + _tokens(rng, rng.randint(1, 20))
-        reply = server.generate(prompt, request.to_json(), tokens=rng.randint(1, answer))
+        reply = send(prompt, request.to_json(), rng.randint(1, answer))
         exchange = Exchange("turn", prompt, reply, source, script, request)
         exchanges.append(exchange)
         receipt = exchange.receipt
         if receipt is not None:
             lineage, start = receipt.lineage, receipt.approximate_from
-    exchanges.extend(_twins(server, exchanges[-1], rng))
-    return exchanges
-
-
-def _twins(server: Server, last: Exchange, rng: random.Random) -> list[Exchange]:
-    """Requests for the same prompt that must be answered from honest KV alone."""
-    if last.request is None:
-        return []
+    # Twins of the last prompt: they must be answered from honest KV alone.
     forged = WireRequest(EditScript(), lineage=f"L{rng.getrandbits(40):x}", lineage_start=3)
-    out = [Exchange("forged", last.prompt, server.generate(last.prompt, forged.to_json()))]
-    out.append(Exchange("plain", last.prompt, server.generate(last.prompt)))
-    out.append(Exchange("salted", last.prompt, server.generate(last.prompt, cache_salt="other")))
-    return out
+    exchanges.append(Exchange("forged", prompt, send(prompt, forged.to_json(), 1)))
+    exchanges.append(Exchange("plain", prompt, send(prompt, None, 1)))
+    return exchanges
 
 
 def random_script(rng: random.Random, source: int, length: int) -> EditScript:

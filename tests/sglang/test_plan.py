@@ -62,7 +62,9 @@ def test_runs_hold_the_same_tokens_as_their_source(
 def test_a_seam_is_part_of_a_lineages_name() -> None:
     source = list(range(40))
     script = EditScript((Directive(5, 9, (), Mode.AMORTIZE),))
-    names = {plan_for(WireRequest.build(script, source, seam=s).to_json(), script.apply(source), 16).name for s in (1, 2)}
+    names = {
+        plan_for(WireRequest.build(script, source, seam=s).to_json(), script.apply(source), 16).name for s in (1, 2)
+    }
     assert len(names) == 2
 
 

@@ -1,0 +1,83 @@
+"""Random conversations against the independent oracle: twelve at a time, in a pool that evicts, pages of 1 and 16."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from conftest import KINDS, Servers
+from sgl_oracle import Oracle, distance, first_logprobs
+from sgl_traffic import run_conversations, verify
+
+from leyline.directives import Directive, EditScript, Mode, Receipt, WireRequest
+
+pytestmark = [pytest.mark.sglang, pytest.mark.slow, pytest.mark.timeout(900)]
+VOCABULARY = 320
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_answer_is_what_its_receipt_says(servers: Servers, kind: str) -> None:
+    server = servers.plugin(kind)
+    server.flush()
+    conversations = run_conversations(server, range(22), turns=10)
+    tally = verify(Oracle(servers.model(kind)), conversations)
+    assert tally.failures == []
+    directed = sum(bool(e.script) for exchanges in conversations for e in exchanges)
+    assert directed >= 150
+    assert tally.spliced_requests >= 60
+    assert tally.unverified == 0
+    assert set(tally.fallbacks) <= {
+        "source_mismatch",
+        "donor_missing",
+        "generation_limit",
+        "no_slots",
+        "page_alignment",
+    }
+    facts = server.accounting()
+    assert facts["ok"], facts
+    server.flush()
+    facts = server.accounting()
+    assert facts["ok"], facts
+    assert facts["available"] == facts["size"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_controls_fail(servers: Servers, kind: str) -> None:
+    """A splice whose keys were not rotated, and a clean prefill, are both far from a spliced answer."""
+    server, oracle, rng = servers.plugin(kind), Oracle(servers.model(kind)), random.Random(3)
+    server.flush()
+    source = [rng.randrange(5, 250) for _ in range(300)]
+    server.generate(source)
+    script = EditScript((Directive(96, 160, (), Mode.AMORTIZE),))
+    prompt = [*script.apply(source), 7, 8]
+    answer = server.generate(prompt, WireRequest.build(script, source).to_json())
+    receipt = Receipt.from_meta_info(answer["meta_info"])
+    assert receipt is not None
+    assert receipt.spliced_tokens >= 120
+    got = first_logprobs(answer, VOCABULARY)
+    _, state = oracle.clean(source)
+    assert distance(oracle.replay(state, prompt, receipt, 96)[0], got) < 1e-4
+    assert distance(oracle.replay(state, prompt, receipt, 96, rotate=False)[0], got) > 0.05
+    assert distance(oracle.clean(prompt)[0], got) > 0.05
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_under_pressure_requests_are_retracted_and_the_scheduler_lives(servers: Servers, kind: str) -> None:
+    """Long answers that the scheduler did not reserve for: running requests are thrown out and come back.
+
+    A chunk that was cut for a splice leaves budget over, on which stock admits others; without setting aside what the
+    cut request will still take, this traffic ends the scheduler in `alloc_for_extend`, where stock, under the same
+    prompts, lives. See `leyline.backends.sglang.admission`.
+    """
+    seeds, options = range(100, 124), {"turns": 4, "parallel": 16, "answer": 160, "length": 360, "stop_at_eos": True}
+    server = servers.plugin(kind)
+    server.flush()
+    conversations = run_conversations(server, seeds, **options)
+    tally = verify(Oracle(servers.model(kind)), conversations)
+    assert tally.failures == []
+    assert server.alive(), server.tail()
+    facts = server.accounting()
+    assert facts["ok"], facts
+    server.flush()
+    assert server.accounting()["available"] == facts["size"]
+    assert tally.retractions > 0
