@@ -12,14 +12,17 @@ from typing import Literal
 
 from leyline.evals.suites.micro.families import (
     classes_basic,
+    classes_machines,
     classes_more,
     compose_classes,
     compose_ints,
     compose_scans,
     compose_steps,
     compose_text,
+    functions_algorithms,
     functions_basic,
     functions_more,
+    functions_pairs,
     functions_unseen,
     wrappers,
 )
@@ -35,10 +38,14 @@ from leyline.evals.suites.micro.units import (
 
 Split = Literal["seen", "unseen", "train"]
 
-FUNCTIONS = parse(functions_basic.TEMPLATES, "basic") + parse(functions_more.TEMPLATES, "more")
+_BASIC = functions_basic.TEMPLATES + functions_pairs.TEMPLATES.lstrip("\n")
+_MORE = functions_more.TEMPLATES + functions_algorithms.TEMPLATES.lstrip("\n")
+FUNCTIONS = parse(_BASIC, "basic") + parse(_MORE, "more")
 EXTRA_UNSEEN = parse(functions_unseen.TEMPLATES, "unseen")
 WRAPPERS = parse(wrappers.TEMPLATES, "wrapper")
-CLASSES = tuple((f"class-{i:02d}", t) for i, t in enumerate(classes_basic.CLASSES + classes_more.CLASSES))
+CLASSES = tuple(
+    (f"class-{i:02d}", t) for i, t in enumerate(classes_basic.CLASSES + classes_more.CLASSES + classes_machines.CLASSES)
+)
 METHODS = {f"class/{state}/{m[0]}": i for state, menu in compose_classes.MENUS.items() for i, m in enumerate(menu)}
 _WRITTEN_UNSEEN = frozenset(
     [t.family for t in FUNCTIONS[3::4]]
