@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-from conftest import KINDS, Servers
 from sgl_oracle import Oracle, distance, first_logprobs
+from sgl_rig import KINDS, Servers
 from sgl_traffic import run_conversations, verify
 
 from leyline.directives import Directive, EditScript, Mode, Receipt, WireRequest
