@@ -59,8 +59,9 @@ def test_command_lines_name_commands_and_options_that_exist(page: str, words: li
     command: Any = get_command(app)
     rest = words[1:]
     while rest and hasattr(command, "commands"):
-        assert rest[0] in command.commands, f"{page}: no command {rest[0]!r} in {shlex.join(words)}"
-        command, rest = command.commands[rest[0]], rest[1:]
+        found = command.get_command(None, rest[0])
+        assert found is not None, f"{page}: no command {rest[0]!r} in {shlex.join(words)}"
+        command, rest = found, rest[1:]
     options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
     for word in rest:
         if word.startswith("--"):

@@ -20,9 +20,15 @@ class _Group(TyperGroup):
     """A word that is no sub-command is the name of a suite: `leyline eval micro` runs the command SUITE with it."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args and args[0] not in self.commands:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
             return SUITE, self.commands[SUITE], args
         return super().resolve_command(ctx, args)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        from leyline.evals.suites import SUITES
+
+        named = cmd_name in SUITES or any(letter in cmd_name for letter in "./:")
+        return super().get_command(ctx, SUITE if named else cmd_name)
 
 
 app = typer.Typer(
@@ -33,11 +39,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-
 app.command("replay")(replay)
 app.command("fidelity")(fidelity)
-
-
 app.command("score")(score)
 
 
