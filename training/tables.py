@@ -109,9 +109,9 @@ def render(folder: Path) -> str:
     lines = [
         "# The tiny agents, evaluated",
         "",
-        "Greedy decoding, real execution. Solved: the agent submitted, and visible and hidden tests pass. All arms of a",
-        "group of tasks ran on the same tasks. Made by `python -m training.tables` from the JSON beside this page; `ARMS`",
-        "in `training/evaluate.py` says what the arms are, `training/train.md` how to run them again.",
+        "Greedy decoding, real execution. Solved: the agent submitted, and visible and hidden tests pass. All arms of",
+        "a group of tasks ran on the same tasks. Made by `python -m training.tables` from the JSON beside this page;",
+        "`ARMS` in `training/evaluate.py` says what the arms are, `training/train.md` how to run them again.",
     ]
     for name in MODELS:
         path = folder / f"{name}.json"
