@@ -24,6 +24,7 @@ import torch
 from training import checkpoint
 from training.models import SHAPES
 
+EARLY = 240.0  # seconds in which a trainer's failure ends the slot
 MODELS = ("tiny-mla", "tiny-gqa")
 SHARED = Path(__file__).parent.parent / "leyline" / "evals" / "models" / "shared"
 
@@ -56,11 +57,11 @@ class Fleet:
             if process.poll() is None:
                 process.kill()
 
-    def tails(self) -> str:
+    def tails(self, count: int = 3) -> str:
         lines = []
         for path in sorted(self._logs.glob("*.log")):
             text = path.read_text(encoding="utf-8", errors="replace").splitlines()
-            lines += [f"== {path.stem}", *text[-3:]]
+            lines += [f"== {path.stem}", *text[-count:]]
         return "\n".join(lines)
 
 
@@ -143,8 +144,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     while fleet.busy("train") and time.time() < began + args.seconds - 4:
         time.sleep(1)
         if time.time() - shown > 30:
-            print(f"-- {time.time() - began:.0f} s\n{fleet.tails()}", flush=True)
+            print(f"-- {time.time() - began:.0f} s, failed: {fleet.failed()}\n{fleet.tails()}", flush=True)
             shown = time.time()
+        if time.time() - began < EARLY and any(label.startswith("train") for label in fleet.failed()):
+            fleet.stop()
+            print(f"a trainer failed at once; the slot is given up\n{fleet.tails(40)}", flush=True)
+            return 1
         if time.time() - collected > 150:
             collect(work, args.out)
             collected = time.time()
