@@ -8,10 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-import scipy.stats
-
-from leyline.evals.stats import StatsError
+from leyline.evals.stats import StatsError, scipy_stats
 
 
 def unpaired_trials(first: float, second: float, *, power: float = 0.8, alpha: float = 0.05) -> int:
@@ -52,16 +49,19 @@ def paired_power(pairs: int, only_first: float, only_second: float, *, alpha: fl
     if discordant == 0:
         return 0.0
     share = only_first / discordant
+    binom = scipy_stats().binom
+    import numpy as np
+
     discordants = np.arange(1, pairs + 1)
-    weights = scipy.stats.binom.pmf(discordants, pairs, discordant)
+    weights = binom.pmf(discordants, pairs, discordant)
     total = 0.0
     for m, weight in zip(discordants[weights > 1e-12], weights[weights > 1e-12], strict=True):
         # The largest count of wins (or of losses) that the two-sided exact test rejects.
-        cut = int(scipy.stats.binom.ppf(alpha / 2, m, 0.5))
-        if scipy.stats.binom.cdf(cut, m, 0.5) > alpha / 2:
+        cut = int(binom.ppf(alpha / 2, m, 0.5))
+        if binom.cdf(cut, m, 0.5) > alpha / 2:
             cut -= 1
         if cut >= 0:
-            reject = scipy.stats.binom.cdf(cut, m, share) + scipy.stats.binom.sf(m - cut - 1, m, share)
+            reject = binom.cdf(cut, m, share) + binom.sf(m - cut - 1, m, share)
             total += float(weight * reject)
     return total
 
@@ -105,7 +105,8 @@ def design_effect(outcomes: Mapping[str, Sequence[float]]) -> float:
 
 
 def _quantiles(power: float, alpha: float) -> tuple[float, float]:
-    return float(scipy.stats.norm.isf(alpha / 2)), float(scipy.stats.norm.ppf(power))
+    normal = scipy_stats().norm
+    return float(normal.isf(alpha / 2)), float(normal.ppf(power))
 
 
 def _check(power: float, alpha: float, **shares: float) -> None:

@@ -3,7 +3,8 @@
 SciPy computes whatever it has: Wilson's interval, the exact binomial test behind McNemar's, the paired bootstrap over
 tasks and the sign-flip test. This module says what the unit is (a task, with all its trials) and what happens at the
 edges: one task, no discordant pair, every trial solved. statsmodels is not used: its exact McNemar test is the same
-binomial test, and it has no power of that test. Needs the `report` extra.
+binomial test, and it has no power of that test. SciPy comes with the `report` and `local` extras and is imported when
+it is first needed.
 """
 
 from __future__ import annotations
@@ -11,18 +12,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import scipy.stats
+from typing import TYPE_CHECKING, Any
 
 from leyline.directives import LeylineError
 
-Floats = np.ndarray[Any, np.dtype[np.float64]]
+if TYPE_CHECKING:
+    import numpy as np
+
+    Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class StatsError(LeylineError, ValueError):
-    """Numbers that no statistic can be made of. The message names the argument."""
+    """Numbers that no statistic can be made of, or no SciPy to make it. The message says what to change."""
+
+
+def scipy_stats() -> Any:
+    """The module `scipy.stats`. Raises StatsError where it is not installed."""
+    try:
+        import scipy.stats
+    except ImportError as error:
+        raise StatsError(f"statistics need {error.name}: pip install 'leyline-kv[report]'") from None
+    return scipy.stats
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +69,7 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
     if trials <= 0 or not 0 <= successes <= trials:
         raise StatsError(f"wilson needs 0 <= successes <= trials and trials > 0, got {successes} of {trials}")
     _share("confidence", confidence)
-    found = scipy.stats.binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    found = scipy_stats().binomtest(successes, trials).proportion_ci(confidence, method="wilson")
     # At either end rounding leaves the estimate itself outside by an ulp.
     low = 0.0 if successes == 0 else float(found.low)
     high = 1.0 if successes == trials else float(found.high)
@@ -112,6 +122,9 @@ class ClusterBootstrap:
         return self._interval((*self._columns(first), *self._columns(second)), _difference, confidence)
 
     def _columns(self, values: Sequence[Ratio]) -> tuple[Floats, Floats]:
+        scipy_stats()
+        import numpy as np
+
         if len(values) != self.clusters:
             raise StatsError(f"expected one value for each of {self.clusters} tasks, got {len(values)}")
         return (
@@ -120,11 +133,13 @@ class ClusterBootstrap:
         )
 
     def _interval(self, columns: tuple[Floats, ...], statistic: Any, confidence: float) -> Interval:
+        import numpy as np
+
         _share("confidence", confidence)
         estimate = float(statistic(*columns))
         if self.clusters == 1 or math.isnan(estimate):
             return Interval(estimate, math.nan, math.nan)
-        drawn = scipy.stats.bootstrap(
+        drawn = scipy_stats().bootstrap(
             columns,
             statistic,
             paired=True,
@@ -176,7 +191,7 @@ def sign_test(wins: int, losses: int) -> float:
     """The two-sided p value of `wins` against `losses` under a fair coin; 1.0 where there is neither."""
     if wins < 0 or losses < 0:
         raise StatsError(f"wins and losses must not be negative, got {wins} and {losses}")
-    return float(scipy.stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
+    return float(scipy_stats().binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
 def sign_flip(differences: Sequence[float], *, resamples: int = 20_000, seed: int = 0) -> float:
@@ -185,12 +200,14 @@ def sign_flip(differences: Sequence[float], *, resamples: int = 20_000, seed: in
     One difference a task (mean of the task's seeds), so seeds of one task need not be independent. Exact up to 14
     non-zero differences, else Monte Carlo with the observed arrangement counted (Phipson and Smyth 2010).
     """
-    moved = np.array([d for d in differences if d], dtype=float)
-    if not moved.size:
-        return 1.0
-    if moved.size == 1:
-        return 1.0  # either sign is as likely
-    found = scipy.stats.permutation_test(
+    nonzero = [d for d in differences if d]
+    if len(nonzero) < 2:
+        return 1.0  # of one difference either sign is as likely
+    scipy = scipy_stats()
+    import numpy as np
+
+    moved = np.array(nonzero, dtype=float)
+    found = scipy.permutation_test(
         (moved,),
         _sum,
         permutation_type="samples",
@@ -216,10 +233,15 @@ def percentile(values: Sequence[float], q: float) -> float:
     """The q-th percentile (0..100) with linear interpolation."""
     if not len(values):
         raise StatsError("a percentile needs at least one value")
+    scipy_stats()
+    import numpy as np
+
     return float(np.percentile(values, q))
 
 
 def _ratio(top: Floats, bottom: Floats, axis: int = -1) -> Any:
+    import numpy as np
+
     with np.errstate(invalid="ignore", divide="ignore"):
         tops, bottoms = top.sum(axis=axis), bottom.sum(axis=axis)
         return np.where(bottoms > 0, tops / bottoms, np.nan)

@@ -1,5 +1,6 @@
 import math
 import random
+import sys
 from itertools import product
 from statistics import NormalDist
 
@@ -232,3 +233,10 @@ def test_an_empty_denominator_is_not_a_number() -> None:
     interval = ClusterBootstrap(2).ratio([Ratio(0, 0), Ratio(0, 0)])
     assert math.isnan(interval.estimate)
     assert isinstance(interval, Interval)
+
+
+def test_without_scipy_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    for call in (lambda: wilson(1, 2), lambda: sign_flip([1.0, 2.0]), lambda: paired_trials(0.05, 0.1)):
+        with pytest.raises(StatsError, match=r"pip install 'leyline-kv\[report\]'"):
+            call()

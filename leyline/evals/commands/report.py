@@ -51,11 +51,11 @@ def report(
     if as_json:
         typer.echo(json.dumps(written.report.to_json(), ensure_ascii=False))
     else:
-        from leyline.evals.report.text import percent_interval
+        from leyline.evals.report.text import count, percent_interval
 
         for arm in written.report.arms:
             rates = f"solved {percent_interval(arm.solve_rate)}, hit rate {percent_interval(arm.hit_rate)}"
-            typer.echo(f"{arm.label}: {rates}, {arm.trials:,} trials")
+            typer.echo(f"{arm.label}: {rates}, {count(arm.trials, 'trial')}")
         for note in written.report.notes:
             typer.echo(f"note: {note}")
         typer.echo(f"wrote {written.html}")

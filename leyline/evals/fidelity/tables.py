@@ -120,7 +120,9 @@ def _bounds(records: Sequence[FidelityRecord]) -> tuple[float, float]:
     kept = [Ratio(sum(map(followed, g)), len(g)) for g in groups.values()]
     # Where all agree the bootstrap has no width; Wilson's interval then says how little few probes prove.
     narrow = wilson(sum(r.agree_either for r in records), len(records)).low
-    return min(narrow, bootstrap.ratio(agreed).low), bootstrap.ratio(kept).low
+    # One trajectory says nothing about others: it has no interval, and the bound is 0.
+    lows = [0.0 if len(groups) == 1 else bootstrap.ratio(values).low for values in (agreed, kept)]
+    return min(narrow, lows[0]), lows[1]
 
 
 def _row(label: str, records: Sequence[FidelityRecord]) -> Row:

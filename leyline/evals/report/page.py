@@ -27,6 +27,7 @@ _SECTIONS = {
     "headline": "Headline",
     "arms": "Arms",
     "comparisons": "Comparisons",
+    "agreement": "Agreement",
     "plots": "Plots",
     "tasks": "Tasks",
     "trajectories": "Trajectories",
@@ -47,6 +48,7 @@ def html(report: Report, plots: Sequence[Plot], viewer: Viewer) -> str:
         "headline": bool(report.arms),
         "arms": bool(report.arms),
         "comparisons": "comparisons" in made,
+        "agreement": "agreement" in made,
         "plots": bool(inline),
         "tasks": bool(rows),
         "trajectories": bool(viewer.recorded),
@@ -95,7 +97,7 @@ def markdown(report: Report, plots: Sequence[Plot]) -> str:
 
 def title(report: Report) -> str:
     if not report.arms:
-        return "No trials"
+        return "Fidelity" if report.agreement else "No trials"
     suites = sorted({arm.group[0] for arm in report.data.arms})
     return f"{', '.join(suites)}: {count(len(report.arms), 'arm')} on {count(len(report.tasks), 'task')}"
 

@@ -10,6 +10,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from leyline.evals.report.agreement import AgreementPoint
 from leyline.evals.report.curves import TurnPoint
 from leyline.evals.report.figures import (
     GRID,
@@ -36,7 +37,7 @@ def draw(report: Report, folder: Path) -> list[Plot]:
     """Every plot that the report has data for, saved into `folder`."""
     plots = []
     with style():
-        for make in (rates, heat_map, hit_rate_by_turn, prompt_by_turn, uncached, trade_off, ttft):
+        for make in (rates, heat_map, hit_rate_by_turn, prompt_by_turn, uncached, trade_off, ttft, agreement):
             plot = make(report, folder)
             if plot is not None:
                 plots.append(plot)
@@ -81,7 +82,7 @@ def heat_map(report: Report, folder: Path) -> Plot | None:
                 values.append(cell.solved / cell.scored)
             else:
                 missing.append(square)
-    edges = {"linewidths": 0.4 if columns <= 100 else 0, "edgecolors": PAPER}
+    edges: Any = {"linewidths": 0.4 if columns <= 100 else 0, "edgecolors": PAPER}
     shown = PolyCollection(squares, array=values, cmap=shades, **edges)
     shown.set_clim(0, 1)
     axes.add_collection(shown)
@@ -167,6 +168,37 @@ def ttft(report: Report, folder: Path) -> Plot | None:
         "percentile dotted; points under 20 turns are left out."
     )
     return save(figure, folder, "ttft_by_load", "Time to the first token under load", caption)
+
+
+def agreement(report: Report, folder: Path) -> Plot | None:
+    groups: dict[tuple[str, str], list[AgreementPoint]] = {}
+    for point in report.agreement:
+        groups.setdefault((point.model, point.policy), []).append(point)
+    if not groups:
+        return None
+    seams = sorted({point.seam for point in report.agreement})
+    labels = [*(f"seam {seam}" for seam in seams), "honest prefill against the full history"]
+    figure, all_axes = blank(2.0 * len(groups) + 0.3 + _legend_height(labels), rows=len(groups), sharex=True)
+    handles: dict[str, Any] = {}
+    for axes, (key, points) in zip(all_axes, groups.items(), strict=True):
+        for place, seam in enumerate(seams):
+            mine = [point for point in points if point.seam == seam]
+            x, y = [p.edits_mean for p in mine], [p.honest.estimate for p in mine]
+            look = {"color": SERIES[place % len(SERIES)], "marker": MARKERS[place % len(MARKERS)], "markersize": 3.5}
+            handles[f"seam {seam}"] = axes.plot(x, y, **look)[0]
+            axes.vlines(x, [p.honest.low for p in mine], [p.honest.high for p in mine], color=look["color"], alpha=0.4)
+        first = [point for point in points if point.seam == seams[0]]
+        line = axes.plot([p.edits_mean for p in first], [p.references for p in first], "--", color=MUTED)
+        handles[labels[-1]] = line[0]
+        axes.set(title=elide(" · ".join(key), 60), ylim=(0, 1.02))
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+    all_axes[-1].set_xlabel("edits so far")
+    legend(figure, [handles[label] for label in labels], labels)
+    caption = (
+        "Share of probes whose first token on spliced KV is the honest prefill's, by seam; dashed, how often the "
+        "honest prefill of the edited history agrees with the full history."
+    )
+    return save(figure, folder, "agreement", "Agreement against the number of edits", caption)
 
 
 def _by_turn(

@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from leyline.evals.report.agreement import AgreementPoint, agreement_points
 from leyline.evals.report.compare import Comparison, Need, compare, needs, select_pairs
 from leyline.evals.report.curves import LoadPoint, TaskRow, TurnPoint, load_points, task_rows, turn_points
 from leyline.evals.report.numbers import ArmNumbers, arm_numbers
@@ -32,6 +33,7 @@ class Report:
     tasks: tuple[TaskRow, ...]
     turns: dict[str, tuple[TurnPoint, ...]]
     load: dict[str, tuple[LoadPoint, ...]]
+    agreement: tuple[AgreementPoint, ...]
     notes: tuple[str, ...]
 
     @property
@@ -69,6 +71,7 @@ class Report:
             ],
             "turns": _json(self.turns),
             "ttft_by_trials_in_flight": _json(self.load),
+            "agreement_by_edits": _json(self.agreement),
         }
 
     @property
@@ -85,6 +88,7 @@ def build(directories: Sequence[Path], *, baseline: str | None = None, confidenc
     pairs = select_pairs(data.arms, baseline)
     comparisons = compare(pairs, confidence)
     arms = tuple(arm_numbers(arm, confidence) for arm in data.arms)
+    probes = [probe for run in data.runs for probe in run.fidelity]
     return Report(
         data=data,
         confidence=confidence,
@@ -95,6 +99,7 @@ def build(directories: Sequence[Path], *, baseline: str | None = None, confidenc
         tasks=tuple(task_rows(data.arms)),
         turns={arm.label: tuple(turn_points(arm)) for arm in data.arms},
         load={label: tuple(points) for label, points in load_points(data.arms).items()},
+        agreement=tuple(agreement_points(probes, confidence)),
         notes=tuple(_notes(data, arms, comparisons)),
     )
 
@@ -102,12 +107,15 @@ def build(directories: Sequence[Path], *, baseline: str | None = None, confidenc
 def _notes(data: Data, arms: Sequence[ArmNumbers], comparisons: Sequence[Comparison]) -> list[str]:
     lines = data.lines
     notes = []
-    if not arms:
+    if not arms and not any(run.fidelity for run in data.runs):
         notes.append("No trial is recorded: there is nothing to count yet.")
     if len(arms) == 1:
         notes.append("There is one arm only, so nothing is compared.")
     if lines.broken:
         notes.append(f"{count(lines.broken, 'record line')} could not be read; their trials are not counted.")
+    unread = sum(len(run.problems) for run in data.runs) - lines.broken - lines.torn
+    if unread:
+        notes.append(f"{count(unread, 'fidelity line')} could not be read.")
     if lines.torn:
         notes.append(f"{count(lines.torn, 'record file')} ended in a torn line; that trial is not counted.")
     missing = sum(run.missing or 0 for run in data.runs)

@@ -10,11 +10,15 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from leyline.directives import LeylineError
+from leyline.evals.fidelity.records import FidelityRecord
 from leyline.evals.journal import FILE, load
 from leyline.evals.records import TrialRecord
 
 CONFIG = "config.json"
+FIDELITY = "fidelity.jsonl"
 
 
 class ReportError(LeylineError):
@@ -48,7 +52,8 @@ class Run:
     """One run directory.
 
     label: its name, unique in the report. missing: trials that its configuration asks for and that are not recorded,
-    None where there is no configuration. problems: broken lines, one sentence each.
+    None where there is no configuration. problems: broken lines, one sentence each. fidelity: what `leyline eval
+    fidelity` measured there.
     """
 
     label: str
@@ -58,6 +63,7 @@ class Run:
     problems: tuple[str, ...] = ()
     config: dict[str, Any] | None = None
     records: tuple[TrialRecord, ...] = ()
+    fidelity: tuple[FidelityRecord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,12 +148,13 @@ def gather(directories: Sequence[Path]) -> Data:
 
 def _read(path: Path, label: str) -> Run:
     file = path / FILE if path.is_dir() else path
-    if not file.exists():
+    if not file.exists() and not (file.parent / FIDELITY).exists():
         raise ReportError(_missing(path))
     try:
         loaded = load(file)
     except OSError as error:
         raise ReportError(f"cannot read {file}: {error.strerror}") from None
+    probes, unread = _probes(file.parent / FIDELITY)
     newest, outdated = _newest(loaded.records)
     lines = Lines(
         total=len(loaded.records) + loaded.superseded + loaded.duplicates + len(loaded.broken),
@@ -159,18 +166,33 @@ def _read(path: Path, label: str) -> Run:
         torn=int(loaded.torn),
         interrupted=_interrupted(file),
     )
-    problems = (*loaded.broken, *([f"{FILE}: the last line is torn"] if loaded.torn else []))
+    problems = (*loaded.broken, *([f"{FILE}: the last line is torn"] if loaded.torn else []), *unread)
     config = _config(file.parent)
-    return Run(label, file.parent, lines, _missing_trials(config, newest), problems, config, tuple(newest))
+    missing = _missing_trials(config, newest)
+    return Run(label, file.parent, lines, missing, problems, config, tuple(newest), tuple(probes))
 
 
 def _missing(path: Path) -> str:
     if not path.exists():
         return f"{path} does not exist"
-    inside = sorted(str(child.parent) for child in path.glob(f"*/{FILE}"))
+    inside = sorted({str(child.parent) for name in (FILE, FIDELITY) for child in path.glob(f"*/{name}")})
     if inside:
         return f"{path} holds no {FILE}, but these do: {', '.join(inside[:5])}{' ...' if len(inside) > 5 else ''}"
     return f"{path} holds no {FILE}: it is no run directory; `leyline eval SUITE --out {path}` makes one"
+
+
+def _probes(file: Path) -> tuple[list[FidelityRecord], list[str]]:
+    """The probes of a fidelity file, and its lines that are none."""
+    if not file.exists():
+        return [], []
+    found, problems = [], []
+    for number, line in enumerate(file.read_bytes().split(b"\n"), 1):
+        if line.strip():
+            try:
+                found.append(FidelityRecord.model_validate_json(line))
+            except ValidationError as error:
+                problems.append(f"{file.name}:{number}: {error.errors(include_url=False)[0]['msg']}")
+    return found, problems
 
 
 def _newest(records: Iterable[TrialRecord]) -> tuple[list[TrialRecord], int]:

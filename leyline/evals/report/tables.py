@@ -43,7 +43,7 @@ class Table:
 def tables(report: Report) -> list[Table]:
     """Every table that the data gives rows for, in reading order; the account of record lines is always there."""
     made = [headline(report), outcomes(report), tokens_table(report), times(report), comparisons(report)]
-    made += [power(report), by_turn(report), account(report)]
+    made += [power(report), agreement(report), by_turn(report), account(report)]
     return [table for table in made if table.rows]
 
 
@@ -207,6 +207,44 @@ def power(report: Report) -> Table:
     )
     head = ("arm", "reference", "pairs", "discordant", "design effect", "pairs needed", "power now", "detectable")
     return Table("power", f"Trials for a {100 * EFFECT:.0f}-point effect", caption, head, rows, text_columns=2)
+
+
+def agreement(report: Report) -> Table:
+    rows = tuple(
+        (
+            point.model,
+            point.policy,
+            f"{point.seam}",
+            _span(point.edits_from, point.edits_to),
+            f"{point.probes:,}",
+            f"{point.trajectories:,}",
+            percent_interval(point.honest),
+            percent(point.full),
+            percent(point.references),
+        )
+        for point in report.agreement
+    )
+    caption = (
+        "How often the first token of the answer on spliced KV is the one that honest prefill of the edited history "
+        "gives, and the one that the full history gives; last, how often these two agree: what the edit itself does. "
+        f"{report.confidence:.0%} intervals over trajectories."
+    )
+    head = (
+        "model",
+        "policy",
+        "seam",
+        "edits so far",
+        "probes",
+        "trajectories",
+        "as honest",
+        "as full",
+        "honest as full",
+    )
+    return Table("agreement", "Agreement by number of edits", caption, head, rows, text_columns=2)
+
+
+def _span(low: int, high: int | None) -> str:
+    return f"{low} or more" if high is None else f"{low}" if low == high else f"{low} to {high}"
 
 
 def by_turn(report: Report) -> Table:

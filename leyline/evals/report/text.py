@@ -41,10 +41,8 @@ def tokens_interval(value: Interval | None, *, signed: bool = False) -> str:
     """A mean number of tokens with its interval."""
     if value is None or math.isnan(value.estimate):
         return NONE
-    show = (lambda number: _signed(number, 0)) if signed else (lambda number: f"{number:,.0f}")
-    if math.isnan(value.low):
-        return f"{show(value.estimate)} [no interval]"
-    return f"{show(value.estimate)} [{show(value.low)}, {show(value.high)}]"
+    texts = [_signed(n, 0) if signed else tokens(n) for n in (value.estimate, value.low, value.high)]
+    return f"{texts[0]} [no interval]" if math.isnan(value.low) else "{} [{}, {}]".format(*texts)
 
 
 def seconds(value: float | None) -> str:

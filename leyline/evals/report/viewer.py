@@ -80,12 +80,13 @@ def pack(trajectory: Trajectory, tokenizer: Tokenizer | None) -> str:
     before: list[int] = []
     for turn in trajectory.turns:
         ids = turn["input"].get("ids")
-        exact = ids is not None and tokenizer is not None
-        if exact:
+        if ids is not None and tokenizer is not None:
+            exact = True
             marks = follow_edits(marks, turn.get("directives") or (), held, ids, turn["turn"], tokenizer)
             runs = segments(ids, turn["receipt"], marks, tokenizer)
             held = ids
         else:
+            exact = False
             marks, runs = _by_message(turn, trajectory.turns)
         numbers = [lines.setdefault(line, len(lines)) for line in "".join(run.text for run in runs).split("\n")]
         shared = next((k for k, (a, b) in enumerate(zip(before, numbers, strict=False)) if a != b), None)

@@ -373,6 +373,7 @@ def expected(path: Path) -> Json:
         "tasks": task_rows(arms),
         "turns": {label: turn_points(arms[label]) for label in arms},
         "ttft_by_trials_in_flight": {label: load_points(arms[label], records) for label in arms},
+        "agreement_by_edits": [],
     }
 
 
