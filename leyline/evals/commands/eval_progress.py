@@ -15,6 +15,9 @@ from leyline.evals.records import Outcome, TrialRecord
 from leyline.evals.tally import ArmTally, tally
 
 
+LIVE_COLUMNS = ("arm", "trials", "solved", "rate", "hit rate", "limit", "errors")
+
+
 class Eta:
     """Seconds left, from the wall time that finished trials took; the parallelism is in it."""
 
@@ -71,12 +74,10 @@ class LiveProgress:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.live import Live
         from rich.progress import BarColumn, Progress, TextColumn
 
         self._console = Console(stderr=True)
         self._bar = Progress(BarColumn(None), TextColumn("{task.completed}/{task.total}  {task.fields[left]}"))
-        self._live = Live(console=self._console, get_renderable=self._draw, refresh_per_second=4, transient=True)
         self._arms: dict[str, ArmTally] = {}
         self._last = ""
 
@@ -85,9 +86,12 @@ class LiveProgress:
             self._console.print(f"note: {line}", markup=False, highlight=False)
 
     def begin(self, specs: Sequence[TrialSpec], recorded: Sequence[TrialRecord], todo: int) -> None:
+        from rich.live import Live
+
         self._arms = tally((spec.arm.name for spec in specs), recorded)
         self._eta = Eta(todo)
         self._task = self._bar.add_task("", total=len(specs), completed=len(specs) - todo, left="")
+        self._live = Live(console=self._console, get_renderable=self._draw, refresh_per_second=4, transient=True)
         self._live.start()
 
     def trial(self, record: TrialRecord) -> None:
@@ -116,15 +120,16 @@ def make_progress(*, plain: bool, quiet: bool = False) -> PlainProgress | LivePr
 
 
 def arm_table(arms: dict[str, ArmTally]) -> Any:
-    """The arms so far as a rich table."""
+    """The arms so far as a rich table, with the columns that fit a narrow terminal."""
     from rich.table import Table
 
     head, *rows = table_rows(arms)
+    shown = [index for index, title in enumerate(head) if title in LIVE_COLUMNS]
     table = Table(box=None, pad_edge=False)
-    for index, title in enumerate(head):
-        table.add_column(title, justify="right" if index else "left", no_wrap=True)
+    for index in shown:
+        table.add_column(head[index], justify="right" if index else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(row[index] for index in shown))
     return table
 
 
