@@ -182,7 +182,7 @@ def _script(text: str) -> Markup:
 
 
 def _markdown_table(table: Table) -> str:
-    lines = [table.head, tuple("---" if k < table.text_columns else "---:" for k in range(len(table.head)))]
+    lines = [table.head, tuple("---" if table.holds_words(k) else "---:" for k in range(len(table.head)))]
     return "\n".join("| " + " | ".join(_escape(cell) for cell in row) + " |" for row in [*lines, *table.rows])
 
 

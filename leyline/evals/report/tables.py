@@ -30,14 +30,17 @@ _METHODS = {
 
 @dataclass(frozen=True)
 class Table:
-    """A table. text_columns: how many columns from the left hold words; the others hold numbers."""
+    """A table. words: the columns that hold words, by their heads; the first one always does."""
 
     name: str
     title: str
     caption: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    text_columns: int = 1
+    words: tuple[str, ...] = ()
+
+    def holds_words(self, column: int) -> bool:
+        return column == 0 or self.head[column] in self.words
 
 
 def tables(report: Report) -> list[Table]:
@@ -82,7 +85,7 @@ def outcomes(report: Report) -> Table:
         "as not solved; unscored trials wait for a verdict and are no part of the rate."
     )
     end = ("solved", "failed", "limit", "error", "unscored", "mode", "policy")
-    return Table("outcomes", "Outcomes", caption, (*head, *end), rows)
+    return Table("outcomes", "Outcomes", caption, (*head, *end), rows, words=("interval", "mode", "policy"))
 
 
 def tokens_table(report: Report) -> Table:
@@ -126,7 +129,7 @@ def tokens_table(report: Report) -> Table:
         "fallbacks",
         "approximate",
     )
-    return Table("tokens", "Tokens", caption, head, rows)
+    return Table("tokens", "Tokens", caption, head, rows, words=("fallbacks",))
 
 
 def times(report: Report) -> Table:
@@ -182,7 +185,9 @@ def comparisons(report: Report) -> Table:
     )
     head = ("arm", "reference", "pairs", "solve rate", "wins", "losses", "both", "neither", "p", "p Holm", "test")
     end = ("hit rate", "prefilled a trial", "unpaired")
-    return Table("comparisons", "Paired comparisons", caption, (*head, *end), rows, text_columns=2)
+    return Table(
+        "comparisons", "Paired comparisons", caption, (*head, *end), rows, words=("reference", "test", "policy")
+    )
 
 
 def power(report: Report) -> Table:
@@ -206,7 +211,14 @@ def power(report: Report) -> Table:
         "(– where none would show)."
     )
     head = ("arm", "reference", "pairs", "discordant", "design effect", "pairs needed", "power now", "detectable")
-    return Table("power", f"Trials for a {100 * EFFECT:.0f}-point effect", caption, head, rows, text_columns=2)
+    return Table(
+        "power",
+        f"Trials for a {100 * EFFECT:.0f}-point effect",
+        caption,
+        head,
+        rows,
+        words=("reference", "test", "policy"),
+    )
 
 
 def agreement(report: Report) -> Table:
@@ -240,7 +252,9 @@ def agreement(report: Report) -> Table:
         "as full",
         "honest as full",
     )
-    return Table("agreement", "Agreement by number of edits", caption, head, rows, text_columns=2)
+    return Table(
+        "agreement", "Agreement by number of edits", caption, head, rows, words=("reference", "test", "policy")
+    )
 
 
 def _span(low: int, high: int | None) -> str:
