@@ -17,10 +17,11 @@ import httpx
 from leyline.backends.base import BackendError, Capabilities, ContextOverflowError, Turn, TurnInput, Usage
 from leyline.backends.render import Renderer
 from leyline.backends.sglang.generation import Generation
+from leyline.backends.sglang.requests import generate_body, wire_request
 from leyline.backends.sglang.tokenizer import find_renderer
 from leyline.backends.sglang.transport import Transport
 from leyline.backends.toolcalls import parse_output
-from leyline.directives import Fallback, LeylineError, Message, Receipt, WireError, WireRequest
+from leyline.directives import Fallback, LeylineError, Message, Receipt, WireError
 
 BACKEND = "leyline"
 """The value of `--radix-cache-backend` that selects the plugin."""
@@ -116,7 +117,7 @@ class SGLangBackend:
     def chat(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, session: TurnInput) -> Turn:
         """Serve a turn. Raises `ContextOverflowError` and `BackendError`, never for a directive."""
         prompt = self._prompt(messages, tools, session)
-        request, problem = _wire(session)
+        request, problem = wire_request(session, prompt)
         sampling = session.sampling
         room = sampling.max_tokens
         if self.facts.max_request is not None:
@@ -133,7 +134,9 @@ class SGLangBackend:
         if sampling.seed is not None:
             params["sampling_seed"] = sampling.seed
         answer = Generation(self._renderer.tokenizer, sampling.stop, session.on_text)
-        self._transport.stream("/generate", _body(prompt, params, request, session.tenant, stream=True), answer.take)
+        self._transport.stream(
+            "/generate", generate_body(prompt, params, request, session.tenant, stream=True), answer.take
+        )
         receipt = self._receipt(answer, prompt, session, problem)
         return self._turn(answer, receipt, tools)
 
@@ -141,10 +144,11 @@ class SGLangBackend:
         """Prefill `session.prompt`, edits included, and generate nothing. A failure is left to the turn to report."""
         if session.prompt is None or not session.prompt.ids:
             return
-        request, _ = _wire(session)
         params = {"max_new_tokens": 0, "temperature": 0.0}
         try:
-            self._transport.post("/generate", _body(self._prompt((), None, session), params, request, session.tenant))
+            prompt = self._prompt((), None, session)
+            request, _ = wire_request(session, prompt)
+            self._transport.post("/generate", generate_body(prompt, params, request, session.tenant))
         except BackendError:
             return
 
@@ -257,40 +261,3 @@ class SGLangBackend:
         if not calls:
             return parsed.message()
         return {"role": "assistant", "content": found.get("normal_text") or None, "tool_calls": calls}
-
-
-def _wire(session: TurnInput) -> tuple[WireRequest | None, LeylineError | None]:
-    """What to tell the server about the prompt, or why it cannot be said: then the prompt is served honestly."""
-    if not (session.script or session.lineage or session.honest):
-        return None, None
-    try:
-        return (
-            WireRequest.build(
-                session.script,
-                session.source or (),
-                lineage=session.lineage,
-                lineage_start=session.lineage_start,
-                seam=session.seam,
-                honest=session.honest,
-                purge=session.purge,
-            ),
-            None,
-        )
-    except LeylineError as error:
-        return None, error
-
-
-def _body(
-    prompt: Sequence[int],
-    params: dict[str, Any],
-    request: WireRequest | None,
-    tenant: str | None,
-    *,
-    stream: bool = False,
-) -> dict[str, Any]:
-    if request is not None:
-        params = {**params, "custom_params": {"leyline": request.to_json()}}
-    body: dict[str, Any] = {"input_ids": list(prompt), "sampling_params": params, "stream": stream}
-    if tenant is not None:
-        body["extra_key"] = tenant
-    return body
