@@ -14,7 +14,6 @@ from leyline.evals.plan import TrialSpec
 from leyline.evals.records import Outcome, TrialRecord
 from leyline.evals.tally import ArmTally, tally
 
-
 LIVE_COLUMNS = ("arm", "trials", "solved", "rate", "hit rate", "limit", "errors")
 
 

@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from leyline.backends.mock import tool_call
 from leyline.evals.assemble import assemble
-from leyline.evals.commands.eval import finish
+from leyline.evals.commands.eval import app, finish
 from leyline.evals.commands.eval_progress import PlainProgress
 from leyline.evals.config import EvalConfig
 from leyline.evals.engine import Summary, run_eval
@@ -15,6 +17,7 @@ from leyline.evals.journal import load
 from leyline.evals.records import Outcome
 from leyline.evals.suites.base import SuiteError
 from leyline.evals.suites.swebench import SwebenchSuite
+from leyline.evals.suites.swebench_grade import grade
 from leyline.evals.suites.swebench_score import batches, harness_command, log_folder, score_run
 from leyline.harness.trajectory import read_trajectory
 
@@ -139,3 +142,40 @@ def test_batches_hold_one_prediction_an_instance(rows_file: Path, repositories: 
     config, _ = run(rows_file, repositories, scripts, "none", "solves")
     summary = run_eval(config.model_copy(update={"seeds": (0, 1)}), scripts / "run", PlainProgress(quiet=True))
     assert [batch.name for batch in batches(summary.records)] == ["solves-seed0", "solves-seed1"]
+
+
+def test_the_score_command(rows_file: Path, repositories: Path, scripts: Path) -> None:
+    _, summary = run(rows_file, repositories, scripts, "none", "solves", "gives_up")
+    folder = scripts / "logs" / "acme__stats-1"
+    folder.mkdir(parents=True)
+    (folder / "test_output.txt").write_text(
+        ">>>>> Start Test Output\nFAILED tests/test_stats.py::test_unsorted - no\n>>>>> End Test Output\n"
+    )
+    words = ["score", str(summary.directory), "--logs", str(scripts / "logs")]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert "swebench: 0 of 2 patches resolve their issue" in result.output
+    details = {record.arm: record.detail for record in load(summary.directory).records}
+    assert details == {
+        "solves": "not resolved: FAIL_TO_PASS 0/1, PASS_TO_PASS 0/1",
+        "gives_up": "not resolved: the patch is empty",
+    }
+    assert not (summary.directory / "preds.json").exists()  # two arms: one file each
+    missing = CliRunner().invoke(app, ["score", str(scripts)])
+    assert "is no run directory: it has no config.json" in str(missing.exception)
+
+
+def test_a_log_without_test_results_is_no_verdict_of_the_patch(row: dict[str, Any], tmp_path: Path) -> None:
+    rows = {**row, "FAIL_TO_PASS": ["a"], "PASS_TO_PASS": []}
+    prediction = {"instance_id": row["instance_id"], "model_patch": "x", "model_name_or_path": "m"}
+    log = tmp_path / "test_output.txt"
+    log.write_text(">>>>> Patch Apply Failed:\nerror: corrupt patch")
+    found = grade(rows, prediction, log)
+    assert (found.resolved, found.applied) == (False, False)
+    assert "the patch did not apply, or the tests did not run" in str(found.detail)
+    with pytest.raises(SuiteError, match="swebench cannot grade"):
+        grade(rows, prediction, tmp_path / "none.txt")
+    with pytest.raises(SuiteError, match="no log parser 'parse_nothing'"):
+        grade({**rows, "log_parser": "parse_nothing"}, prediction, log)
+    with pytest.raises(SuiteError, match="swebench 5 needs eval_type in the row"):
+        grade({**rows, "eval_type": ""}, prediction, log)
