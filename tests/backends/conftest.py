@@ -285,11 +285,13 @@ class Surgery:
         """Keys and values (heads, n, dim) of each layer."""
         return [(layer.keys[0].double().numpy(), layer.values[0].double().numpy()) for layer in cache.layers]
 
-    def splice(self, source: Sequence[int], script: Any, prompt: Sequence[int], seam: int = 0) -> tuple[Any, Any]:
-        """(cache, logits) of `prompt` after the splice of `script`."""
+    def splice(
+        self, source: Sequence[int], script: Any, prompt: Sequence[int], seam: int = 0, donor: Any = None
+    ) -> tuple[Any, Any]:
+        """(cache, logits) of `prompt` after the splice of `script`. donor: the source's cache; None prefills it."""
         import torch
 
-        donor, _ = self.prefill(source)
+        donor = self.prefill(source)[0] if donor is None else donor
         cache, logits = self.prefill([])
         segments = script.segments(len(source), seam=seam)
         for s in segments:

@@ -196,3 +196,32 @@ def test_undirected_requests_are_untouched_by_splices(make_backend: Callable[...
             ours, receipt = backend.first_logits(turn_input(asked))
             assert receipt.lineage is None
             assert torch.equal(ours, cold)
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_session_of_edits_equals_surgery_on_surgery(
+    make_model: Callable[..., Any], make_backend: Callable[..., Any], reference: Any, data: Any
+) -> None:
+    """Turn after turn, each on the spliced cache of the one before, under the lineage of its receipt."""
+    family, rope = data.draw(st.sampled_from([("qwen3", "yarn"), ("deepseek_v2", "yarn"), ("deepseek_v3", "plain")]))
+    backend, surgery = make_backend(family, rope), reference.Surgery(make_model(family, rope))
+    prompt = tokens(data.draw(st.integers(60, 120)), seed=5)
+    backend.first_logits(turn_input(prompt))
+    cache, _ = surgery.prefill(prompt)
+    lineage: dict[str, Any] = {}
+    for number in range(4):
+        source = prompt
+        start = data.draw(st.integers(0, len(source) - 2))
+        end = data.draw(st.integers(start + 1, min(len(source), start + 30)))
+        mode = data.draw(st.sampled_from([Mode.AMORTIZE, Mode.AMORTIZE, Mode.FORGET]))
+        new = tokens(data.draw(st.integers(0, 5)), seed=20 + number)
+        script = EditScript((Directive(start, end, new, mode),))
+        prompt = (*script.apply(source), *tokens(data.draw(st.integers(1, 20)), seed=30 + number))
+        logits, receipt = backend.first_logits(turn_input(prompt, source=source, script=script, **lineage))
+        assert receipt.fallback is None
+        cache, expected = surgery.splice(source, script, prompt, donor=cache)
+        assert (logits - expected).abs().max() < 3 * TOLERANCE * expected.abs().max()  # of four rotations, not one
+        held = next(s for s in backend.cache if tuple(s.ids) == prompt)
+        assert distance(surgery, cache, held) < 3 * TOLERANCE
+        lineage = {"lineage": receipt.lineage, "lineage_start": receipt.approximate_from}

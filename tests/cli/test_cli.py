@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,3 +55,41 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
         assert process.stderr is not None
         told = process.stderr.read()
     assert "Traceback" not in told
+
+
+CORE_ONLY = """
+import sys
+from importlib.abc import MetaPathFinder
+
+EXTRAS = {"torch", "transformers", "safetensors", "numpy", "scipy", "matplotlib", "sglang", "swebench", "fastapi"}
+EXTRAS |= {"ray", "yaml", "pyarrow", "datasets", "docker", "pytest", "hypothesis"}
+
+
+class Missing(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in EXTRAS:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+sys.meta_path.insert(0, Missing())
+from leyline.cli import main
+
+sys.argv = ["leyline", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "command", [["--help"], ["run", "--help"], ["policy", "list"], ["policy", "test", "keep_last(n=1)", "--trace", "T"]]
+)
+def test_a_core_install_is_enough(command: list[str], tmp_path: Path) -> None:
+    """What needs no extra must not import one."""
+    trace = tmp_path / "t.json"
+    call = [{"role": "user", "content": "Go."}, {"role": "assistant", "content": "Gone."}]
+    trace.write_text(json.dumps([*call, *call]))
+    words = [str(trace) if word == "T" else word for word in command]
+    done = subprocess.run(
+        [sys.executable, "-c", CORE_ONLY, *words], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
