@@ -26,6 +26,9 @@ class Watcher(Protocol):
     def notes(self, lines: Sequence[str]) -> None:
         """What the suite's preflight found, before anything runs."""
 
+    def planning(self) -> None:
+        """The tasks are being laid out; some suites take seconds for it."""
+
     def begin(self, specs: Sequence[TrialSpec], recorded: Sequence[TrialRecord], todo: int) -> None:
         """Every trial of the plan, those of them that are recorded, and how many are to run now."""
 
@@ -71,6 +74,7 @@ def run_eval(
     watcher.notes([*suite.preflight(), *_notes(config)])
     inline = config.executor == "local" and config.workers == 0
     with Journal(directory) as journal, scratch_space(directory), Stop(at_once=inline) as stop:
+        watcher.planning()
         specs = plan(config, suite, directory)
         if not specs:
             raise ConfigError("no task is left: look at --filter, --slice and the suite's options")

@@ -143,6 +143,7 @@ def test_the_plain_progress_prints_a_line_a_trial(capsys: pytest.CaptureFixture[
     specs = plan(make_config(), _suite(), Path("run"))
     progress = make_progress(plain=True)
     progress.notes(["mind the gap"])
+    progress.planning()
     progress.begin(specs, [recorded(specs[0])], 3)
     progress.trial(recorded(specs[1]))
     progress.trial(recorded(specs[2], Outcome.ERROR, "the server is gone"))
@@ -150,10 +151,11 @@ def test_the_plain_progress_prints_a_line_a_trial(capsys: pytest.CaptureFixture[
     out, err = capsys.readouterr()
     assert out == ""
     lines = err.splitlines()
-    assert lines[:2] == ["note: mind the gap", "4 trials: 1 recorded, 3 to run"]
-    assert lines[2].startswith("[1/3, ")
-    assert lines[2].endswith(f"solved   b  {specs[1].task.id}  seed 0  1 turns  1.0 s")
-    assert lines[3].endswith("the server is gone")
+    assert lines[:2] == ["note: mind the gap", "planning ..."]
+    assert lines[2] == "4 trials: 1 recorded, 3 to run"
+    assert lines[3].startswith("[1/3, ")
+    assert lines[3].endswith(f"solved   b  {specs[1].task.id}  seed 0  1 turns  1.0 s")
+    assert lines[4].endswith("the server is gone")
 
 
 def test_the_live_progress_draws_the_arms(capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,6 +45,9 @@ class PlainProgress:
         for line in lines:
             self._say(f"note: {line}")
 
+    def planning(self) -> None:
+        self._say("planning ...")
+
     def begin(self, specs: Sequence[TrialSpec], recorded: Sequence[TrialRecord], todo: int) -> None:
         self._total, self._eta = todo, Eta(todo)
         self._say(f"{len(specs)} trials: {len(recorded)} recorded, {todo} to run")
@@ -83,6 +86,9 @@ class LiveProgress:
     def notes(self, lines: Sequence[str]) -> None:
         for line in lines:
             self._console.print(f"note: {line}", markup=False, highlight=False)
+
+    def planning(self) -> None:
+        self._console.print("planning ...")
 
     def begin(self, specs: Sequence[TrialSpec], recorded: Sequence[TrialRecord], todo: int) -> None:
         from rich.live import Live
