@@ -19,6 +19,7 @@ from training.models import TinyLM
 
 GROWTH = 512  # tokens the pool grows by
 STEP_ROUND = 128  # decode attends over a multiple of it
+ALIGNED = 64  # prefill attends over a multiple of it, as fused kernels with a mask want
 BUDGET = 16384  # new tokens computed at once
 Fault = Literal["none", "unrotated", "shifted", "slipped"]
 
@@ -94,7 +95,7 @@ class Engine:
     @torch.no_grad()
     def prefill(self, jobs: Sequence[Job]) -> Tensor:
         """Compute new tokens; each sees its row's tokens at smaller positions. Logits (jobs, vocab) behind the last."""
-        self.reserve(max(job.positions[-1] for job in jobs) + 2)
+        self.reserve(max(job.positions[-1] for job in jobs) + 1 + ALIGNED)
         logits = torch.empty(len(jobs), self.shape.vocab, device=self.device)
         order = sorted(range(len(jobs)), key=lambda i: -len(jobs[i].tokens))
         while order:
@@ -105,7 +106,7 @@ class Engine:
 
     def _prefill(self, jobs: Sequence[Job]) -> Tensor:
         width = max(len(job.tokens) for job in jobs)
-        length = max(job.positions[-1] for job in jobs) + 1
+        length = -(-(max(job.positions[-1] for job in jobs) + 1) // ALIGNED) * ALIGNED
         tokens = torch.zeros(len(jobs), width, dtype=torch.long)
         places = torch.full((len(jobs), width), -1)
         for i, job in enumerate(jobs):
@@ -124,8 +125,8 @@ class Engine:
             for cache, values in zip(self.cache, new, strict=True):
                 cache[index][row_of, :, place_of] = values[real]
             k, v = attention.expand(*(cache[index, rows, :, :length] for cache in self.cache))
-            grouped = q.shape[2] != k.shape[1]
-            out = F.scaled_dot_product_attention(q.transpose(1, 2), k, v, attn_mask=mask, enable_gqa=grouped)
+            k, v = (t.repeat_interleave(q.shape[2] // t.shape[1], 1) for t in (k, v))  # fused kernels want all heads
+            out = F.scaled_dot_product_attention(q.transpose(1, 2), k, v, attn_mask=mask)
             x = x + attention.o_proj(out.transpose(1, 2).flatten(-2))
             x = x + layer.mlp(layer.post_attention_layernorm(x))
         last = torch.tensor([len(job.tokens) - 1 for job in jobs], device=self.device)
