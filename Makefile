@@ -13,7 +13,7 @@ help:  ## Show this list
 demo: $(VENV)/.local  ## Run the bundled agent on a generated task, editing its context as it goes
 	$(BIN)/leyline run --suite micro --tasks 1 --policy "$(DEMO_POLICY)" --mode amortize
 
-test: check  ## Lint, type-check and run every test that needs no GPU
+test: check $(VENV)/.sglang  ## Lint, type-check and run every test that needs no GPU
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 check: $(VENV)/.dev  ## Lint, format and type checks
