@@ -26,6 +26,8 @@ PAIRS = (
     ("amortize", "slipped"),
     ("truncate", "cut_all"),
 )
+CARDS = Path(__file__).parent.parent / "leyline" / "evals" / "models"
+START, END = "<!-- measured -->", "<!-- end of measured -->"
 Cells = Mapping[str, Mapping[str, Any]]
 
 
@@ -121,5 +123,23 @@ def render(folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def card(text: str, cells: Cells) -> str:
+    """A model card with its table made anew."""
+    head, _, rest = text.partition(START)
+    _, _, tail = rest.partition(END)
+    facts = f"Measured on: {source(cells)}, by `python -m training.evaluate --matrix`."
+    return "\n".join([head + START, "", facts, "", *rates(cells), "", END]) + tail
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    (folder / "tables.md").write_text(render(folder), encoding="utf-8")
+    for name in MODELS:
+        path = CARDS / name / "MODEL_CARD.md"
+        if path.exists() and (folder / f"{name}.json").exists():
+            text = path.read_text(encoding="utf-8")
+            path.write_text(card(text, read(folder / f"{name}.json")), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    sys.stdout.write(render(Path(sys.argv[1])))
+    main()
