@@ -9,7 +9,8 @@ import random
 from typing import Any
 
 import pytest
-from sgl_rig import KINDS, PAGES, Servers
+from sgl_rig import GENERATIONS, KINDS, PAGES, Servers
+from sgl_server import Server
 
 from leyline.directives import Directive, EditScript, Fallback, Mode, Outcome, Receipt, WireRequest
 
@@ -100,18 +101,19 @@ def test_a_lineage_is_found_by_who_carries_it_and_nobody_else(servers: Servers, 
 
     assert first.lineage is not None
     assert first.approximate_from == turn.honest
-    others = {
-        "nobody's": ask("L1", 7),
-        "shifted": ask(first.lineage, turn.honest + 1),
-        "another tenant's": ask(first.lineage, turn.honest, cache_salt="other"),
+    others: dict[str, tuple[str, int, dict[str, Any]]] = {
+        "nobody's": ("L1", 7, {}),
+        "shifted": (first.lineage, turn.honest + 1, {}),
+        "another tenant's": (first.lineage, turn.honest, {"cache_salt": "other"}),
     }
-    for name, answer in others.items():
+    for name, (lineage, start, extra) in others.items():
+        answer = ask(lineage, start, **extra)
         assert receipt(answer).fallback is Fallback.LINEAGE_MISMATCH, name
         assert cached(answer) <= turn.honest, name
         assert receipt(answer).lineage is None, name
-    plugin.flush()
-    plugin.generate(turn.source)
-    plugin.generate(turn.prompt, turn.amortize, tokens=40)
+        plugin.flush()
+        plugin.generate(turn.source)
+        plugin.generate(turn.prompt, turn.amortize, tokens=40)
     own = ask(first.lineage, turn.honest)
     assert cached(own) == (len(turn.prompt) + len(said) - 1) // page * page
     assert receipt(own).lineage == first.lineage
@@ -120,17 +122,23 @@ def test_a_lineage_is_found_by_who_carries_it_and_nobody_else(servers: Servers, 
     assert cached(plugin.generate(following)) <= turn.honest
 
 
+def _spliced(plugin: Server, turn: Turn) -> Receipt:
+    """Start from an empty cache and amortise `turn`."""
+    plugin.flush()
+    plugin.generate(turn.source)
+    return receipt(plugin.generate(turn.prompt, turn.amortize))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_later_directive_finds_its_donor_in_the_lineage_only(servers: Servers, kind: str) -> None:
     turn, plugin = Turn(kind), servers.plugin(kind)
-    plugin.flush()
-    plugin.generate(turn.source)
-    first = receipt(plugin.generate(turn.prompt, turn.amortize))
     script = EditScript((Directive(250, 270, (), Mode.AMORTIZE),))
     prompt = [*script.apply(turn.prompt), 9, 9, 9]
+    _spliced(plugin, turn)
     without = receipt(plugin.generate(prompt, WireRequest.build(script, turn.prompt).to_json()))
     assert without.spliced_tokens == 0
     assert without.fallback is Fallback.SOURCE_MISMATCH
+    first = _spliced(plugin, turn)
     known = {"lineage": first.lineage, "lineage_start": first.approximate_from}
     request = WireRequest.build(script, turn.prompt, **known).to_json()
     within = receipt(plugin.generate(prompt, request))
@@ -150,9 +158,7 @@ def test_an_empty_forget_heals_what_stands_behind_it(servers: Servers, kind: str
     stock.generate(turn.source)
     stock.generate(turn.prompt[: turn.honest])
     control = stock.generate(turn.prompt)
-    plugin.flush()
-    plugin.generate(turn.source)
-    first = receipt(plugin.generate(turn.prompt, turn.amortize))
+    first = _spliced(plugin, turn)
     known = {"lineage": first.lineage, "lineage_start": first.approximate_from}
     heal = EditScript((Directive(turn.honest, turn.honest, (), Mode.FORGET),))
     healed = plugin.generate(turn.prompt, WireRequest.build(heal, turn.prompt, **known).to_json())
@@ -177,8 +183,6 @@ def test_purge_evicts_the_forgotten_branch(servers: Servers, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_token_is_moved_a_limited_number_of_times(servers: Servers, kind: str) -> None:
-    from sgl_rig import GENERATIONS
-
     plugin, rng = servers.plugin(kind), random.Random(5)
     plugin.flush()
     source = tokens(rng, 500)

@@ -160,7 +160,6 @@ class LeylineRadixCache(RadixCache):  # type: ignore[misc]
         self.dec_lock_ref(req.last_node)
         req.last_node, req.prefix_indices = hit.node, slots
         req.cache_protected_len = req.kv_committed_len = req.kv.kv_allocated_len = hit.length
-        self.leyline.report(req, plan, space)
 
 
 HOOKS: dict[str, Any] = {}

@@ -145,7 +145,6 @@ class LeylineRadixCache(UnifiedRadixCache):  # type: ignore[misc]
         hit = self.leyline.advance(req, plan, ids, up_to, req._compute_max_prefix_len(len(ids)), space)
         if hit is not None:
             self._continue_from(req, hit, up_to)
-            self.leyline.report(req, plan, space)
 
     def _continue_from(self, req: Any, hit: Hit, computed: int) -> None:
         """Give the request the longer prefix: its next chunk starts at `hit.length`."""

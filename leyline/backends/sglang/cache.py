@@ -90,12 +90,14 @@ class Controller:
 
     def advance(self, req: Any, plan: Plan, ids: array[int], computed: int, limit: int, space: Space) -> Hit | None:
         """After a chunk: the longer hit to continue from, or None."""
+        hit = None
         try:
-            return self.splicer.advance(plan, ids, computed, limit, space)
+            hit = self.splicer.advance(plan, ids, computed, limit, space)
         except Exception:
             log.exception("splicing failed; the rest of the request is prefilled")
             plan.give_up(Fallback.INTERNAL_ERROR, "splicing failed; see the server's log")
-            return None
+        self.report(req, plan, space)
+        return hit
 
     def report(self, req: Any, plan: Plan, space: Space) -> None:
         """Attach the receipt. It describes the prefill that gave the first token, so it is final from then on."""
