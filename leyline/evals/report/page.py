@@ -173,7 +173,7 @@ def _cell(cell: Cell | None) -> tuple[str, str]:
 
 def _breakable(text: str) -> Markup:
     """Escaped text that may break after punctuation, as names of arms and policies have it."""
-    return Markup(re.sub(r"((?:&\w+;|[+_@/,(=.-])+)(?=\w)", r"\1<wbr>", str(escape(text))))
+    return Markup(re.sub(r"([+_@/,=.-](?=\w)|\w(?=\())", r"\1<wbr>", str(escape(text))))
 
 
 def _script(text: str) -> Markup:

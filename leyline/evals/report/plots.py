@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,16 @@ from leyline.evals.stats import Interval
 
 _PANELS = 4  # groups that get a panel of their own
 _FEW = 0.1  # share of an arm's trials under which a turn's mean is not drawn
+
+
+@dataclass(frozen=True)
+class Look:
+    """How an arm is drawn, in Matplotlib's words."""
+
+    colour: str
+    marker: str
+    line: Any
+    fill: Any
 
 
 def draw(report: Report, folder: Path) -> list[Plot]:
@@ -129,14 +140,15 @@ def trade_off(report: Report, folder: Path) -> Plot | None:
     figure, (axes,) = blank(2.6 + _legend_height([arm.label for arm in arms]))
     handles = []
     for arm in arms:
-        colour, marker, _ = _look(report, arm)
+        look = _look(report, arm)
+        colour = look.colour
         x, y = arm.prefilled_per_trial, arm.solve_rate
         if x is None or y is None:
             continue
         axes.plot([x.low, x.high], [y.estimate] * 2, color=colour, linewidth=1, alpha=0.55)
         axes.plot([x.estimate] * 2, [y.low, y.high], color=colour, linewidth=1, alpha=0.55)
         handles += axes.plot(
-            [x.estimate], [y.estimate], marker, color=colour, markersize=6, markeredgecolor=PAPER, linestyle="none"
+            [x.estimate], [y.estimate], look.marker, color=colour, fillstyle=look.fill, markersize=6, linestyle="none"
         )
     axes.set(xlabel="prefilled tokens a trial", ylabel="solve rate", ylim=(-0.03, 1.03))
     axes.set_xlim(left=0)
@@ -154,11 +166,12 @@ def ttft(report: Report, folder: Path) -> Plot | None:
     figure, (axes,) = blank(2.5 + _legend_height([arm.label for arm in arms]))
     handles = []
     for arm in arms:
-        colour, marker, dashes = _look(report, arm)
+        look = _look(report, arm)
+        same: Any = {"marker": look.marker, "color": look.colour, "fillstyle": look.fill, "markersize": 3.5}
         points = [point for point in report.load[arm.label] if point.turns >= 20] or report.load[arm.label]
         x = [point.level for point in points]
-        handles += axes.plot(x, [p.p50 for p in points], dashes, marker=marker, color=colour, markersize=3.5)
-        axes.plot(x, [p.p95 for p in points], ":", marker=marker, color=colour, markersize=3.5, fillstyle="none")
+        handles += axes.plot(x, [p.p50 for p in points], look.line, **same)
+        axes.plot(x, [p.p95 for p in points], ":", **same)
     axes.set(xlabel="trials in flight", ylabel="seconds")
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -215,15 +228,18 @@ def _by_turn(
         return None
     groups = list(dict.fromkeys(arm.group for arm in arms))
     panels = [[arm for arm in arms if arm.group == group] for group in groups] if len(groups) <= _PANELS else [arms]
-    height = 2.0 * len(panels) + 0.3 + _legend_height([arm.label for arm in arms])
+    names = {arm.label: _short(arm) if len(panels) > 1 else arm.label for arm in arms}
+    height = 2.0 * len(panels) + 0.3 + _legend_height(list(dict.fromkeys(names.values())))
     figure, all_axes = blank(height, rows=len(panels), sharex=True, sharey=True)
-    handles = []
+    handles: dict[str, Any] = {}
     for axes, panel in zip(all_axes, panels, strict=True):
         for arm in panel:
             curve = [p for p in report.turns[arm.label] if all_turns or p.trials >= _FEW * arm.trials]
-            colour, _, dashes = _look(report, arm)
+            look = _look(report, arm)
+            colour, line = look.colour, "--" if arm.control else "-" if len(panels) > 1 else look.line
             drawn = list(points(curve))
-            handles += axes.plot([x for x, _ in drawn], [y for _, y in drawn], dashes, color=colour)
+            [shown] = axes.plot([x for x, _ in drawn], [y for _, y in drawn], line, color=colour)
+            handles.setdefault(names[arm.label], shown)
             if len(drawn) == 1:
                 axes.plot(*drawn[0], "o", color=colour, markersize=4)
             if marks:
@@ -232,14 +248,14 @@ def _by_turn(
                 axes.scatter([p.turn for p in edited], [p.prompt for p in edited], sizes, color=colour, marker="v")
         if len(panels) > 1:
             axes.set_title(panel[0].group)
-        axes.set_ylim(bottom=0, top=1.02 if percent else None)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if percent:
             axes.yaxis.set_major_formatter(PercentFormatter(1))
         else:
             axes.set_ylabel("tokens")
+    all_axes[0].set_ylim(bottom=0, top=1.02 if percent else None)  # shared; every panel has its data by now
     all_axes[-1].set_xlabel("turn")
-    legend(figure, handles, [arm.label for panel in panels for arm in panel])
+    legend(figure, list(handles.values()), list(handles))
     return figure
 
 
@@ -248,14 +264,25 @@ def _whisker(axes: Any, value: Interval, y: float, colour: str) -> None:
     axes.plot([value.estimate], [y], "o", color=colour, markersize=4.5, markeredgecolor=PAPER)
 
 
-def _look(report: Report, arm: ArmNumbers) -> tuple[str, str, str]:
-    """Colour, marker and line of an arm: the same place in its group looks the same; controls are grey and dashed."""
+def _look(report: Report, arm: ArmNumbers) -> Look:
+    """The same place in its group gives the same colour and marker, the group the line and the fill.
+
+    Controls are grey and dashed.
+    """
     groups = list(dict.fromkeys(other.group for other in report.arms))
     place = [other.label for other in report.arms if other.group == arm.group].index(arm.label)
-    if arm.control:
-        return MUTED, MARKERS[place % len(MARKERS)], "--"
-    lines = ("-", "-.") if len(groups) > _PANELS else ("-",)
-    return SERIES[place % len(SERIES)], MARKERS[place % len(MARKERS)], lines[groups.index(arm.group) % len(lines)]
+    group = groups.index(arm.group)
+    return Look(
+        colour=MUTED if arm.control else SERIES[place % len(SERIES)],
+        marker=MARKERS[place % len(MARKERS)],
+        line="--" if arm.control else ("-", "-.", (0, (5, 1)))[group % 3],
+        fill=("full", "none", "left", "bottom")[group % 4],
+    )
+
+
+def _short(arm: ArmNumbers) -> str:
+    """The label without the model, where a panel says which model it is."""
+    return arm.label.removesuffix(f" ({arm.facts['model']})")
 
 
 def _legend_height(labels: Sequence[str]) -> float:
