@@ -6,8 +6,11 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib import util
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from leyline.backends.base import Backend, BackendError, Capabilities, TokenRenderer, Turn, TurnInput
 from leyline.backends.gate import gated
@@ -63,6 +66,27 @@ class Backends:
         for backend in self._open.values():
             backend.close()
         self._open.clear()
+
+
+def check_backends(arms: Sequence[Arm]) -> None:
+    """Find what no trial could do without: the model folder, the packages, a server that answers. Raises LeylineError.
+
+    Nothing is loaded and no model is called.
+    """
+    for arm in {arm.backend_key(): arm for arm in arms}.values():
+        if arm.backend == "local":
+            missing = [name for name in ("torch", "transformers") if util.find_spec(name) is None]
+            if missing:
+                raise BackendError(f"arm {arm.name!r} needs {missing[0]}: pip install 'leyline-kv[local]'")
+            model_path(arm.model)
+        elif arm.backend == "mock":
+            make_backend(arm).close()
+        else:
+            try:
+                httpx.get(str(arm.url), timeout=10)
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                reason = str(error) or type(error).__name__
+                raise BackendError(f"arm {arm.name!r}: no server answers at {arm.url} ({reason})") from None
 
 
 def make_backend(arm: Arm) -> Backend:

@@ -11,9 +11,10 @@ from types import FrameType, TracebackType
 from typing import Protocol, Self
 
 from leyline.evals.arms import check_arms
+from leyline.evals.backends import check_backends
 from leyline.evals.config import Budget, ConfigError, EvalConfig
 from leyline.evals.journal import Journal, load
-from leyline.evals.plan import TrialSpec, outstanding, plan
+from leyline.evals.plan import TrialSpec, check_same, outstanding, plan
 from leyline.evals.pool import Executor, InlineExecutor, ProcessExecutor
 from leyline.evals.records import Outcome, TrialKey, TrialRecord
 from leyline.evals.rundir import scratch_space, write_config
@@ -66,10 +67,12 @@ def run_eval(
 ) -> Summary:
     """Run every trial of `config` that `directory` has no record of.
 
-    Raises ConfigError, ArmError, SuiteError or JournalError before any trial runs; a trial that fails is a record.
+    Raises a LeylineError before any trial runs, for a wrong configuration, a server that does not answer, a suite that
+    lacks something or a directory in use; a trial that fails is a record.
     Ctrl-C ends the run at once: finished trials are recorded, those that run are given up and run again next time.
     """
     check_arms(config.arms)
+    check_backends(config.arms)
     suite = load_suite(config.suite)
     watcher.notes([*suite.preflight(), *_notes(config)])
     inline = config.executor == "local" and config.workers == 0
@@ -78,6 +81,7 @@ def run_eval(
         specs = plan(config, suite, directory)
         if not specs:
             raise ConfigError("no task is left: look at --filter, --slice and the suite's options")
+        check_same(specs, journal.loaded.records)
         todo = outstanding(specs, journal, config.redo)
         write_config(directory, config, list(dict.fromkeys(spec.task.id for spec in specs)), len(specs))
         keys = {spec.key for spec in specs}

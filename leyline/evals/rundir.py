@@ -21,6 +21,7 @@ from typing import Any
 
 from leyline.directives import LeylineError
 from leyline.evals.config import EvalConfig, cores
+from leyline.evals.plan import model_digest
 from leyline.evals.records import config_digest
 from leyline.evals.trial import versions
 
@@ -33,6 +34,7 @@ _FREE = {"workers", "executor", "budget", "redo", "trajectories", "n", "slice", 
 def default_directory(config: EvalConfig) -> Path:
     """`runs/SUITE-DIGEST`: the same command finds its own run again."""
     decides = {key: value for key, value in config.model_dump(mode="json").items() if key not in _FREE}
+    decides["models"] = [model_digest(arm) for arm in config.arms]
     return Path("runs") / f"{config.suite.name.replace('/', '-').replace(':', '-')}-{config_digest(decides)[:8]}"
 
 

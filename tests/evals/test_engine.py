@@ -82,6 +82,16 @@ def test_no_task_left_is_an_error_that_names_the_options(tmp_path: Path) -> None
         go(make_config(filter="nothing"), tmp_path, Scripted([]))
 
 
+def test_one_arms_name_does_not_stand_for_two_things(tmp_path: Path) -> None:
+    go(make_config(), tmp_path, Scripted([Outcome.SOLVED] * 4))
+    changed = make_config(limits={"turns": 3})
+    with pytest.raises(ConfigError, match="arm 'a' is recorded for micro-short-seen-1000000 with other settings"):
+        go(changed, tmp_path, Scripted([]))
+    renamed = [{"name": "c"}, {"name": "d", "policy": "keep_last(n=2)"}]
+    summary = go(make_config(limits={"turns": 3}, arms=renamed), tmp_path, Scripted([Outcome.SOLVED] * 4))
+    assert summary.ran == 4  # type: ignore[attr-defined]
+
+
 def test_a_brake_knows_why() -> None:
     specs = plan(make_config(), _suite(), Path("run"))
     brake = Brake(Budget(tokens=50), Stop())
