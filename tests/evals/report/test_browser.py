@@ -14,7 +14,7 @@ from leyline.evals.records import TrialRecord
 from leyline.evals.report import write_report
 from leyline.evals.report.tokens import decode, find_tokenizer
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("report-browser")]
 
 ARMS = ("keep_all", "truncate", "amortize", "unrotated")
 LONG = "an arm whose name is long enough to wrap on every screen there is, and then some"

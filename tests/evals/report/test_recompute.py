@@ -20,6 +20,8 @@ import pytest
 from leyline.evals.records import TrialRecord
 from leyline.evals.report import Written, write_report
 
+pytestmark = pytest.mark.xdist_group("report-recompute")  # so that the reports are made once
+
 Json = dict[str, Any]
 Z = NormalDist().inv_cdf(0.975)
 ARMS = ("keep_all", "truncate", "amortize", "unrotated")
