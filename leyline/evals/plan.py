@@ -96,13 +96,13 @@ def plan(config: EvalConfig, suite: Suite, directory: Path) -> list[TrialSpec]:
 
 
 def check_same(specs: Sequence[TrialSpec], records: Sequence[TrialRecord]) -> None:
-    """Raise ConfigError where a planned trial is recorded under another digest: one arm's name, two different things."""
+    """Raise ConfigError where a planned trial is recorded under another digest: one name for two things."""
     planned = {spec.key[:4]: spec.digest for spec in specs}
     for record in records:
         if planned.get(record.key[:4], record.digest) != record.digest:
             raise ConfigError(
-                f"arm {record.arm!r} is recorded for {record.task} with other settings (policy, model, limits, sampling "
-                "or task): choose another --out, or another name for the arm"
+                f"arm {record.arm!r} is recorded for {record.task} with other settings (policy, model, limits, "
+                "sampling or task): choose another --out, or another name for the arm"
             )
 
 
