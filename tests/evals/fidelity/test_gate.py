@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from leyline.backends.base import Sampling
+from leyline.backends.gate import Gate, GatedBackend, GateError, gated, model_digest
+from leyline.backends.mock import MockBackend
+from leyline.cli import app
+from leyline.directives import Fallback, Mode, Outcome
+from leyline.evals.fidelity import read_records
+from leyline.evals.traces import Trajectory, answer_places
+from leyline.harness.session import Session, SessionTurn
+
+POLICY = "truncate_older_than(n=1, max_chars=8)"
+
+
+def play(backend: Any, trajectory: Trajectory, **settings: Any) -> list[SessionTurn]:
+    from leyline.evals.replay.recorded import RecordedBackend
+
+    recorded = RecordedBackend(backend)
+    places = answer_places(trajectory.messages)
+    recorded.begin([trajectory.messages[place] for place in places])
+    session = Session(recorded, POLICY, sampling=Sampling(max_tokens=1), **settings)
+    return [session.turn(trajectory.messages[:place]) for place in places]
+
+
+def test_forget_turns_every_amortize_into_honest_prefill(backend: Any, trajectory: Trajectory) -> None:
+    name = backend.capabilities().model
+    free = play(backend, trajectory)
+    backend.close()
+    asked = play(backend, trajectory, mode=Mode.FORGET)
+    backend.close()
+    held = play(GatedBackend(backend, Gate(name, Mode.FORGET)), trajectory)
+    assert sum(t.receipt.spliced_tokens for t in free) > 0
+    for turn, honest in zip(held, asked, strict=True):
+        assert turn.receipt.spliced_tokens == 0
+        assert turn.receipt.approximate_from is None
+        assert turn.receipt.prefilled_tokens == honest.receipt.prefilled_tokens
+        if turn.script:
+            assert turn.receipt.fallback is Fallback.GATED
+            assert set(turn.receipt.acknowledged) == {Outcome.PREFILLED}
+        else:
+            assert turn.receipt.fallback is None
+    assert any(turn.script for turn in held)
+
+
+def test_a_real_forget_is_not_called_gated(backend: Any, trajectory: Trajectory) -> None:
+    gate = Gate(backend.capabilities().model, Mode.FORGET)
+    turns = play(GatedBackend(backend, gate), trajectory, mode=Mode.FORGET)
+    assert {t.receipt.fallback for t in turns} == {None}
+    assert {o for t in turns for o in t.receipt.acknowledged} == {Outcome.FORGOTTEN}
+
+
+def test_a_seam_is_the_least_that_is_recomputed(backend: Any, trajectory: Trajectory) -> None:
+    name = backend.capabilities().model
+
+    def spliced(gate: Gate, seam: int) -> int:
+        backend.close()
+        return sum(t.receipt.spliced_tokens for t in play(GatedBackend(backend, gate), trajectory, seam=seam))
+
+    free, held = Gate(name, Mode.AMORTIZE), Gate(name, Mode.AMORTIZE, seam=8)
+    assert spliced(held, 0) == spliced(free, 8) == spliced(held, 4) < spliced(free, 0)
+    assert spliced(held, 20) == spliced(free, 20) < spliced(free, 8)
+
+
+def test_capabilities_say_so(backend: Any) -> None:
+    name = backend.capabilities().model
+    assert GatedBackend(backend, Gate(name, Mode.AMORTIZE, 8)).capabilities() == backend.capabilities()
+    found = GatedBackend(backend, Gate(name, Mode.FORGET)).capabilities()
+    assert not found.splice
+    assert found.reason == "gated: the fidelity gate says FORGET"
+
+
+def test_a_file_of_a_gate_and_what_is_wrong_with_one(tmp_path: Path) -> None:
+    gate = Gate("m", Mode.AMORTIZE, 32, "abc", {"probes": 3})
+    path = tmp_path / "new" / "gate.json"
+    gate.save(path)
+    assert Gate.load(path) == gate
+    for change, said in (
+        ({"format": "leyline-gate/9"}, "leyline-gate/9"),
+        ({"mode": "sometimes"}, "damaged"),
+        ({"seam": -1}, "seam is -1"),
+        ({"seam": "8"}, "seam is '8'"),
+    ):
+        path.write_text(json.dumps({**json.loads(json.dumps(as_data(gate))), **change}))
+        with pytest.raises(GateError, match=said):
+            Gate.load(path)
+    path.write_text("nonsense")
+    with pytest.raises(GateError, match="not JSON"):
+        Gate.load(path)
+    with pytest.raises(GateError, match="cannot read"):
+        Gate.load(tmp_path / "none")
+    with pytest.raises(GateError, match="cannot write"):
+        gate.save(path / "under-a-file")
+
+
+def as_data(gate: Gate) -> dict[str, Any]:
+    return {"format": "leyline-gate/1", "model": gate.model, "mode": gate.mode.value, "seam": gate.seam}
+
+
+def test_a_gate_of_another_model_is_refused(folder: Path, tmp_path: Path, backend: Any) -> None:
+    mock = MockBackend(["x"], model="org/served")
+    GatedBackend(mock, Gate("somewhere/served", Mode.FORGET))
+    with pytest.raises(GateError, match=r"measured on 'other', the backend serves 'org/served'"):
+        GatedBackend(mock, Gate("other", Mode.FORGET))
+    path = tmp_path / "gate.json"
+    right = Gate(folder.name, Mode.AMORTIZE, 0, model_digest(folder))
+    right.save(path)
+    gated(backend, path, folder)
+    replace(right, digest="0" * 32).save(path)
+    with pytest.raises(GateError, match="other weights"):
+        gated(backend, path, folder)
+
+
+def test_the_digest_tells_weights_apart(folder: Path, tmp_path: Path) -> None:
+    for file in ("config.json", "model.safetensors"):
+        (tmp_path / file).write_bytes((folder / file).read_bytes())
+    assert model_digest(tmp_path) == model_digest(folder)
+    data = bytearray((tmp_path / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "model.safetensors").write_bytes(data)
+    assert model_digest(tmp_path) != model_digest(folder)
+
+
+def test_the_command_measures_recommends_and_writes(folder: Path, tmp_path: Path, trajectory: Trajectory) -> None:
+    trace = tmp_path / "t.jsonl"
+    trace.write_text(json.dumps({"id": "talk", "messages": trajectory.messages}) + "\n")
+    args = ["eval", "fidelity", str(folder), "--trace", str(trace), "--policy", POLICY, "--tokens", "2"]
+    out = ["--seam", "0", "--seam", "8", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, [*args, *out])
+    assert done.exit_code == 0, done.output
+    assert "FORGET: 3 probes are too few" in done.output
+    records = read_records(tmp_path / "out" / "fidelity.jsonl")
+    assert [(r.turn, r.seam) for r in records] == [(t, s) for t in (2, 3, 4) for s in (0, 8)]
+    gate = Gate.load(tmp_path / "out" / "gate.json")
+    assert (gate.model, gate.mode, gate.digest) == (folder.name, Mode.FORGET, model_digest(folder))
+    assert gate.evidence["rows"][0]["probes"] == 3
+    told = json.loads(CliRunner().invoke(app, [*args, *out, "--json"]).stdout)
+    assert told["recommendation"] == "FORGET"
+    assert told["rows"] == gate.evidence["rows"]
+
+
+def test_what_cannot_be_measured_is_said_in_one_line(folder: Path, tmp_path: Path, trajectory: Trajectory) -> None:
+    trace = tmp_path / "t.jsonl"
+    trace.write_text(json.dumps(trajectory.messages) + "\n")
+    for args, said in (
+        (["nowhere"], "no model 'nowhere'"),
+        ([str(folder), "--trace", str(tmp_path / "none")], "there is no"),
+        ([str(folder), "--policy", "kep_all"], "unknown policy"),
+        ([str(folder), "--trace", str(trace), "--policy", "keep_all", "--out", str(tmp_path / "o")], "no probe"),
+    ):
+        done = CliRunner().invoke(app, ["eval", "fidelity", *args])
+        assert done.exit_code != 0
+        assert said in str(done.exception)
