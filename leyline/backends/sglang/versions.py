@@ -8,15 +8,10 @@ from typing import Any
 
 from leyline.directives import LeylineError
 
-SUPPORTED = "0.5.16 to 0.5.18 and 0.5.23"
-"""Tested: 0.5.23 on CPU, 0.5.16 on CUDA. 0.5.17 and 0.5.18 have the interfaces of 0.5.16."""
+_ADAPTERS = {"0.5.16": "adapter_0516", "0.5.23": "adapter_0523"}
 
-_ADAPTERS = {
-    (0, 5, 16): "adapter_0516",
-    (0, 5, 17): "adapter_0516",
-    (0, 5, 18): "adapter_0516",
-    (0, 5, 23): "adapter_0523",
-}
+SUPPORTED = " and ".join(_ADAPTERS)
+"""Only releases that the tests were run on: the plugin hooks into functions that change without notice."""
 
 
 class UnsupportedVersionError(LeylineError):
@@ -25,15 +20,10 @@ class UnsupportedVersionError(LeylineError):
 
 def adapter_for(version: str) -> Any:
     """The adapter module for SGLang `version`. Raises `UnsupportedVersionError`."""
-    return import_module(f"leyline.backends.sglang.{adapter_name(version)}")
-
-
-def adapter_name(version: str) -> str:
-    """The adapter module's name; imports nothing. Raises `UnsupportedVersionError`."""
-    match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
-    name = _ADAPTERS.get((int(match[1]), int(match[2]), int(match[3]))) if match else None
+    match = re.match(r"\d+\.\d+\.\d+(?=$|[+.])(?!\.(?:dev|rc))", version)
+    name = _ADAPTERS.get(match[0]) if match else None
     if name is None:
         raise UnsupportedVersionError(
-            f"SGLang {version} is not supported by the leyline plugin; install one of {SUPPORTED}"
+            f"SGLang {version} is not supported by the leyline plugin; install sglang {SUPPORTED.replace('and', 'or')}"
         )
-    return name
+    return import_module(f"leyline.backends.sglang.{name}")
