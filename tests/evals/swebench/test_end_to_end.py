@@ -15,6 +15,7 @@ from leyline.evals.config import EvalConfig
 from leyline.evals.engine import Summary, run_eval
 from leyline.evals.journal import load
 from leyline.evals.records import Outcome
+from leyline.evals.suites import swebench_grade, swebench_score
 from leyline.evals.suites.base import SuiteError
 from leyline.evals.suites.swebench import SwebenchSuite
 from leyline.evals.suites.swebench_grade import grade
@@ -179,3 +180,29 @@ def test_a_log_without_test_results_is_no_verdict_of_the_patch(row: dict[str, An
         grade({**rows, "log_parser": "parse_nothing"}, prediction, log)
     with pytest.raises(SuiteError, match="swebench 5 needs eval_type in the row"):
         grade({**rows, "eval_type": ""}, prediction, log)
+
+
+def test_reports_of_the_harness_become_verdicts(
+    rows_file: Path, repositories: Path, scripts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What swebench's harness leaves is read; the harness itself needs Docker and is not run here."""
+    _, summary = run(rows_file, repositories, scripts, "none", "solves", "breaks")
+    name = "acme__stats-1"
+
+    def harness(directory: Path, suite: SwebenchSuite, batch: str, *, workers: int, seconds: float) -> None:
+        predictions = json.loads((directory / "swebench" / batch / "preds.json").read_text())
+        if batch == "solves":  # the other one ends in an error there, which leaves no report
+            folder = log_folder(directory, batch, name)
+            folder.mkdir(parents=True)
+            report = {"patch_successfully_applied": True, "resolved": bool(predictions[name]["model_patch"])}
+            (folder / "report.json").write_text(json.dumps({name: report}))
+
+    monkeypatch.setattr(swebench_score, "run_harness", harness)
+    monkeypatch.setattr(swebench_grade, "docker_missing", lambda: None)
+    said: list[str] = []
+    suite = SwebenchSuite(str(rows_file), repos=str(repositories), environment="checkout")
+    lines = score_run(summary.directory, suite, how="docker", say=said.append)
+    assert "swebench: 1 of 1 patches resolve their issue" in lines
+    assert "swebench left no report" in said[0]
+    outcomes = {record.arm: record.outcome for record in load(summary.directory).records}
+    assert outcomes == {"solves": Outcome.SOLVED, "breaks": Outcome.UNSCORED}
