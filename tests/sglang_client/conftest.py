@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -57,14 +58,18 @@ def start(log: Path, *args: str) -> subprocess.Popen[bytes]:
         )
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """End the server and everything it started."""
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, sign)
-            process.wait(15)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            continue
+def stop(process: subprocess.Popen[bytes]) -> bool:
+    """End the server with the signal that a terminal or a service manager sends; whether that was enough."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(60)
+        return True
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(30)
 
 
 def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -95,4 +100,5 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         wait_until_ready(f"http://127.0.0.1:{port}", process, log)
         yield Served(f"http://127.0.0.1:{port}", process, log)
     finally:
-        stop(process)
+        ended = stop(process)
+    assert ended, "the server did not end on SIGTERM"
