@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from leyline.evals.fidelity.records import FidelityRecord
-from leyline.evals.stats import Interval, Ratio, cluster_ratio
+from leyline.evals.stats import Interval, Ratio, solve_rate
 
 EDGES = (1, 2, 3, 6, 11)
 
@@ -61,7 +61,7 @@ def _point(records: Sequence[FidelityRecord], low: int, high: int | None, confid
         edits_mean=sum(r.edits for r in records) / count,
         probes=count,
         trajectories=len(groups),
-        honest=cluster_ratio({name: Ratio(sum(g), len(g)) for name, g in groups.items()}, confidence),
+        honest=solve_rate({name: Ratio(sum(g), len(g)) for name, g in groups.items()}, confidence)[0],
         full=sum(r.agree_full for r in records) / count,
         references=sum(r.references_agree for r in records) / count,
     )

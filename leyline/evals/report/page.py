@@ -104,7 +104,10 @@ def title(report: Report) -> str:
 
 def subtitle(report: Report) -> str:
     """Trials, runs, machines and when."""
-    parts = [count(report.trials, "trial"), count(len(report.runs), "run")]
+    probes = sum(len(run.fidelity) for run in report.runs)
+    parts = [count(report.trials, "trial")] if report.trials or not probes else []
+    parts += [count(probes, "probe")] if probes else []
+    parts.append(count(len(report.runs), "run"))
     for run in report.runs:
         machine = (run.config or {}).get("machine")
         if isinstance(machine, dict) and machine.get("cpu"):
