@@ -20,10 +20,15 @@ class UnsupportedVersionError(LeylineError):
 
 def adapter_for(version: str) -> Any:
     """The adapter module for SGLang `version`. Raises `UnsupportedVersionError`."""
+    return import_module(f"leyline.backends.sglang.{adapter_name(version)}")
+
+
+def adapter_name(version: str) -> str:
+    """The adapter module's name; imports nothing. Raises `UnsupportedVersionError`."""
     match = re.match(r"\d+\.\d+\.\d+(?=$|[+.])(?!\.(?:dev|rc))", version)
     name = _ADAPTERS.get(match[0]) if match else None
     if name is None:
         raise UnsupportedVersionError(
             f"SGLang {version} is not supported by the leyline plugin; install sglang {SUPPORTED.replace('and', 'or')}"
         )
-    return import_module(f"leyline.backends.sglang.{name}")
+    return name

@@ -13,7 +13,7 @@ from importlib import metadata, util
 
 import typer
 
-SGLANG_VERSIONS = ("0.5.16", "0.5.23")
+from leyline.backends.sglang.versions import SUPPORTED, UnsupportedVersionError, adapter_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +86,10 @@ def _sglang() -> Check:
             f"{version}, plugin not registered",
             "reinstall leyline-kv so that its entry points are written",
         )
-    if version not in SGLANG_VERSIONS:
-        return Check("sglang", False, version, f"install one of: {', '.join(SGLANG_VERSIONS)}")
+    try:
+        adapter_name(version)
+    except UnsupportedVersionError:
+        return Check("sglang", False, version, f"install one of: {SUPPORTED}")
     return Check("sglang", True, f"{version}, plugin registered")
 
 

@@ -63,12 +63,8 @@ def make_backend(
             )
         from leyline.backends.sglang.client import SGLangBackend
 
-        return SGLangBackend(base_url, api_key=api_key)
-    if kind == "sglang":
-        from leyline.backends.sglang.client import SGLangBackend
-
-        folder = None if model is None else model_folder(model)
-        return SGLangBackend(base_url or "http://127.0.0.1:30000", tokenizer=folder, api_key=api_key)
+        # The model is the server's; a folder given here only holds the same tokenizer and chat template.
+        return SGLangBackend(base_url, tokenizer=None if model is None else model_folder(model), api_key=api_key)
     if any(util.find_spec(name) is None for name in ("torch", "transformers")):
         raise UsageError("the local backend is not installed; run: pip install 'leyline-kv[local]'")
     from leyline.backends.local import LocalBackend
