@@ -49,13 +49,15 @@ def serve(
     *,
     generations: bytes = b"",
     limit: int = GENERATION_LIMIT,
+    chunk: int | None = None,
 ) -> Served:
     """Serve one request and cache it with its output (without the stop token). Changes `cache`.
 
     With `splice` the request's directives are honoured by `EditScript.segments`: runs behind AMORTIZE edits are reused
     as far as the cache holds the source, and from the first such token on the cache entry is private to the lineage.
 
-    generations: of the source's tokens, as the last `Served` gave them; limit: moves allowed for one token.
+    generations: of the source's tokens, as the last `Served` gave them. limit: moves allowed for one token. chunk: as
+    of `RadixCache.hold`.
     """
     script = request.script if splice else EditScript(())
     lineage, start = (request.lineage, request.lineage_start) if splice else (None, None)
@@ -86,9 +88,7 @@ def serve(
         start = runs[0][0] if start is None else min(start, runs[0][0])
         lineage = lineage or f"sim/{request.session_id}"
     key = mark(key, lineage, start)
-    missing = len(key) // WIDTH - cache.match(key)
-    if cache.make_room(missing, keep=key) >= missing:
-        cache.insert(key)
+    cache.hold(key, len(prompt), chunk=chunk)
     reach = runs[-1][1] if runs else prefix
     if start is None or start >= reach:
         lineage = start = None
@@ -117,7 +117,8 @@ class SimulatedBackend:
     """Answers from a script and counts what a cache would have given.
 
     answers: one message a turn, in order. splice: honour directives; without it the cache is stock SGLang's.
-    generation_limit: how often one token's KV may be moved. A backend serves one session; sessions share a `cache`.
+    generation_limit: how often one token's KV may be moved. chunk: tokens of prefill at a time; it matters to a cache
+    that evicts. A backend serves one session; sessions share a `cache`.
     """
 
     def __init__(
@@ -128,12 +129,13 @@ class SimulatedBackend:
         *,
         splice: bool,
         generation_limit: int = GENERATION_LIMIT,
+        chunk: int | None = None,
     ) -> None:
         self._renderer = renderer
         self._cache = cache
         self._answers = list(answers)
         self._splice = splice
-        self._limit = generation_limit
+        self._limit, self._chunk = generation_limit, chunk
         self._generations = b""
         self._next = 0
 
@@ -161,6 +163,7 @@ class SimulatedBackend:
             self._splice,
             generations=self._generations,
             limit=self._limit,
+            chunk=self._chunk,
         )
         self._generations = served.generations
         return Turn(

@@ -118,14 +118,30 @@ class RadixCache:
         """Evict until `needed` slots are free; the cached prefix of `keep` stays. Returns the slots that are free."""
         if self.capacity is None:
             return needed
-        pages = -(-needed // self.page_size) * self.page_size
-        short = pages - (self.capacity - self._size)
-        if short > 0:
-            _, node = self._walk(keep)
-            self._lock(node, 1)
-            self._evict(short)
-            self._lock(node, -1)
+        self._free(-(-needed // self.page_size) * self.page_size, 0, keep)
         return self.capacity - self._size
+
+    def hold(self, key: bytes, prompt: int, *, chunk: int | None = None) -> bool:
+        """Hold `key` as a server does that computes the first `prompt` tokens and decodes the rest. Evicts.
+
+        The prompt enters the tree after each `chunk` tokens of prefill (None: at once), and each time room is made for
+        what comes next only; so leaves are no longer than a chunk, which decides what an eviction takes. A server with
+        pages asks for one page more than it needs. False, with less held, where there is no room.
+        """
+        start, spare = self.match(key[: prompt * WIDTH]), self.page_size if self.page_size > 1 else 0
+        while start < prompt:
+            stop = prompt if chunk is None else min(prompt, start + chunk)
+            if not self._free(stop - start, spare, key[: start * WIDTH]):
+                return False
+            self.insert(key[: stop * WIDTH])
+            start = stop
+        end = len(key) // WIDTH
+        if end > prompt:
+            begun = prompt // self.page_size * self.page_size
+            if not self._free(end - begun, spare, key[: prompt * WIDTH]):
+                return False
+            self.insert(key)
+        return True
 
     def check(self) -> None:
         """Raise RadixError if the tree is not one: for tests."""
@@ -142,6 +158,18 @@ class RadixCache:
                 stack.append(child)
         if total != self._size or (self.capacity is not None and total > self.capacity):
             raise RadixError(f"the tree holds {total} tokens, the counter says {self._size}")
+
+    def _free(self, tokens: int, spare: int, keep: bytes) -> bool:
+        """Evict until `tokens + spare` slots are free, or nothing is left to evict; whether whole pages fit then."""
+        if self.capacity is None:
+            return True
+        short = tokens + spare - (self.capacity - self._size)
+        if short > 0:
+            _, node = self._walk(keep)
+            self._lock(node, 1)
+            self._evict(short)
+            self._lock(node, -1)
+        return -(-tokens // self.page_size) * self.page_size <= self.capacity - self._size
 
     def _walk(self, key: bytes) -> tuple[int, _Node]:
         node, matched, page = self._root, 0, self._page

@@ -16,7 +16,8 @@ from leyline.evals.replay.recorded import RecordedBackend
 from leyline.evals.traces import Trajectory, answer_places
 
 pytestmark = [pytest.mark.sglang, pytest.mark.slow, pytest.mark.timeout(600)]
-REQUESTS = 100
+REQUESTS = 60
+CHUNK = 256  # of the shared servers
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -33,10 +34,10 @@ def test_cached_tokens(servers: Servers, kind: str) -> None:
         params = {"max_new_tokens": draw.choice([1, 1, 5, 17]), "temperature": 0, "ignore_eos": True}
         answer = server.post("/generate", {"input_ids": ids, "sampling_params": params}).json()
         output = answer["output_ids"][:-1]  # the KV of the last token is never made
-        served = serve(cache, TurnInput("s", Rendered(tuple(ids))), ids, output, splice=False)
+        served = serve(cache, TurnInput("s", Rendered(tuple(ids))), ids, output, False, chunk=CHUNK)
         assert answer["meta_info"]["cached_tokens"] == served.prefix
         done.append([*ids, *output])
-    assert cache.evicted > 2 * POOL
+    assert cache.evicted > POOL
 
 
 def recording(name: str, turns: int, seed: int) -> Trajectory:
@@ -64,7 +65,7 @@ def test_a_replay_hits_on_a_stock_server_what_it_hits_in_the_simulation(
     backend = SGLangBackend(server.url)
     recorded = RecordedBackend(backend)
     recorded.begin([trajectory.messages[place] for place in answer_places(trajectory.messages)])
-    setting = Setting(policy, "radix", page_size=PAGES[kind], capacity=POOL)
+    setting = Setting(policy, "radix", page_size=PAGES[kind], capacity=POOL, chunk=CHUNK)
     real = replay_on(trajectory, setting, recorded)
     simulated = replay_together([trajectory], setting, backend.renderer)[0]
     backend.close()

@@ -36,6 +36,7 @@ def replay(
     ),
     page_size: int = typer.Option(1, min=1, help="Prefixes hit in whole pages of so many tokens."),
     capacity: int | None = typer.Option(None, min=1, help="KV slots of the cache, in tokens. [never full]"),
+    chunk: int | None = typer.Option(None, min=1, help="Prefill at a time, as the server's --chunked-prefill-size."),
     concurrency: int = typer.Option(1, min=1, help="Trajectories that run at a time, sharing one cache."),
     seam: int = typer.Option(0, min=0, help="Tokens recomputed at the start of every reused run."),
     only: list[str] = typer.Option([], "--id", help="Only this trajectory; repeatable."),
@@ -58,7 +59,8 @@ def replay(
     real = backend != "simulated"
     if real and (capacity is not None or concurrency > 1 or tokenizer is not None or page_size != 1):
         raise UsageError("--capacity, --concurrency, --page-size and --tokenizer belong to the simulated cache")
-    settings = iter_settings(policy or BUILTIN_POLICIES, caches, page_size=page_size, capacity=capacity, seam=seam)
+    about = {"page_size": page_size, "capacity": capacity, "chunk": chunk, "seam": seam}
+    settings = iter_settings(policy or BUILTIN_POLICIES, caches, **about)
     plan = Plan(
         files=tuple(str(path) for path in trace_files(files)),
         settings=tuple(settings),

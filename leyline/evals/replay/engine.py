@@ -24,7 +24,8 @@ class Setting:
     """One cell of a replay: a policy and a cache.
 
     page_size: prefixes hit in whole pages. capacity: KV slots of the cache in tokens; None never evicts. seam: tokens
-    recomputed at the start of every reused run. generation_limit: moves allowed for one token.
+    recomputed at the start of every reused run. generation_limit: moves allowed for one token. chunk: tokens of prefill
+    at a time, which decides what a full cache evicts.
     """
 
     policy: str
@@ -33,6 +34,7 @@ class Setting:
     capacity: int | None = None
     seam: int = 0
     generation_limit: int = GENERATION_LIMIT
+    chunk: int | None = None
 
     @property
     def mode(self) -> Mode:
@@ -69,7 +71,8 @@ def replay_together(
 
     def make(trajectory: Trajectory) -> Backend:
         answers = [trajectory.messages[place] for place in answer_places(trajectory.messages)]
-        backend = SimulatedBackend(renderer, cache, answers, splice=True, generation_limit=setting.generation_limit)
+        limits = {"generation_limit": setting.generation_limit, "chunk": setting.chunk}
+        backend = SimulatedBackend(renderer, cache, answers, splice=True, **limits)
         return PlainBackend(backend) if setting.cache == "radix" else backend
 
     done = interleave(trajectories, setting, make, concurrency=concurrency, on_turn=on_turn)
@@ -159,6 +162,7 @@ class _Run:
             cache=setting.cache,
             page_size=setting.page_size,
             capacity=setting.capacity,
+            chunk=setting.chunk,
             seam=setting.seam,
             exit_status=self._trajectory.exit_status,
             turns=tuple(self._turns),

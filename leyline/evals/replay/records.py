@@ -34,6 +34,7 @@ class ReplayRecord(BaseModel):
     tokenizer: str = ""
     page_size: int = 1
     capacity: int | None = None
+    chunk: int | None = None
     concurrency: int = 1
     seam: int = 0
     exit_status: str | None = Field(default=None, description="How the recorded run ended; not what this policy does.")
