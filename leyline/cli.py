@@ -56,6 +56,8 @@ def main() -> None:
     """Entry point: one line for an expected failure, 130 for Ctrl-C, a traceback only for a bug."""
     # The tokenizers library warns when a process that used it forks; workers and sandboxes fork.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # OpenMP's threads otherwise spin while they wait, and beside any other load take ten times the processor time.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = app(standalone_mode=False)
     except LeylineError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import util
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from leyline.harness.tasks import Task
 DEFAULT_MODEL = "tiny-mla"
 BACKENDS = ("local", "sglang", "openai")
 FIRST_SEED = 1_000_000  # far from the seeds of the training data
+SMALL_MODEL = 200_000_000  # bytes of weights
 
 
 class UsageError(LeylineError):
@@ -67,9 +69,20 @@ def make_backend(
         return SGLangBackend(base_url, tokenizer=None if model is None else model_folder(model), api_key=api_key)
     if any(util.find_spec(name) is None for name in ("torch", "transformers")):
         raise UsageError("the local backend is not installed; run: pip install 'leyline-kv[local]'")
+    folder = model_folder(model or DEFAULT_MODEL)
+    _choose_threads(folder)
     from leyline.backends.local import LocalBackend
 
-    return LocalBackend(model_folder(model or DEFAULT_MODEL))
+    return LocalBackend(folder)
+
+
+def _choose_threads(folder: Path) -> None:
+    """One thread for a small model: its matrices are so small that more threads mostly wait for each other."""
+    import torch
+
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    if size < SMALL_MODEL and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
 
 
 def model_folder(name: str) -> Path:
