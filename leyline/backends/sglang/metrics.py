@@ -44,14 +44,16 @@ class Metrics:
         """Count one finished request's receipt."""
         if not self.enabled:
             return
-        labels = self._labels
-        self._requests.labels(**labels).inc() if labels else self._requests.inc()
+        self._of(self._requests).inc()
         for outcome in receipt["acknowledged"]:
-            self._directives.labels(**labels, outcome=outcome).inc()
+            self._of(self._directives, outcome=outcome).inc()
         for source in ("prefix", "spliced", "prefilled"):
-            self._tokens.labels(**labels, source=source).inc(receipt[f"{source}_tokens"])
+            self._of(self._tokens, source=source).inc(receipt[f"{source}_tokens"])
         if receipt["fallback"] is not None:
-            self._fallbacks.labels(**labels, reason=receipt["fallback"]).inc()
-        seconds = self._seconds.labels(**labels) if labels else self._seconds
+            self._of(self._fallbacks, reason=receipt["fallback"]).inc()
         for splice in receipt["splices"]:
-            seconds.observe(splice["seconds"])
+            self._of(self._seconds).observe(splice["seconds"])
+
+    def _of(self, metric: Any, **labels: str) -> Any:
+        labels = {**self._labels, **labels}
+        return metric.labels(**labels) if labels else metric
