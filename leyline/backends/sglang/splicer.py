@@ -7,6 +7,7 @@ published under the prompt's marked path. Afterwards the scheduler's ordinary pr
 
 from __future__ import annotations
 
+import logging
 import time
 from array import array
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from leyline.backends.sglang.ops import Hit, TreeOps
 from leyline.backends.sglang.plan import Plan, Run
 from leyline.backends.sglang.receipts import missing_donor
 from leyline.directives import Fallback, Splice
+
+log = logging.getLogger("leyline")
 
 MAX_ATTEMPTS = 3
 """Admissions for which one request may take slots anew: a full pool could evict each time what was just moved."""
@@ -167,13 +170,17 @@ class Splicer:
                 plan.give_up(Fallback.NO_SLOTS, f"no room for the {end - start} tokens from {start} on")
                 return False
             began = time.perf_counter()
-            if not ops.agree(self._moved(donor_slots, slots, start - run.shift, start)):
+            try:
+                if not ops.agree(self._moved(donor_slots, slots, start - run.shift, start)):
+                    raise RuntimeError("the copy failed on a rank")
+                self._generations.moved(donor_slots, slots, honest)
+                path = self.keyring.marked(ids[:end], marks)
+                ops.publish(path, torch.cat([ops.slots(hit)[:start], slots]), start, space)
+            except Exception:
                 ops.give_back(slots)
-                plan.give_up(Fallback.INTERNAL_ERROR, f"copying the {end - start} tokens from {start} on failed")
+                log.exception("moving %d tokens failed", end - start)
+                plan.give_up(Fallback.INTERNAL_ERROR, f"moving the {end - start} tokens from {start} on failed")
                 return False
-            self._generations.moved(donor_slots, slots, honest)
-            path = self.keyring.marked(ids[:end], marks)
-            ops.publish(path, torch.cat([ops.slots(hit)[:start], slots]), start, space)
         finally:
             for handle in held:
                 ops.release(handle)
@@ -185,7 +192,7 @@ class Splicer:
         try:
             self._move(source, target, old, new)
         except Exception:
-            _log_exception("moving KV failed")
+            log.exception("copying KV failed")
             return False
         return True
 
@@ -220,9 +227,3 @@ def _gaps(length: int, splices: list[Splice]) -> list[tuple[int, int]]:
     if length > position:
         gaps.append((position, length))
     return gaps
-
-
-def _log_exception(message: str) -> None:
-    import logging
-
-    logging.getLogger("leyline").exception(message)

@@ -1,0 +1,262 @@
+"""Growing a tree along an edited prompt, over a cache in plain Python."""
+
+from __future__ import annotations
+
+import random
+from array import array
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leyline.backends.sglang.cache import Controller
+from leyline.backends.sglang.generations import Generations
+from leyline.backends.sglang.keys import Keyring, Space
+from leyline.backends.sglang.metrics import Metrics
+from leyline.backends.sglang.ops import Hit
+from leyline.backends.sglang.plan import Plan, make_plan
+from leyline.backends.sglang.receipts import make_receipt
+from leyline.backends.sglang.splicer import Splicer
+from leyline.directives import Directive, EditScript, Fallback, Mode, Receipt, WireRequest
+
+RING = Keyring(b"secret")
+SPACE = Space()
+
+
+class Tree:
+    """`TreeOps` as a dict from prefixes of whole pages to the slots of their last page."""
+
+    def __init__(self, slots: int, page: int) -> None:
+        self.page = page
+        self.size = slots
+        self.paths: dict[tuple[int, ...], list[int]] = {}
+        self.free = list(range(1, slots + 1))
+        self.held = 0
+        self.fail_agree = self.fail_publish = False
+
+    def match(self, ids: array[int], limit: int, space: Space) -> Hit:
+        found = 0
+        while found + self.page <= min(limit, len(ids)) and tuple(ids[: found + self.page]) in self.paths:
+            found += self.page
+        return Hit(found, tuple(ids[:found]))
+
+    def slots(self, hit: Hit) -> torch.Tensor:
+        pages = [self.paths[hit.node[:end]] for end in range(self.page, hit.length + 1, self.page)]
+        return torch.tensor([slot for page in pages for slot in page], dtype=torch.int64)
+
+    def hold(self, hit: Hit) -> Any:
+        self.held += 1
+        return hit
+
+    def release(self, held: Any) -> None:
+        self.held -= 1
+
+    def room(self) -> int:
+        return len(self.free)
+
+    def reserve(self, tokens: int) -> torch.Tensor | None:
+        assert tokens % self.page == 0
+        if tokens > len(self.free):
+            return None
+        taken, self.free = self.free[:tokens], self.free[tokens:]
+        return torch.tensor(taken, dtype=torch.int64)
+
+    def give_back(self, slots: torch.Tensor) -> None:
+        self.free += slots.tolist()
+
+    def publish(self, ids: array[int], slots: torch.Tensor, known: int, space: Space) -> None:
+        assert len(slots) == len(ids)
+        if self.fail_publish:
+            raise RuntimeError("the tree refused")
+        for start in range(known, len(ids), self.page):
+            path = tuple(ids[: start + self.page])
+            assert path not in self.paths
+            self.paths[path] = slots[start : start + self.page].tolist()
+
+    def agree(self, ok: bool) -> bool:
+        return ok and not self.fail_agree
+
+    def drop_branch(self, ids: array[int], start: int, space: Space) -> bool:
+        return True
+
+    def compute(self, ids: array[int], upto: int) -> int:
+        """What a prefill of `ids[:upto]` leaves in the tree. Returns how many tokens are there now."""
+        hit = self.match(ids, upto, SPACE)
+        end = upto // self.page * self.page
+        slots = self.reserve(end - hit.length)
+        assert slots is not None
+        self.publish(ids[:end], torch.cat([self.slots(hit), slots]), hit.length, SPACE)
+        return end
+
+    def adds_up(self) -> bool:
+        owned = [slot for page in self.paths.values() for slot in page]
+        return sorted(owned + self.free) == list(range(1, self.size + 1)) and self.held == 0
+
+
+class Rig:
+    """A splicer over a tree, whose "KV" is a note: the token, where it was computed, and how it was moved."""
+
+    def __init__(self, page: int = 1, slots: int = 4000, limit: int = 32) -> None:
+        self.tree = Tree(slots, page)
+        self.moves: list[tuple[list[int], list[int], int, int]] = []
+        self.fail_moves = False
+        self.splicer = Splicer(self.tree, RING, self._move, Generations(slots + 2, "cpu", limit), chunked=True)
+
+    def _move(self, source: torch.Tensor, target: torch.Tensor, old: int, new: int) -> None:
+        if self.fail_moves:
+            raise RuntimeError("the copy failed")
+        self.moves.append((source.tolist(), target.tolist(), old, new))
+
+    def serve(self, prompt: list[int], value: str | None) -> tuple[Plan | None, Receipt | None]:
+        """Serve a prompt as the scheduler does: match, then chunks that end at the cuts. Greedy in pages."""
+        ids = array("q", prompt)
+        if value is None:
+            self.tree.compute(ids, len(ids))
+            return None, None
+        plan = make_plan(value, ids, SPACE, RING, page=self.tree.page, max_tokens=4096)
+        limit = len(ids) - 1
+        key = self.splicer.admit(plan, ids, limit, SPACE)
+        done = self.tree.match(key, limit, SPACE).length
+        while True:
+            cut = plan.next_cut(done, self.tree.page)
+            if cut is None:
+                break
+            marked = RING.marked(ids, plan.marks)
+            done = self.tree.compute(marked, cut)
+            hit = self.splicer.advance(plan, ids, done, limit, SPACE)
+            done = hit.length if hit is not None else done
+        self.tree.compute(RING.marked(ids, plan.marks), len(ids))
+        return plan, make_receipt(plan, len(ids), RING, SPACE)
+
+
+@st.composite
+def edits(draw: st.DrawFn) -> tuple[list[int], EditScript, list[int]]:
+    rng = random.Random(draw(st.integers(0, 2**32)))
+    source = [rng.randrange(1000) for _ in range(draw(st.integers(10, 150)))]
+    points = sorted(rng.sample(range(len(source)), 2 * draw(st.integers(1, 4))))
+    directives = [
+        Directive(start, end, tuple(rng.randrange(1000) for _ in range(rng.choice([0, 0, 3, 20]))), Mode.AMORTIZE)
+        for start, end in zip(points[::2], points[1::2], strict=True)
+    ]
+    script = EditScript(tuple(directives))
+    return source, script, script.apply(source) + [rng.randrange(1000) for _ in range(rng.randint(1, 9))]
+
+
+@given(edits(), st.sampled_from([1, 4, 16]), st.integers(0, 12))
+@settings(max_examples=80, deadline=None)
+def test_everything_that_can_be_moved_is_moved_from_the_same_tokens(
+    turn: tuple[list[int], EditScript, list[int]], page: int, seam: int
+) -> None:
+    source, script, prompt = turn
+    rig = Rig(page)
+    rig.serve(source, None)
+    held = len(source) // page * page
+    plan, receipt = rig.serve(prompt, WireRequest.build(script, source, seam=seam).to_json())
+    assert plan is not None
+    assert receipt is not None
+    assert rig.tree.adds_up()
+    for splice, (_, _, old, new) in zip(receipt.splices, rig.moves, strict=True):
+        assert (new, old) == (splice.start, splice.start - splice.delta)
+        assert source[old : old + splice.end - splice.start] == prompt[splice.start : splice.end]
+    wanted = 0
+    for segment in script.segments(len(source), seam=seam):
+        if segment.kind == "reuse" and segment.source_start is not None:
+            shift = segment.target_start - segment.source_start
+            first = -(-segment.target_start // page) * page
+            last = min(segment.target_start + segment.length, held + shift, len(prompt) - 1) // page * page
+            wanted += max(0, last - first)
+    assert receipt.spliced_tokens == wanted
+    # The honest part of the tree is untouched: only whole plain prefixes of the two texts are in it.
+    for path in rig.tree.paths:
+        if max(path) < 2**31:
+            assert list(path) in (source[: len(path)], prompt[: len(path)])
+            if list(path) != source[: len(path)]:
+                assert receipt.approximate_from is None or len(path) <= receipt.approximate_from
+
+
+@given(edits())
+@settings(max_examples=30, deadline=None)
+def test_the_same_request_again_moves_nothing(turn: tuple[list[int], EditScript, list[int]]) -> None:
+    source, script, prompt = turn
+    rig = Rig()
+    rig.serve(source, None)
+    value = WireRequest.build(script, source).to_json()
+    _, first = rig.serve(prompt, value)
+    moves = len(rig.moves)
+    _, again = rig.serve(prompt, value)
+    assert first is not None
+    assert again is not None
+    assert len(rig.moves) == moves
+    assert again.lineage == first.lineage
+    assert again.prefix_tokens >= first.prefix_tokens + first.spliced_tokens
+
+
+SOURCE = list(range(100, 180))
+SCRIPT = EditScript((Directive(20, 30, (), Mode.AMORTIZE),))
+PROMPT = [*SCRIPT.apply(SOURCE), 1]
+VALUE = WireRequest.build(SCRIPT, SOURCE).to_json()
+
+
+@pytest.mark.parametrize("how", ["the copy raises", "another rank fails", "the tree refuses"])
+def test_a_failed_copy_loses_no_slot_and_is_served_honestly(how: str) -> None:
+    rig = Rig()
+    rig.serve(SOURCE, None)
+    rig.fail_moves = how == "the copy raises"
+    rig.tree.fail_agree = how == "another rank fails"
+    rig.tree.fail_publish = how == "the tree refuses"
+    ids = array("q", PROMPT)
+    controller = Controller(rig.splicer, Metrics(False), 1, 4096)
+    request = SimpleNamespace(origin_input_ids=ids, output_ids=[], customized_info=None, sampling_params=None)
+    plan = make_plan(VALUE, ids, SPACE, RING, page=1, max_tokens=4096)
+    key = controller.admit(request, plan, ids, len(ids) - 1, SPACE)
+    assert list(key) == PROMPT
+    receipt = Receipt.from_meta_info(request.customized_info)
+    assert receipt is not None
+    assert receipt.fallback is Fallback.INTERNAL_ERROR
+    assert receipt.splices == ()
+    assert receipt.approximate_from is None
+    assert rig.tree.adds_up()
+
+
+def test_without_room_nothing_is_moved() -> None:
+    rig = Rig()
+    rig.serve(SOURCE, None)
+    rest, rig.tree.free = rig.tree.free[10:], rig.tree.free[:10]
+    plan = make_plan(VALUE, array("q", PROMPT), SPACE, RING, page=1, max_tokens=4096)
+    rig.splicer.admit(plan, array("q", PROMPT), len(PROMPT) - 1, SPACE)
+    assert plan.fallback is Fallback.NO_SLOTS
+    assert rig.moves == []
+    rig.tree.free += rest
+    assert rig.tree.adds_up()
+    rig.splicer.admit(plan, array("q", PROMPT), len(PROMPT) - 1, SPACE)
+    assert plan.fallback is None, "a later admission, with room, starts over"
+    assert len(rig.moves) == 1
+
+
+def test_an_unknown_source_is_told_from_an_evicted_one() -> None:
+    rig = Rig()
+    _, receipt = rig.serve(PROMPT, VALUE)
+    assert receipt is not None
+    assert receipt.fallback is Fallback.SOURCE_MISMATCH
+    rig = Rig()
+    rig.serve(SOURCE[:30], None)
+    _, receipt = rig.serve(PROMPT, VALUE)
+    assert receipt is not None
+    assert receipt.fallback is Fallback.DONOR_MISSING
+
+
+def test_a_look_at_a_retried_request_takes_slots_a_limited_number_of_times() -> None:
+    """A pool that evicts at once what was moved must not be made to move it for ever."""
+    rig = Rig()
+    rig.serve(SOURCE, None)
+    ids = array("q", PROMPT)
+    plan = make_plan(VALUE, ids, SPACE, RING, page=1, max_tokens=4096)
+    for _ in range(10):
+        rig.splicer.admit(plan, ids, len(ids) - 1, SPACE)
+        for path in [path for path in rig.tree.paths if max(path) > 2**60]:
+            rig.tree.free += rig.tree.paths.pop(path)
+    assert len(rig.moves) == 3
+    assert rig.tree.adds_up()
