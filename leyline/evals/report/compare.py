@@ -95,7 +95,7 @@ def select_pairs(arms: Sequence[ArmTrials], baseline: str | None = None) -> list
 def compare(pairs: Sequence[tuple[ArmTrials, ArmTrials]], confidence: float = 0.95) -> list[Comparison]:
     """One comparison for each pair of arms, in order, with p values adjusted for their number."""
     found = [_one(first, second, confidence) for first, second in pairs]
-    tested = [c for c in found if c.pairs]
+    tested = [c for c in found if c.pairs > c.unscored]
     adjusted = dict(zip(map(id, tested), holm([c.p_value for c in tested]), strict=True))
     return [replace(c, p_holm=adjusted.get(id(c), 1.0)) for c in found]
 

@@ -136,7 +136,8 @@ def _notes(data: Data, arms: Sequence[ArmNumbers], comparisons: Sequence[Compari
         )
     few = [arm.label for arm in arms if arm.tasks < 10]
     if few:
-        notes.append(f"Fewer than 10 tasks under {', '.join(few)}: intervals over so few tasks are rough.")
+        where = "every arm" if len(few) == len(arms) > 1 else ", ".join(few)
+        notes.append(f"Fewer than 10 tasks under {where}: intervals over so few tasks are rough.")
     partial = sum(1 for c in comparisons if c.unpaired_first or c.unpaired_second)
     if partial:
         notes.append(f"In {count(partial, 'comparison')} some trials have no partner and are left out there.")

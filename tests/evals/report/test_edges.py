@@ -75,14 +75,17 @@ def test_trials_without_a_verdict(tmp_path: Path, trial: Make, write_run: Write)
     waiting = {"outcome": Outcome.UNSCORED}
     records = [trial("keep_all", t, 0, rng, **waiting) for t in range(12)]
     records += [trial("truncate", t, 0, rng, **({} if t % 2 else waiting)) for t in range(12)]
+    records += [trial("amortize", t, 0, rng, outcome=Outcome.SOLVED) for t in range(12)]
     made = written(tmp_path, write_run, records)
-    first, second = made.report.arms
+    first, second, _ = made.report.arms
     assert (first.solve_rate, first.scored, first.unscored) == (None, 0, 12)
     assert (second.scored, second.unscored, second.trials) == (6, 6, 12)
-    [comparison] = made.report.comparisons
+    comparison, _, tested = made.report.comparisons
     assert (comparison.pairs, comparison.unscored, comparison.solve_rate) == (12, 12, None)
     assert comparison.hit_rate is not None
-    assert made.report.needs == ()
+    assert (tested.pairs, tested.unscored) == (12, 6)
+    assert tested.p_holm == tested.p_value  # the two comparisons without a verdict are no tests
+    assert [(need.first, need.second) for need in made.report.needs] == [("truncate", "amortize")]
     assert "18 trials without a verdict" in made.html.read_text()
 
 
