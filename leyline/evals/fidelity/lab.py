@@ -78,8 +78,17 @@ class Probe:
         session, turn, _ = self._last()
         prompt = session.prompt.ids if session.prompt is not None else ()
         held = Rendered((*prompt, *(turn.output_ids or ())))
-        lineage = {"lineage": turn.receipt.lineage, "lineage_start": turn.receipt.approximate_from}
-        self._inner.first_logits(replace(session, prompt=held, source=None, script=EditScript(()), seam=0, **lineage))
+        self._inner.first_logits(
+            replace(
+                session,
+                prompt=held,
+                source=None,
+                script=EditScript(()),
+                lineage=turn.receipt.lineage,
+                lineage_start=turn.receipt.approximate_from,
+                seam=0,
+            )
+        )
 
     def _last(self) -> tuple[TurnInput, Turn, Tensor]:
         if self._served is None:
@@ -219,7 +228,7 @@ def margin(logits: Tensor) -> float:
     return float(first - second)
 
 
-def _reuse(receipt: Receipt) -> dict[str, int]:
+def _reuse(receipt: Receipt) -> dict[str, Any]:
     start = receipt.approximate_from
     return {
         "prompt": receipt.prompt_tokens,

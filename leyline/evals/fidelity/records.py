@@ -11,13 +11,13 @@ A plot of agreement against the number of edits needs `seam`, `edits`, `agree_fu
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from leyline.directives import LeylineError
 
-FORMAT = "leyline-fidelity/1"
+FORMAT: Final = "leyline-fidelity/1"
 
 
 class FidelityError(LeylineError, ValueError):

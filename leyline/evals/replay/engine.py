@@ -71,8 +71,8 @@ def replay_together(
 
     def make(trajectory: Trajectory) -> Backend:
         answers = [trajectory.messages[place] for place in answer_places(trajectory.messages)]
-        limits = {"generation_limit": setting.generation_limit, "chunk": setting.chunk}
-        backend = SimulatedBackend(renderer, cache, answers, splice=True, **limits)
+        limit, chunk = setting.generation_limit, setting.chunk
+        backend = SimulatedBackend(renderer, cache, answers, splice=True, generation_limit=limit, chunk=chunk)
         return PlainBackend(backend) if setting.cache == "radix" else backend
 
     done = interleave(trajectories, setting, make, concurrency=concurrency, on_turn=on_turn)

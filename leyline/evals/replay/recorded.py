@@ -61,6 +61,14 @@ class RecordedBackend:
 
     def _warm(self, session: TurnInput, prompt: Rendered, output: tuple[int, ...], turn: Turn) -> None:
         held = Rendered(prompt.ids + output, prompt.spans)
-        lineage = {"lineage": turn.receipt.lineage, "lineage_start": turn.receipt.approximate_from}
         # No directives: the prompt is in the cache as the turn left it, under the turn's lineage.
-        self._inner.prewarm(replace(session, prompt=held, source=None, script=EditScript(()), **lineage))
+        self._inner.prewarm(
+            replace(
+                session,
+                prompt=held,
+                source=None,
+                script=EditScript(()),
+                lineage=turn.receipt.lineage,
+                lineage_start=turn.receipt.approximate_from,
+            )
+        )

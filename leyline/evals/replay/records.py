@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from leyline.directives import LeylineError
 from leyline.evals.records import TurnRecord
 
-FORMAT = "leyline-replay/1"
+FORMAT: Final = "leyline-replay/1"
 Cache = Literal["radix", "splice", "forget"]
 CACHES: tuple[Cache, ...] = ("radix", "splice", "forget")
 
