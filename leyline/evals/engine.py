@@ -180,6 +180,9 @@ class Stop:
 
 def _notes(config: EvalConfig) -> list[str]:
     """What a person should know of the configuration before it runs."""
+    notes = []
     if len(config.seeds) > 1 and config.sampling.temperature == 0:
-        return [f"temperature is 0: the {len(config.seeds)} seeds give the same answers; set --temperature"]
-    return []
+        notes.append(f"temperature is 0: the {len(config.seeds)} seeds give the same answers; set --temperature")
+    if any(arm.backend == "openai" for arm in config.arms):
+        notes.append("a plain server shares its cache between trials: openings may hit what another trial left there")
+    return notes

@@ -82,7 +82,7 @@ class TrialRecord(_Record):
     outcome: Outcome
     detail: str | None = Field(default=None, description="One line: the error, or what the limit was.")
     turns: tuple[TurnRecord, ...] = ()
-    wall_s: float = Field(default=0.0, ge=0)
+    wall_s: float = Field(default=0.0, ge=0, description="From an empty folder to the verdict; loading a model is out.")
     started: float = Field(default=0.0, description="Unix time.")
     energy_j: float | None = Field(default=None, description="Energy the accelerator reported, in joules.")
     approximate: bool = Field(default=False, description="Some turn read KV that a clean prefill would not give.")

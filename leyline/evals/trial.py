@@ -35,19 +35,21 @@ class TrialRunner:
 
     def run(self, spec: TrialSpec) -> TrialRecord:
         """Run one trial. Every failure becomes a record with outcome "error"; only KeyboardInterrupt is raised."""
-        started, clock = time.time(), time.monotonic()
         turns: list[TurnRecord] = []
         seen: list[SessionTurn] = []
-        energy = self._meter.read() if spec.alone else None
         artifacts: dict[str, str] = {}
         detail: str | None = None
+        started, clock, energy = time.time(), time.monotonic(), None
         try:
-            outcome, detail = self._run(spec, turns, seen, artifacts)
+            suite, backend = self._suite(spec), self._backends.open(spec.arm)
+            # A model that a worker loads for its first trial is no part of that trial.
+            started, clock, energy = time.time(), time.monotonic(), self._energy(spec)
+            outcome, detail = self._run(spec, suite, backend, turns, seen, artifacts)
         except LeylineError as error:
             outcome, detail = Outcome.ERROR, str(error)
         except Exception as error:  # a bug of a suite or a backend must not end the eval
             outcome, detail = Outcome.ERROR, f"{type(error).__name__}: {str(error)[:300]}"
-        end = self._meter.read() if spec.alone else None
+        end = self._energy(spec)
         kept = spec.trajectory if spec.trajectory and Path(spec.directory, spec.trajectory).exists() else None
         return TrialRecord(
             suite=spec.suite.name,
@@ -77,11 +79,18 @@ class TrialRunner:
     def close(self) -> None:
         self._backends.close()
 
+    def _energy(self, spec: TrialSpec) -> float | None:
+        return self._meter.read() if spec.alone else None
+
     def _run(
-        self, spec: TrialSpec, turns: list[TurnRecord], seen: list[SessionTurn], artifacts: dict[str, str]
+        self,
+        spec: TrialSpec,
+        suite: Suite,
+        backend: Backend,
+        turns: list[TurnRecord],
+        seen: list[SessionTurn],
+        artifacts: dict[str, str],
     ) -> tuple[Outcome, str | None]:
-        suite = self._suite(spec)
-        backend = self._backends.open(spec.arm)
         with suite.open(spec.task.id, spec.seed) as attempt:
             session = make_session(spec, backend, attempt)
             meter = _TurnMeter(turns, seen)
