@@ -52,18 +52,12 @@ def paired_power(pairs: int, only_first: float, only_second: float, *, alpha: fl
     binom = scipy_stats().binom
     import numpy as np
 
-    discordants = np.arange(1, pairs + 1)
-    weights = binom.pmf(discordants, pairs, discordant)
-    total = 0.0
-    for m, weight in zip(discordants[weights > 1e-12], weights[weights > 1e-12], strict=True):
-        # The largest count of wins (or of losses) that the two-sided exact test rejects.
-        cut = int(binom.ppf(alpha / 2, m, 0.5))
-        if binom.cdf(cut, m, 0.5) > alpha / 2:
-            cut -= 1
-        if cut >= 0:
-            reject = binom.cdf(cut, m, share) + binom.sf(m - cut - 1, m, share)
-            total += float(weight * reject)
-    return total
+    counts = np.arange(1, pairs + 1)  # of discordant pairs
+    # The largest number of wins (or of losses) that the two-sided exact test rejects; -1 where it never does.
+    cuts = binom.ppf(alpha / 2, counts, 0.5)
+    cuts = cuts - (binom.cdf(cuts, counts, 0.5) > alpha / 2)
+    reject = binom.cdf(cuts, counts, share) + binom.sf(counts - cuts - 1, counts, share)
+    return float(binom.pmf(counts, pairs, discordant) @ reject)
 
 
 def detectable_effect(pairs: int, discordant: float, *, power: float = 0.8, alpha: float = 0.05) -> float | None:

@@ -94,7 +94,7 @@ def elide(label: str, width: int = 44) -> str:
 def save(figure: Figure, folder: Path, name: str, title: str, caption: str) -> Plot:
     """Write NAME.png and NAME.svg and return the inline version."""
     folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{name}.png", dpi=200)
+    figure.savefig(folder / f"{name}.png", dpi=160)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "leyline", "Title": title})
     text = buffer.getvalue()

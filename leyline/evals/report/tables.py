@@ -290,8 +290,8 @@ def account(report: Report) -> Table:
         rows.append((run.label, *(f"{n:,}" for n in numbers), *(f"{n:,}" for n in more), missing))
     caption = (
         "record lines = counted + superseded (redone later) + duplicates + outdated (older configuration) + broken. "
-        "Beside them: torn last lines, interrupted trials (a trajectory without a record: they run again, or still run), and "
-        "trials that the configuration asks for and nobody has run yet."
+        "Beside them: torn last lines, interrupted trials (a trajectory without a record: they run again, or still "
+        "run), and trials that the configuration asks for and nobody has run yet."
     )
     head = ("run", "record lines", "counted", "superseded", "duplicates", "outdated", "broken", "torn", "interrupted")
     return Table("account", "Every record line", caption, (*head, "not run yet"), tuple(rows))
