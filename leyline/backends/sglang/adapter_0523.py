@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from sglang.srt.managers.schedule_policy import AddReqResult
 from sglang.srt.mem_cache.base_prefix_cache import InsertParams, MatchPrefixParams
 from sglang.srt.mem_cache.common import evict_from_tree_cache
 from sglang.srt.mem_cache.radix_cache import RadixKey
@@ -177,6 +178,10 @@ def create_cache(context: Any) -> Any:
     return cache
 
 
+NOT_NOW = AddReqResult.OTHER
+"""The verdict that keeps a request in the queue without calling the pool full."""
+
+
 def prefix_len(req: Any) -> int:
     """Tokens of the request that need no prefill."""
     return int(req.prefix_len)
@@ -200,6 +205,7 @@ def owned_slots(cache: Any) -> torch.Tensor:
 
 __all__ = [
     "HOOKS",
+    "NOT_NOW",
     "LeylineRadixCache",
     "charge",
     "create_cache",

@@ -36,8 +36,6 @@ class AdmissionHooks:
 
     def add_one_req(self, original: Callable[..., Any], adder: Any, req: Any, *args: Any, **kwargs: Any) -> Any:
         """Admit one waiting request; cut its first chunk at the next run."""
-        from sglang.srt.managers.schedule_policy import AddReqResult
-
         cut = self._cut(adder, req)
         if cut is None and not getattr(adder, _CUT, False):
             return original(adder, req, *args, **kwargs)
@@ -48,7 +46,7 @@ class AdmissionHooks:
             # Only one request may be in chunks; stock never gets here with one, its chunk took the whole budget.
             need = len(req.full_untruncated_fill_ids) - self._adapter.prefix_len(req) - req.host_hit_length
             if adder.ceil_paged_tokens(need) > limit:
-                return AddReqResult.OTHER
+                return self._adapter.NOT_NOW
         if cut is None or cut >= budget:
             return original(adder, req, *args, **kwargs)
         admitted = len(adder.can_run_list)
