@@ -11,7 +11,7 @@ help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: $(VENV)/.local  ## Run the bundled agent on a generated task, editing its context as it goes
-	$(BIN)/leyline run --suite micro --tasks 1 --policy "$(DEMO_POLICY)" --mode amortize
+	$(BIN)/leyline run --suite micro --tasks 5 --first-solved --policy "$(DEMO_POLICY)" --mode amortize
 
 test: check $(VENV)/.sglang  ## Lint, type-check and run every test that needs no GPU
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup

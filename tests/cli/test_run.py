@@ -103,6 +103,17 @@ def test_a_server_that_fails_half_way_keeps_what_was_done(
     assert "no such tool" in done.json["rows"][1]["reason"]
 
 
+def test_it_can_stop_at_the_first_solved_task(
+    leyline: Any, server: Any, tmp_path: Path, fix: Any, make_task: Any
+) -> None:
+    for name in ("a", "b", "c"):
+        make_task(tmp_path / "many" / name)
+    server.answers = [tool_call("submit"), *fix]
+    done = leyline("run", tmp_path / "many", *served(server, "--first-solved", "--json"))
+    assert (done.code, done.json["complete"]) == (0, True)
+    assert [row["outcome"] for row in done.json["rows"]] == ["failed", "solved"]
+
+
 def served(server: Any, *rest: object) -> tuple[object, ...]:
     return ("--backend", "openai", "--base-url", server.url, "--model", "m", *rest)
 

@@ -71,6 +71,7 @@ def run(
     out: Path | None = typer.Option(
         None, help="Folder for the trajectories, one file a task. [default: a new one in leyline's cache folder]"
     ),
+    first_solved: bool = typer.Option(False, help="Stop at the first task that is solved.", show_default=False),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object with totals and a row for each task."),
 ) -> None:
     """Run an agent on one task or several, editing its context as it goes.
@@ -96,6 +97,8 @@ def run(
                 if rows[-1]["outcome"] == "error" and not any(each["turns"] for each in rows):
                     reason = rows.pop()["reason"]
                     raise BackendError(reason)  # nothing was served yet: the next task would only fail alike
+                if first_solved and rows[-1]["solved"]:
+                    break
         complete = True
     finally:
         if rows:
