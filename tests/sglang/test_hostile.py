@@ -52,7 +52,10 @@ HOSTILE: dict[str, tuple[Any, str]] = {
     "too few removed tokens": (changed(removed=[1]), "malformed"),
     "a replacement that is not there": (changed(replacement=[9, 9, 8]), "target_mismatch"),
     "removed tokens that were not there": (changed(removed=LYING_REMOVED), "source_mismatch"),
-    "a source that nobody sent": (changed(start=0, end=10, removed=LYING_REMOVED, replacement=[]), "source_mismatch"),
+    "a source that nobody sent": (
+        changed(start=30, end=40, removed=LYING_REMOVED, replacement=PROMPT[30:40]),
+        "source_mismatch",
+    ),
     "overlapping directives": ({**VALID, "directives": VALID["directives"] * 2}, "overlap"),
     "too many directives": ({**VALID, "directives": VALID["directives"] * 5000}, "too_many_directives"),
     "too long a text": (json.dumps(VALID) + " " * 2**20, "too_large"),
@@ -117,7 +120,7 @@ def test_fuzzed_bodies(servers: Servers, kind: str) -> None:
             prompt, value, clean = item
             params = {"max_new_tokens": 1, "temperature": 0, "custom_params": {"leyline": value}}
             body = {"input_ids": prompt, "sampling_params": params, "return_logprob": True, "top_logprobs_num": 320}
-            answer = client.post("/generate", content=json.dumps(body))
+            answer = client.post("/generate", json=body)
             assert answer.status_code in (200, 400), answer.text[:300]
             if answer.status_code == 400:
                 seen["HTTP 400"] += 1
