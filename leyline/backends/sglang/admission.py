@@ -6,8 +6,8 @@ starts, the suffix's KV is moved at that chunk's end, and the next chunk starts 
 Stock SGLang relies on an unfinished chunk having used up the pass's token budget: nobody else is admitted before the
 chunked request is through, so the slots that its admission counted are still there. A chunk cut for a splice leaves
 budget over, and stock then admits others into the same pass on slots that the chunked request was promised. A later
-chunk of it, or a splice, finds the pool full of locked KV, and the scheduler dies in `alloc_for_extend`: under a pool of
-2400 slots and forced retraction, 198 tokens were wanted, 105 free and none evictable. Stock has no such path, because
+chunk of it, or a splice, finds the pool full of locked KV, and the scheduler dies in `alloc_for_extend`: in a pool of
+2400 slots, with forced retraction, 198 tokens were wanted, 105 free and none evictable. Stock has no such path, because
 its unfinished chunks leave no budget. So others may ride along, but what the chunked request will still take, moved
 tokens included, is set aside first, in every pass.
 """
