@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from leyline.evals.commands.eval_progress import Eta, LiveProgress, PlainProgress, make_progress, plain_table, span
+from leyline.evals.commands.eval_progress import (
+    Eta,
+    LiveProgress,
+    PlainProgress,
+    arm_table,
+    make_progress,
+    plain_table,
+    span,
+)
 from leyline.evals.config import Budget, ConfigError, EvalConfig
 from leyline.evals.engine import Brake, Stop, run_eval
 from leyline.evals.plan import TrialSpec, plan
@@ -186,6 +194,16 @@ def test_the_live_progress_draws_the_arms(capsys: pytest.CaptureFixture[str]) ->
     assert "hit rate" in text
     assert "2/2" in text
     assert "4/4" in text
+
+
+def test_brackets_in_an_arms_name_are_no_markup() -> None:
+    from rich.console import Console
+
+    config = make_config(arms=[{"name": "[red]"}])
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(arm_table(tally((spec.arm.name for spec in plan(config, _suite(), Path("run"))), [])))
+    assert "[red]" in capture.get()
 
 
 def test_times_for_a_person() -> None:

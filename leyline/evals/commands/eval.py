@@ -9,6 +9,7 @@ from typing import Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from leyline.directives import LeylineError
 from leyline.evals.commands.fidelity import fidelity
 from leyline.evals.commands.replay import replay
 from leyline.evals.commands.score import score
@@ -135,8 +136,9 @@ def suite(
     errors = sum(record.outcome == "error" for record in summary.records)
     if as_json:
         rows = {name: {**vars(arm), "hit_rate": arm.hit_rate} for name, arm in table.items()}
-        result = {"directory": str(directory), "planned": summary.planned, "ran": summary.ran, "errors": errors}
-        typer.echo(json.dumps({**result, "missing": summary.missing, "stopped": summary.stopped, "arms": rows}))
+        counts = {"planned": summary.planned, "ran": summary.ran, "missing": summary.missing, "errors": errors}
+        rest = {"stopped": summary.stopped, "notes": notes, "arms": rows}
+        typer.echo(json.dumps({"directory": str(directory), **counts, **rest}))
     else:
         typer.echo(plain_table(table))
         typer.echo("".join(f"{line}\n" for line in notes), nl=False)
@@ -155,7 +157,10 @@ def finish(config: Any, summary: Any) -> list[str]:
     suite = load_suite(config.suite)
     if summary.interrupted or not hasattr(suite, "finish"):
         return []
-    lines: list[str] = suite.finish(summary.directory)
+    try:
+        lines: list[str] = suite.finish(summary.directory)
+    except LeylineError as error:  # the trials are recorded; what went wrong can be done again
+        return [f"not scored: {error}"]
     summary.records = recorded(summary.directory, [record.key for record in summary.records])
     return lines
 

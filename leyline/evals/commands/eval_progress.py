@@ -127,6 +127,7 @@ def make_progress(*, plain: bool, quiet: bool = False) -> PlainProgress | LivePr
 def arm_table(arms: dict[str, ArmTally]) -> Any:
     """The arms so far as a rich table, with the columns that fit a narrow terminal."""
     from rich.table import Table
+    from rich.text import Text
 
     head, *rows = table_rows(arms)
     shown = [index for index, title in enumerate(head) if title in LIVE_COLUMNS]
@@ -134,7 +135,7 @@ def arm_table(arms: dict[str, ArmTally]) -> Any:
     for index in shown:
         table.add_column(head[index], justify="right" if index else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*(row[index] for index in shown))
+        table.add_row(*(Text(row[index]) for index in shown))  # a name may hold brackets, which are no markup
     return table
 
 

@@ -206,3 +206,16 @@ def test_reports_of_the_harness_become_verdicts(
     assert "swebench left no report" in said[0]
     outcomes = {record.arm: record.outcome for record in load(summary.directory).records}
     assert outcomes == {"solves": Outcome.SOLVED, "breaks": Outcome.UNSCORED}
+
+
+def test_scoring_that_fails_leaves_the_trials(
+    rows_file: Path, repositories: Path, scripts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, summary = run(rows_file, repositories, scripts, "here", "solves")
+
+    def broken(*arguments: object, **more: object) -> None:
+        raise SuiteError("the disk is full")
+
+    monkeypatch.setattr(swebench_score, "run_tests", broken)
+    assert finish(config, summary) == ["not scored: the disk is full"]
+    assert [record.outcome for record in load(summary.directory).records] == [Outcome.UNSCORED]
