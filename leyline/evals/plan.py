@@ -63,6 +63,7 @@ def plan(config: EvalConfig, suite: Suite, directory: Path) -> list[TrialSpec]:
     chosen = select(suite.tasks(), pattern=config.filter, cut=config.slice, n=n)
     specs = []
     models = {arm.name: model_digest(arm) for arm in config.arms}
+    policies = {arm.name: policy_files(arm.policy) for arm in config.arms}
     for position, task in enumerate(chosen):
         task_digest = suite.digest(task.id)
         for seed in config.seeds:
@@ -71,6 +72,7 @@ def plan(config: EvalConfig, suite: Suite, directory: Path) -> list[TrialSpec]:
                     {
                         "arm": arm.digest(),
                         "model": models[arm.name],
+                        "policy": policies[arm.name],
                         "task": task_digest,
                         "limits": config.limits.model_dump(),
                         "sampling": config.sampling.model_dump(),
@@ -119,6 +121,12 @@ def outstanding(specs: Sequence[TrialSpec], journal: Journal, redo: str) -> list
         name = f"{spec.trajectory}{suffix}.jsonl" if spec.trajectory else None
         todo.append(replace(spec, attempt=attempt, trajectory=name))
     return todo
+
+
+def policy_files(spec: str) -> list[str]:
+    """The text of every Python file that a policy's spec names: a rule that is rewritten is another policy."""
+    names = re.findall(r"[^\s(),=\"']+\.py(?=:)", spec)
+    return [Path(name).expanduser().read_text("utf-8") for name in names if Path(name).expanduser().is_file()]
 
 
 def model_digest(arm: Arm) -> str:

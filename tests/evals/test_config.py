@@ -170,6 +170,15 @@ def test_a_script_that_changes_is_another_model(tmp_path: Path) -> None:
     assert specs(config(arms=[arm]))[0].digest != first
 
 
+def test_a_rule_that_is_rewritten_is_another_policy(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.py"
+    digests = []
+    for text in ("a = 1", "a = 2", "a = 1"):
+        rules.write_text(text)
+        digests.append(specs(config(arms=[{"name": "a", "policy": f"{rules}:cut"}]))[0].digest)
+    assert digests[0] == digests[2] != digests[1]
+
+
 def test_outstanding_trials(tmp_path: Path) -> None:
     found = specs(config(n=1))
     with Journal(tmp_path) as journal:
