@@ -292,3 +292,28 @@ def test_the_bundled_agent_runs_in_process(leyline: Any, tmp_path: Path, mode: s
     assert told["fallbacks"] == {}
     assert (told["spliced_tokens"] > 0) == (mode == "amortize")
     assert Path(told["rows"][0]["trajectory"]).is_relative_to(tmp_path / "cache")
+
+
+@pytest.mark.shared
+def test_a_folder_of_debug_gyms_own(leyline: Any, server: Any) -> None:
+    folder = Path(__file__).parents[3] / "shared" / "mini_nightmare" / "config"
+    if not folder.is_dir():
+        pytest.skip("the debug-gym folders are not here")
+    server.answers = [
+        tool_call("eval"),
+        tool_call("view", path="config_code.py", start=1, end=40),
+        tool_call("grep", pattern="_cache"),
+        tool_call("bash", command="python -c 'import config_code; print(config_code.ConfigManager().api.version)'"),
+        tool_call("edit", path="config_code.py", line=27, new_code=""),
+        tool_call("eval"),
+        tool_call("submit"),
+    ]
+    policy = "truncate_older_than(n=2, max_chars=200)"
+    done = leyline("run", folder, *served(server, "--json", "--policy", policy))
+    assert done.code == 0, done.err
+    assert (done.json["solved"], done.json["rows"][0]["task"]) == (1, "config")
+    assert done.json["edits"] >= 2
+    outputs = [m["content"] for m in server.requests[-1]["messages"] if m["role"] == "tool"]
+    assert "2 passed" in outputs[-1]
+    assert outputs[3] == "v1"
+    assert "-                self._cache[name] = nested" in done.json["rows"][0]["patch"]
