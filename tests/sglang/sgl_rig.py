@@ -12,6 +12,8 @@ POOL = 4000
 """KV slots: twelve conversations hold more than that, so that the cache evicts all the time."""
 PAGES = {"gqa": 16, "mla": 1}
 GENERATIONS = 6
+ARGUMENTS = {"gqa": ("--schedule-policy", "lpm", "--enable-metrics"), "mla": ()}
+"""lpm looks every waiting request up before one is admitted."""
 
 KINDS = [
     pytest.param("gqa", marks=pytest.mark.xdist_group("sglang-gqa")),
@@ -45,7 +47,15 @@ class Servers:
             log = self._folder / f"{kind}-{'plugin' if plugin else 'stock'}.log"
             environment = {"LEYLINE_MAX_GENERATIONS": str(GENERATIONS)}
             server = start_server(
-                self.model(kind), log, plugin=plugin, pool=POOL, page=PAGES[kind], chunk=256, env=environment
+                self.model(kind),
+                log,
+                *ARGUMENTS[kind],
+                plugin=plugin,
+                pool=POOL,
+                page=PAGES[kind],
+                chunk=256,
+                overlap=kind == "mla",
+                env=environment,
             )
             self._running[kind, plugin] = server
         assert server.alive(), f"the server died:\n{server.tail()}"

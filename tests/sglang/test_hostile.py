@@ -57,7 +57,10 @@ HOSTILE: dict[str, tuple[Any, str]] = {
         "source_mismatch",
     ),
     "overlapping directives": ({**VALID, "directives": VALID["directives"] * 2}, "overlap"),
-    "too many directives": ({**VALID, "directives": VALID["directives"] * 5000}, "too_many_directives"),
+    "too many directives": (
+        {**VALID, "directives": [{"start": 1, "end": 1, "mode": "forget"}] * 5000},
+        "too_many_directives",
+    ),
     "too long a text": (json.dumps(VALID) + " " * 2**20, "too_large"),
     "a seam over the bound": ({**VALID, "seam": 10**9}, "malformed"),
     "a made-up lineage": ({**VALID, "lineage": "L1", "lineage_start": 3}, "lineage_mismatch"),
