@@ -12,6 +12,7 @@ POOL = 4000
 """KV slots: twelve conversations hold more than that, so that the cache evicts all the time."""
 PAGES = {"gqa": 16, "mla": 1}
 GENERATIONS = 6
+TREE_CORES = {"gqa": "rust", "mla": "python"}
 ARGUMENTS = {"gqa": ("--schedule-policy", "lpm", "--enable-metrics"), "mla": ()}
 """lpm looks every waiting request up before one is admitted."""
 
@@ -45,7 +46,10 @@ class Servers:
         server = self._running.get((kind, plugin))
         if server is None:
             log = self._folder / f"{kind}-{'plugin' if plugin else 'stock'}.log"
-            environment = {"LEYLINE_MAX_GENERATIONS": str(GENERATIONS)}
+            environment = {
+                "LEYLINE_MAX_GENERATIONS": str(GENERATIONS),
+                "SGLANG_UNIFIED_RADIX_TREE_CORE_BACKEND": TREE_CORES[kind],
+            }
             server = start_server(
                 self.model(kind),
                 log,

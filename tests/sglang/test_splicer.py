@@ -259,4 +259,7 @@ def test_a_look_at_a_retried_request_takes_slots_a_limited_number_of_times() -> 
         for path in [path for path in rig.tree.paths if max(path) > 2**60]:
             rig.tree.free += rig.tree.paths.pop(path)
     assert len(rig.moves) == 3
+    assert plan.fallback is Fallback.NO_SLOTS
+    assert plan.splices == []
+    assert plan.marks == ()
     assert rig.tree.adds_up()

@@ -58,7 +58,12 @@ class Splicer:
             plan.attempts += 1
             if plan.attempts == MAX_ATTEMPTS:
                 plan.closed = True
-        plan.splices = [splice for splice in plan.splices if splice.end <= hit.length]
+        kept = [splice for splice in plan.splices if splice.end <= hit.length]
+        if plan.closed and len(kept) < len(plan.splices):
+            plan.refuse(
+                Fallback.NO_SLOTS, f"moved KV was evicted {MAX_ATTEMPTS} times before the request was scheduled"
+            )
+        plan.splices = kept
         plan.kept = _gaps(hit.length, plan.splices)
         if plan.runs and not plan.closed:
             self._explain(plan, hit.length)
