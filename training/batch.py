@@ -18,28 +18,100 @@ from leyline.backends.local.plan import Plan, Rules, plan_turn
 from leyline.backends.local.prefix_cache import CachedSequence, PrefixCache
 from leyline.backends.render import Renderer
 from leyline.backends.toolcalls import parse_output
-from leyline.directives import EditScript, Message, Receipt, Splice
+from leyline.directives import Message, Receipt, Splice
 from training.engine import Engine, Fault, Job, Run
 from training.models import TinyLM
 
 RULES = Rules(page=64, generation_limit=8, reuse_generated=True, secret=b"leyline-local")
 
 
-@dataclass
-class _Row:
-    """A row of the pool: what it holds, in the terms of the local backend's planner."""
+@dataclass(frozen=True)
+class Work:
+    """What a turn asks of the engine. row: of the pool; length: of the prompt; room: tokens to decode."""
 
-    number: int
-    cache: PrefixCache = field(default_factory=lambda: PrefixCache(1 << 30))
+    row: int
+    runs: tuple[Run, ...]
+    tokens: tuple[int, ...]
+    positions: tuple[int, ...]
+    length: int
+    room: int
+    fault: Fault = "none"
+
+
+class Conversation:
+    """One session as the local backend's planner sees it: what its row of the pool holds."""
+
+    def __init__(
+        self, row: int, renderer: Renderer, context: int, *, splice: bool = True, fault: Fault = "none"
+    ) -> None:
+        self.row, self.renderer, self.context, self.splice, self.fault = row, renderer, context, splice, fault
+        self.cache = PrefixCache(1 << 30)
+
+    def plan(self, turn: TurnInput) -> tuple[Plan, Work]:
+        """Raises `ContextOverflowError`."""
+        assert turn.prompt is not None
+        prompt = turn.prompt.ids
+        if len(prompt) >= self.context:
+            raise ContextOverflowError(f"the prompt has {len(prompt)} tokens, the context is {self.context}")
+        plan = plan_turn(self.cache, prompt, turn if self.splice else _without_script(turn), RULES)
+        places = tuple(_computed(plan, len(prompt)))
+        runs = tuple(Run(m.source, m.target, m.length) for m in plan.moves)
+        room = min(turn.sampling.max_tokens, self.context - len(prompt))
+        tokens = tuple(prompt[p] for p in places)
+        return plan, Work(self.row, runs, tokens, places, len(prompt), room, self.fault)
+
+    def conclude(self, turn: TurnInput, plan: Plan, work: Work, out: list[int]) -> Turn:
+        """Remember what the row holds now, and make the answer."""
+        assert turn.prompt is not None
+        prompt = turn.prompt.ids
+        sequence = _sequence(plan, prompt, turn.tenant)
+        sequence.ids.extend(out)
+        sequence.generations.extend(bytes(len(out)))
+        self.cache.clear()
+        self.cache.insert(sequence)
+        spliced = sum(m.length for m in plan.moves)
+        receipt = Receipt(
+            prompt_tokens=len(prompt),
+            prefix_tokens=plan.prefix,
+            spliced_tokens=spliced,
+            prefilled_tokens=len(prompt) - plan.prefix - spliced,
+            splices=tuple(Splice(m.target, m.target + m.length, m.target - m.source, 0.0) for m in plan.moves),
+            approximate_from=plan.honest,
+            lineage=plan.lineage,
+            fallback=plan.fallback,
+            detail=plan.detail,
+            directives=len(turn.script) if self.splice else 0,
+            acknowledged=plan.outcomes,
+        )
+        parsed = parse_output(self.renderer.decode(out), seed=f"{len(prompt)}:{hash(prompt)}")
+        reason = "length" if len(out) >= work.room else "stop"
+        return Turn(
+            message=parsed.message(),
+            usage=Usage(len(prompt), plan.prefix + spliced, len(out)),
+            receipt=receipt,
+            output_ids=tuple(out),
+            finish_reason="tool_calls" if parsed.tool_calls else reason,
+        )
+
+
+def compute(engine: Engine, batch: Sequence[Work], stop: int) -> tuple[list[list[int]], float]:
+    """Move, prefill and decode a batch; the generated tokens of each, and the seconds until decoding began."""
+    began = time.time()
+    for work in batch:
+        engine.move(work.row, work.runs, work.fault)
+    logits = engine.prefill([Job(w.row, w.tokens, w.positions) for w in batch])
+    if engine.device.type == "cuda":
+        torch.cuda.synchronize(engine.device)
+    spent = time.time() - began
+    out = engine.decode([w.row for w in batch], [w.length for w in batch], logits, [w.room for w in batch], stop)
+    return out, spent
 
 
 @dataclass
 class _Request:
-    turn: TurnInput
-    prompt: tuple[int, ...]
-    room: int
+    work: Work
     ready: threading.Event = field(default_factory=threading.Event)
-    answer: Turn | None = None
+    out: list[int] | None = None
     error: Exception | None = None
 
 
@@ -53,13 +125,14 @@ class BatchBackend:
         self, model: TinyLM, renderer: Renderer, rows: int, *, splice: bool = True, fault: Fault = "none"
     ) -> None:
         self.renderer: Renderer = renderer
-        self.engine = Engine(model, rows, fault=fault)
+        self.engine = Engine(model, rows)
+        self.fault = fault
         self.stop_token = int(renderer.eos_token_id or 0)
         self.max_context = model.shape.positions
         self.seconds = {"prefill": 0.0, "decode": 0.0, "waiting": 0.0}
         self._splice = splice
         self._free = list(range(rows))
-        self._rows: dict[str, _Row] = {}
+        self.conversations: dict[str, Conversation] = {}
         self._changed = threading.Condition()
         self._live = 0
         self._waiting: list[_Request] = []
@@ -77,17 +150,15 @@ class BatchBackend:
         """A session is over: its row is free again."""
         with self._changed:
             self._live -= 1
-            row = self._rows.pop(session_id, None)
-            if row is not None:
-                self._free.append(row.number)
+            gone = self.conversations.pop(session_id, None)
+            if gone is not None:
+                self._free.append(gone.row)
             self._changed.notify_all()
 
     def chat(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, session: TurnInput) -> Turn:
-        assert session.prompt is not None
-        prompt = session.prompt.ids
-        if len(prompt) >= self.max_context:
-            raise ContextOverflowError(f"the prompt has {len(prompt)} tokens, the context is {self.max_context}")
-        request = _Request(session, prompt, min(session.sampling.max_tokens, self.max_context - len(prompt)))
+        conversation = self._conversation(session.session_id)
+        plan, work = conversation.plan(session)
+        request = _Request(work)
         with self._changed:
             if self._stopped is not None:
                 raise BackendError(f"the evaluation was stopped: {self._stopped}")
@@ -96,8 +167,7 @@ class BatchBackend:
         request.ready.wait()
         if request.error is not None:
             raise request.error
-        assert request.answer is not None
-        return request.answer
+        return conversation.conclude(session, plan, work, request.out or [])
 
     def prewarm(self, session: TurnInput) -> None:
         """Nothing: a batch has no idle time."""
@@ -135,68 +205,24 @@ class BatchBackend:
             request.error = BackendError(f"the evaluation was stopped: {error}")
             request.ready.set()
 
-    def _row(self, session_id: str) -> _Row:
+    def _conversation(self, session_id: str) -> Conversation:
         with self._changed:
-            if session_id not in self._rows:
-                self._rows[session_id] = _Row(self._free.pop())
-            return self._rows[session_id]
+            if session_id not in self.conversations:
+                row = self._free.pop()
+                made = Conversation(row, self.renderer, self.max_context, splice=self._splice)
+                self.conversations[session_id] = made
+            found = self.conversations[session_id]
+        found.fault = self.fault
+        return found
 
     def _serve(self, batch: Sequence[_Request]) -> None:
         began = time.time()
-        rows = [self._row(request.turn.session_id) for request in batch]
-        plans, sequences, jobs = [], [], []
-        for request, row in zip(batch, rows, strict=True):
-            turn = request.turn if self._splice else _without_script(request.turn)
-            plan = plan_turn(row.cache, request.prompt, turn, RULES)
-            self.engine.move(row.number, [Run(m.source, m.target, m.length) for m in plan.moves])
-            places = _computed(plan, len(request.prompt))
-            plans.append(plan)
-            sequences.append(_sequence(plan, request))
-            jobs.append(Job(row.number, [request.prompt[p] for p in places], places))
-        logits = self.engine.prefill(jobs)
-        self._synchronise()
-        middle = time.time()
-        numbers, lengths = [row.number for row in rows], [len(request.prompt) for request in batch]
-        outputs = self.engine.decode(numbers, lengths, logits, [r.room for r in batch], self.stop_token)
-        self._synchronise()
-        self.seconds["prefill"] += middle - began
-        self.seconds["decode"] += time.time() - middle
-        for request, row, plan, sequence, out in zip(batch, rows, plans, sequences, outputs, strict=True):
-            sequence.ids.extend(out)
-            sequence.generations.extend(bytes(len(out)))
-            row.cache.clear()
-            row.cache.insert(sequence)
-            request.answer = self._answer(request, plan, out)
+        outputs, prefill = compute(self.engine, [request.work for request in batch], self.stop_token)
+        self.seconds["prefill"] += prefill
+        self.seconds["decode"] += time.time() - began - prefill
+        for request, out in zip(batch, outputs, strict=True):
+            request.out = out
             request.ready.set()
-
-    def _synchronise(self) -> None:
-        if self.engine.device.type == "cuda":
-            torch.cuda.synchronize(self.engine.device)
-
-    def _answer(self, request: _Request, plan: Plan, out: list[int]) -> Turn:
-        prompt, spliced = request.prompt, sum(m.length for m in plan.moves)
-        receipt = Receipt(
-            prompt_tokens=len(prompt),
-            prefix_tokens=plan.prefix,
-            spliced_tokens=spliced,
-            prefilled_tokens=len(prompt) - plan.prefix - spliced,
-            splices=tuple(Splice(m.target, m.target + m.length, m.target - m.source, 0.0) for m in plan.moves),
-            approximate_from=plan.honest,
-            lineage=plan.lineage,
-            fallback=plan.fallback,
-            detail=plan.detail,
-            directives=len(request.turn.script) if self._splice else 0,
-            acknowledged=plan.outcomes,
-        )
-        parsed = parse_output(self.renderer.decode(out), seed=f"{len(prompt)}:{hash(prompt)}")
-        reason = "length" if len(out) >= request.room else "stop"
-        return Turn(
-            message=parsed.message(),
-            usage=Usage(len(prompt), plan.prefix + spliced, len(out)),
-            receipt=receipt,
-            output_ids=tuple(out),
-            finish_reason="tool_calls" if parsed.tool_calls else reason,
-        )
 
 
 def _without_script(turn: TurnInput) -> TurnInput:
@@ -212,9 +238,9 @@ def _computed(plan: Plan, length: int) -> list[int]:
     return [*places, *range(start, length)]
 
 
-def _sequence(plan: Plan, request: _Request) -> CachedSequence:
+def _sequence(plan: Plan, prompt: Sequence[int], tenant: str | None) -> CachedSequence:
     """What the row holds once the plan is carried out, before decoding; as `local.engine.carry_out` keeps it."""
-    generations = bytearray(len(request.prompt))
+    generations = bytearray(len(prompt))
     if plan.base is not None:
         generations[: plan.prefix] = plan.base.generations[: plan.prefix]
     if plan.donor is not None:
@@ -223,21 +249,18 @@ def _sequence(plan: Plan, request: _Request) -> CachedSequence:
             generations[move.target : move.target + move.length] = bytes(min(g + 1, 255) for g in old)
     prefilled = min(plan.base.prefilled, plan.prefix) if plan.base is not None else 0
     exact = min(plan.base.exact, plan.prefix) if plan.base is not None else 0
-    first = plan.moves[0].target if plan.moves else len(request.prompt)
+    first = plan.moves[0].target if plan.moves else len(prompt)
     if prefilled == plan.prefix:
         prefilled = first
     if exact == plan.prefix:
         exact = max(exact, first // RULES.page * RULES.page)
     return CachedSequence(
         kv=None,  # type: ignore[arg-type]
-        tenant=request.turn.tenant,
-        ids=list(request.prompt),
+        tenant=tenant,
+        ids=list(prompt),
         lineage=plan.lineage,
         honest=plan.honest,
         prefilled=prefilled,
         exact=exact,
         generations=generations,
     )
-
-
-__all__ = ["BatchBackend", "EditScript"]

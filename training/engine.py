@@ -43,15 +43,10 @@ class Job:
 
 
 class Engine:
-    """KV of `rows` sequences.
+    """KV of `rows` sequences."""
 
-    fault: what is broken on purpose when runs are moved. unrotated: keys keep their old angle; shifted: the tensor that
-    does not turn (values, or MLA's latent) is taken one token too late, so it belongs to the neighbour; slipped: whole
-    tokens are taken one too late.
-    """
-
-    def __init__(self, model: TinyLM, rows: int, *, fault: Fault = "none") -> None:
-        self.model, self.shape, self.rows, self.fault = model, model.shape, rows, fault
+    def __init__(self, model: TinyLM, rows: int) -> None:
+        self.model, self.shape, self.rows = model, model.shape, rows
         weight = model.model.embed_tokens.weight
         self.device, self.dtype = weight.device, weight.dtype
         self.attention = type(model.model.layers[0].self_attn)
@@ -72,8 +67,13 @@ class Engine:
         self.capacity += more
 
     @torch.no_grad()
-    def move(self, row: int, runs: Sequence[Run]) -> None:
-        """Move runs of a row to their places, turned to their new positions. Sources are read before any is written."""
+    def move(self, row: int, runs: Sequence[Run], fault: Fault = "none") -> None:
+        """Move runs of a row to their places, turned to their new positions. Sources are read before any is written.
+
+        fault: what is broken on purpose. unrotated: keys keep their old angle; shifted: the tensor that does not turn
+        (values, or MLA's latent) is taken one token too late, so it belongs to the neighbour; slipped: whole tokens are
+        taken one too late.
+        """
         if not runs:
             return
         self.reserve(max(max(r.source, r.target) + r.length for r in runs) + 1)
@@ -84,9 +84,9 @@ class Engine:
         turning = self.attention.rotated
         moved = []
         for place, cache in enumerate(self.cache):
-            wrong = self.fault == "slipped" or (self.fault == "shifted" and place != turning)
+            wrong = fault == "slipped" or (fault == "shifted" and place != turning)
             moved.append(cache[:, row, :, late if wrong else source])
-        if self.fault != "unrotated":
+        if fault != "unrotated":
             cos, sin = self.table.between(source, target)
             moved[turning] = rotate(moved[turning], cos, sin, self.attention.pairing)  # type: ignore[arg-type]
         for cache, values in zip(self.cache, moved, strict=True):
@@ -146,11 +146,30 @@ class Engine:
         """
         longest = max(n + room for n, room in zip(lengths, rooms, strict=True)) + 1
         self.reserve(longest)
+        if 2 * len(rows) > self.rows:  # in place, the other rows idle along
+            order = {row: place for place, row in enumerate(rows)}
+            held, most = [0] * self.rows, [0] * self.rows
+            start = torch.zeros(self.rows, logits.shape[1], device=self.device)
+            for row, place in order.items():
+                held[row], most[row] = lengths[place], rooms[place]
+            start[torch.tensor(rows, device=self.device)] = logits
+            out = self._decode(self.cache, held, start, most, stop)
+            return [out[row] for row in rows]
         index = torch.tensor(rows, device=self.device)
         work = [cache[:, index, :, :longest] for cache in self.cache]
+        out = self._decode(work, lengths, logits, rooms, stop)
+        for cache, mine in zip(self.cache, work, strict=True):
+            cache[:, index, :, :longest] = mine
+        return out
+
+    def _decode(
+        self, work: list[Tensor], lengths: Sequence[int], logits: Tensor, rooms: Sequence[int], stop: int
+    ) -> list[list[int]]:
+        """`decode` on tensors whose rows are exactly the sequences."""
+        longest = work[0].shape[3]
         held, most = torch.tensor(lengths, device=self.device), torch.tensor(rooms, device=self.device)
         done = most <= 0
-        every = torch.arange(len(rows), device=self.device)
+        every = torch.arange(len(lengths), device=self.device)
         picked: list[Tensor] = []
         for step in range(max(0, *rooms)):
             token = logits.argmax(-1)
@@ -161,9 +180,7 @@ class Engine:
             place = torch.where(done, longest - 1, held + step)  # finished rows write where nobody reads
             end = min(longest, -(-(max(lengths) + step + 1) // STEP_ROUND) * STEP_ROUND)
             logits = self._step(work, every, torch.where(done, stop, token), place, end)
-        for cache, mine in zip(self.cache, work, strict=True):
-            cache[:, index, :, :longest] = mine
-        out = torch.stack(picked, 1).tolist() if picked else [[] for _ in rows]
+        out = torch.stack(picked, 1).tolist() if picked else [[] for _ in lengths]
         return [row[: row.index(stop)] if stop in row else row for row in out]
 
     def _step(self, work: list[Tensor], every: Tensor, token: Tensor, place: Tensor, end: int) -> Tensor:

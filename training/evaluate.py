@@ -3,15 +3,15 @@
     python -m training.evaluate tiny-mla --cells long/seen/amortize,long/seen/truncate --tasks 200 --out runs/eval
     python -m training.evaluate --matrix --out runs/eval --seconds 280        # all cells of both models
 
-A cell is LEVEL/SPLIT/ARM; all arms of a level and split run on the same tasks. One JSON a cell, written when it is
-done; a cell whose file exists is skipped. Arms are described by ARMS.
+A cell is LEVEL/SPLIT/ARM; all arms of a level and split run on the same tasks, and all cells of a call in one batch.
+One JSON a cell, written when it is done or time is over; a call runs only the tasks that a cell still lacks. Arms are
+described by ARMS.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -25,15 +25,14 @@ from typing import Any
 import torch
 
 from leyline.backends.base import Sampling
-from leyline.backends.render import Renderer
 from leyline.evals.suites import micro
-from leyline.harness.agent import AgentResult, Event, Limits, run_agent
+from leyline.harness.agent import Event, Limits, run_agent
 from leyline.harness.session import Session
 from training import checkpoint
 from training.batch import BatchBackend
-from training.engine import Fault
+from training.engine import Engine, Fault
 from training.environments import Attempt, Environments
-from training.models import TinyLM
+from training.episodes import Episode, Setting, run_all
 
 TRUNCATE = "truncate_older_than(n=2, max_chars=200)"
 MAX_TOKENS = 256
@@ -60,16 +59,10 @@ ARMS = {
     "slipped": Arm(TRUNCATE, fault="slipped"),
     "cut_all": Arm("truncate_older_than(n=0, max_chars=100)", splice=False),
 }
-MATRIX = (
-    *(f"long/seen/{arm}" for arm in ("amortize", "truncate", "keep_all", "forget", "unrotated", "shifted", "cut_all")),
-    *(f"short/seen/{arm}" for arm in ("amortize", "truncate", "keep_all", "forget")),
-    *(f"short/unseen/{arm}" for arm in ("truncate", "amortize", "keep_all")),
-    "long/seen/slipped",
-    "short/seen/unrotated",
-    "short/seen/shifted",
-    "long/unseen/truncate",
-    "long/unseen/amortize",
-)
+SHORT = (*(f"short/seen/{arm}" for arm in ("keep_all", "truncate", "amortize", "forget")), "short/unseen/truncate")
+CONTROLS = tuple(f"long/seen/{arm}" for arm in ("unrotated", "shifted", "cut_all"))
+LONG = tuple(f"long/seen/{arm}" for arm in ("keep_all", "truncate", "amortize", "forget"))
+MATRIX = (SHORT, LONG, CONTROLS)
 Watch = Callable[[Attempt, Event], None]
 
 
@@ -88,30 +81,23 @@ def run_episodes(
     specs: Sequence[Spec],
     policies: Sequence[str],
     *,
-    mode: str = "amortize",
     until: float = float("inf"),
     watch: Watch | None = None,
-) -> list[dict[str, Any]]:
-    """Run all episodes in one batch, each under its own policy; rows of those that ended, in the order of `specs`."""
-    rows: dict[int, dict[str, Any]] = {}
+) -> list[bool]:
+    """Run all episodes in one batch, from threads, each under its own policy; for each that ended whether it solved."""
+    solved: dict[int, bool] = {}
     failures: list[BaseException] = []
 
     def run(number: int, spec: Spec, policy: str) -> None:
         session_id = str(number)
         try:
             attempt = environments.open(spec.seed, spec.level, spec.split)
-            session = Session(
-                backend,
-                policy,
-                mode=mode,
-                sampling=Sampling(max_tokens=MAX_TOKENS),
-                session_id=session_id,
-                tools=micro.TOOLS,
-            )
+            settings = Sampling(max_tokens=MAX_TOKENS)
+            session = Session(backend, policy, sampling=settings, session_id=session_id, tools=micro.TOOLS)
             events = (lambda event: watch(attempt, event)) if watch is not None else None
             result = run_agent(attempt, attempt, session, limits=Limits(turns=attempt.budget), on_event=events)
             if result.outcome != "error":
-                rows[number] = _row(spec, attempt, session, result)
+                solved[number] = result.outcome == "solved"
             attempt.close()
         except BaseException as error:
             failures.append(error)
@@ -124,67 +110,69 @@ def run_episodes(
         threads.append(threading.Thread(target=run, args=(number, spec, policy), daemon=True))
     for thread in threads:
         thread.start()
-    complete = backend.serve(until)
-    if complete:
+    if backend.serve(until):
         for thread in threads:
             thread.join()
     if failures:
         raise failures[0]
-    return [rows[number] for number in sorted(rows)]
+    return [solved[number] for number in sorted(solved)]
 
 
-def _row(spec: Spec, attempt: Attempt, session: Session, result: AgentResult) -> dict[str, Any]:
-    totals = result.totals
-    return {
-        "task": attempt.id,
-        "seed": spec.seed,
-        "bugs": [bug["kind"] for bug in attempt.bugs],
-        "solved": result.outcome == "solved",
-        "outcome": result.outcome,
-        "reason": result.reason.split(":")[0] if result.outcome == "limit" else "",
-        "turns": result.turns,
-        "prompt_tokens": totals.prompt_tokens,
-        "cached_tokens": totals.cached_tokens,
-        "spliced_tokens": totals.spliced_tokens,
-        "prefilled_tokens": totals.prefilled_tokens,
-        "completion_tokens": totals.completion_tokens,
-        "longest_prompt": max((turn.receipt.prompt_tokens for turn in session.turns), default=0),
-        "edits": totals.edits,
-        "fallbacks": dict(totals.fallbacks),
-    }
+class Cells:
+    """The files of cells: what is there, what is missing, and rows as they come."""
+
+    def __init__(self, folder: Path, name: str, cells: Sequence[str], seeds: Sequence[int]) -> None:
+        self._folder, self._name, self._seeds = folder, name, seeds
+        self._kept = {cell: self._read(cell) for cell in cells}
+        self._new: dict[str, list[dict[str, Any]]] = {cell: [] for cell in cells}
+
+    def episodes(self) -> list[Episode]:
+        """What is still to be run."""
+        out: list[Episode] = []
+        for cell, kept in self._kept.items():
+            level, split, name = cell.split("/")
+            arm = ARMS[name]
+            there = {row["seed"] for row in kept["rows"]}
+            for seed in self._seeds:
+                if seed not in there:
+                    out.append(Episode(len(out), cell, seed, level, split, arm.policy, arm.mode, arm.splice, arm.fault))
+        return out
+
+    def add(self, episode: Episode, row: dict[str, Any]) -> bool:
+        """Keep a row; true when its cell is complete."""
+        self._new[episode.cell].append(row)
+        return len(self._new[episode.cell]) + len(self._kept[episode.cell]["rows"]) == len(self._seeds)
+
+    def write(self, cell: str, run: Mapping[str, Any]) -> str:
+        """Write a cell with what came so far; returns one line about it."""
+        kept = self._kept[cell]
+        if self._new[cell]:
+            kept["runs"].append({**run, "rows": len(self._new[cell])})
+            kept["rows"] = sorted([*kept["rows"], *self._new[cell]], key=lambda row: row["seed"])
+            self._new[cell] = []
+            scratch = self._path(cell).with_suffix(".tmp")
+            scratch.write_text(json.dumps(kept), encoding="utf-8")
+            scratch.rename(self._path(cell))
+        count = len(kept["rows"])
+        return f"{self._name} {cell}: {sum(row['solved'] for row in kept['rows'])}/{count} of {len(self._seeds)}"
+
+    def _path(self, cell: str) -> Path:
+        return self._folder / f"{self._name}--{cell.replace('/', '--')}.json"
+
+    def _read(self, cell: str) -> dict[str, Any]:
+        if self._path(cell).exists():
+            found: dict[str, Any] = json.loads(self._path(cell).read_text(encoding="utf-8"))
+            return found
+        arm = ARMS[cell.split("/")[2]]
+        facts = {"policy": arm.policy, "mode": arm.mode, "splice": arm.splice, "fault": arm.fault}
+        return {"model": self._name, "cell": cell, **facts, "max_tokens": MAX_TOKENS, "runs": [], "rows": []}
 
 
-def run_cell(
-    model: TinyLM, renderer: Renderer, environments: Environments, cell: str, tasks: int, first: int, until: float
-) -> dict[str, Any] | None:
-    """One cell; None when time ran out before every episode ended."""
-    level, split, name = cell.split("/")
-    arm = ARMS[name]
-    backend = BatchBackend(model, renderer, tasks, splice=arm.splice, fault=arm.fault)
-    specs = [Spec(seed, level, split) for seed in range(first, first + tasks)]
-    began = time.time()
-    rows = run_episodes(backend, environments, specs, [arm.policy] * tasks, mode=arm.mode, until=until)
-    if len(rows) < tasks:
-        return None
-    spent = {key: round(value, 1) for key, value in backend.seconds.items()}
-    return {
-        "cell": cell,
-        "policy": arm.policy,
-        "mode": arm.mode,
-        "splice": arm.splice,
-        "fault": arm.fault,
-        "seconds": round(time.time() - began, 1),
-        "phases": spent,
-        "rows": rows,
-    }
-
-
-def load(name_or_folder: str, device: str, dtype: torch.dtype) -> tuple[TinyLM, Renderer]:
-    """A bundled model by name, or a Hugging Face folder of one."""
+def find(name_or_folder: str) -> Path:
+    """The Hugging Face folder of a bundled model by name, or the folder given."""
     from leyline.evals.models import names, resolve
 
-    folder = resolve(name_or_folder) if name_or_folder in names() else Path(name_or_folder)
-    return checkpoint.load_model(folder, device, dtype), Renderer.from_dir(folder)
+    return resolve(name_or_folder) if name_or_folder in names() else Path(name_or_folder)
 
 
 def machine(device: str) -> str:
@@ -194,63 +182,61 @@ def machine(device: str) -> str:
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    until = time.time() + args.seconds
+    began = time.time()
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     args.out.mkdir(parents=True, exist_ok=True)
-    todo = [(cell, args.out / f"{args.name}--{cell.replace('/', '--')}.json") for cell in args.cells.split(",")]
-    todo = [(cell, path) for cell, path in todo if not path.exists()]
-    if not todo:
+    names = args.cells.split(",")
+    cells = Cells(args.out, args.name, names, range(args.first, args.first + args.tasks))
+    episodes = cells.episodes()
+    if not episodes:
         return
-    environments = Environments(args.workers)
-    model, renderer = load(args.model or args.name, device, dtype)
-    meta = {
-        "model": args.name,
+    folder = find(args.model or args.name)
+    model = checkpoint.load_model(folder, device, dtype)
+    engine = Engine(model, len(episodes))
+    engine.reserve(args.context + 64 if device != "cpu" else 0)
+    run = {
         "machine": machine(device),
         "dtype": str(dtype).removeprefix("torch."),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "command": "python -m training.evaluate " + " ".join(args.command),
-        "first_seed": args.first,
-        "max_tokens": MAX_TOKENS,
+        "context": args.context,
     }
-    for cell, path in todo:
-        if time.time() >= until - 5:
-            break
-        made = run_cell(model, renderer, environments, cell, args.tasks, args.first, until)
-        if made is None:
-            print(f"{args.name} {cell}: out of time", flush=True)
-            break
-        solved = sum(row["solved"] for row in made["rows"])
-        print(f"{args.name} {cell}: {solved}/{len(made['rows'])} in {made['seconds']} s {made['phases']}", flush=True)
-        scratch = path.with_suffix(".tmp")
-        scratch.write_text(json.dumps({**meta, **made}), encoding="utf-8")
-        scratch.rename(path)
-    environments.close()
+
+    def on_row(episode: Episode, row: dict[str, Any]) -> None:
+        if cells.add(episode, row):
+            print(f"{cells.write(episode.cell, run)} after {time.time() - began:.0f} s", flush=True)
+
+    setting = Setting(folder, args.context, MAX_TOKENS, args.cache)
+    stop = int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["eos_token_id"])
+    spent = run_all(engine, stop, episodes, setting, args.workers, until=began + args.seconds, on_row=on_row)
+    for cell in names:
+        print(cells.write(cell, run), flush=True)
+    print(f"{args.name}: {spent}, {time.time() - began:.0f} s", flush=True)
 
 
 def matrix(args: argparse.Namespace) -> None:
-    """Every cell of both models: `lanes` processes a model, a GPU for each model where there are two."""
+    """Every cell of both models: a process for each group of cells, a GPU for each model where there are two."""
     until = time.time() + args.seconds
-    cells = args.cells.split(",") if args.cells else list(MATRIX)
-    lanes = []
+    groups = [group.split(",") for group in args.cells.split(";")] if args.cells else MATRIX
+    running = []
     for place, name in enumerate(("tiny-mla", "tiny-gqa")):
-        environment = dict(os.environ)
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         if torch.cuda.device_count() > 1:
             environment["CUDA_VISIBLE_DEVICES"] = str(place)
-        for lane in range(args.lanes):
-            mine = cells[lane :: args.lanes]
-            if mine:
-                command = [sys.executable, "-m", "training.evaluate", name, "--cells", ",".join(mine)]
-                command += ["--tasks", str(args.tasks), "--first", str(args.first), "--out", str(args.out)]
-                command += ["--workers", str(args.workers), "--seconds", str(args.seconds - 5)]
-                if args.model:
-                    command += ["--model", str(Path(args.model) / name)]
-                lanes.append(subprocess.Popen(command, env=environment))
-    while any(lane.poll() is None for lane in lanes) and time.time() < until:
+        for group in groups:
+            command = [sys.executable, "-m", "training.evaluate", name, "--cells", ",".join(group)]
+            command += ["--tasks", str(args.tasks), "--first", str(args.first), "--out", str(args.out)]
+            command += ["--workers", str(args.workers), "--seconds", str(args.seconds - 4)]
+            command += ["--context", str(args.short_context if group[0].startswith("short") else args.context)]
+            command += ["--cache", str(args.cache)] if args.cache else []
+            command += ["--model", str(Path(args.model) / name)] if args.model else []
+            running.append(subprocess.Popen(command, env=environment))
+    while any(process.poll() is None for process in running) and time.time() < until + 5:
         time.sleep(2)
         merge(args.out)
-    for lane in lanes:
-        lane.kill()
+    for process in running:
+        process.kill()
     merge(args.out)
 
 
@@ -274,31 +260,35 @@ def write_cells(path: Path, cells: Sequence[Mapping[str, Any]]) -> None:
     scratch.rename(path)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="?", choices=("tiny-mla", "tiny-gqa"))
     parser.add_argument("--matrix", action="store_true", help="every cell of both models")
     parser.add_argument("--model", help="a Hugging Face folder instead of the bundled model (--matrix: their parent)")
-    parser.add_argument("--cells", help="LEVEL/SPLIT/ARM, separated by commas")
+    parser.add_argument("--cells", help="LEVEL/SPLIT/ARM, separated by commas; with --matrix groups by semicolons")
     parser.add_argument("--tasks", type=int, default=200, help="tasks a cell")
     parser.add_argument("--first", type=int, default=0, help="seed of the first task")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--workers", type=int, default=2, help="processes for environments")
-    parser.add_argument("--lanes", type=int, default=4, help="with --matrix: processes a model")
+    parser.add_argument("--workers", type=int, default=2, help="processes in which the episodes run")
+    parser.add_argument("--context", type=int, default=8192, help="tokens of prompt and answer, at most")
+    parser.add_argument("--short-context", type=int, default=8192, help="with --matrix: the same for short tasks")
+    parser.add_argument("--cache", type=Path, help="folder of generated tasks, LEVEL-SPLIT.pkl.gz")
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after so many; finished cells are kept")
     parser.add_argument("--device")
     args = parser.parse_args(argv)
-    args.command = list(argv) if argv is not None else sys.argv[1:]
+    if not args.matrix and not (args.name and args.cells):
+        parser.error("give a model and --cells, or --matrix")
+    args.command = list(argv)
+    return args
+
+
+def main() -> None:
+    args = parse(sys.argv[1:])
     if args.matrix:
         matrix(args)
-    elif args.name and args.cells:
-        evaluate(args)
     else:
-        parser.error("give a model and --cells, or --matrix")
-    sys.stdout.flush()
-    os._exit(0)  # threads of episodes that ran out of time are still waiting
+        evaluate(args)
 
 
 if __name__ == "__main__":
-    multiprocessing.freeze_support()
-    raise SystemExit(main())
+    main()

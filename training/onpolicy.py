@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         collector = Collector(first)
         drawn = [draw(first + i) for i in range(args.episodes)]
         backend = BatchBackend(model, renderer, args.episodes)
-        rows = run_episodes(
+        solved = run_episodes(
             backend,
             environments,
             [spec for spec, _ in drawn],
@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         packed = list(pack(collector.documents, LENGTH))
         if packed:
             write_shard(args.out, f"{args.name}-{first}", packed)
-        counts = {"episodes": len(rows), "solved": sum(row["solved"] for row in rows), "turns": collector.turns}
+        counts = {"episodes": len(solved), "solved": sum(solved), "turns": collector.turns}
         counts |= {"differing": collector.differing, "unlabelled": collector.unknown}
         counts |= {"documents": len(collector.documents), "rows": len(packed)}
         print(json.dumps({"model": args.name, "lane": args.lane, "wave": wave, **counts}), flush=True)

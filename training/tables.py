@@ -102,7 +102,7 @@ def pairs(cells: Cells) -> list[str]:
 
 def source(cells: Cells) -> str:
     """Machine, number format and date of a file's cells, one sentence."""
-    facts = sorted({(c["machine"], c["dtype"], c["date"]) for c in cells.values()})
+    facts = sorted({(run["machine"], run["dtype"], run["date"]) for c in cells.values() for run in c["runs"]})
     return "; ".join(f"{machine}, {dtype}, {date}" for machine, dtype, date in facts)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
 
 from leyline.backends.render import Renderer
 from training import checkpoint, evaluate, onpolicy
@@ -41,21 +41,35 @@ def test_an_attempt_is_a_real_task(environments: Environments) -> None:
         attempt.solved()
 
 
-def test_a_cell_counts_every_task(small_model: Path, environments: Environments, tmp_path: Path) -> None:
-    model, renderer = evaluate.load(str(small_model), "cpu", torch.float32)
-    cell = evaluate.run_cell(model, renderer, environments, "short/seen/amortize", 2, 0, float("inf"))
-    assert cell is not None
-    assert [row["task"] for row in cell["rows"]] == ["micro-short-seen-000000", "micro-short-seen-000001"]
-    for row in cell["rows"]:
-        assert row["outcome"] == "limit"
-        assert row["cached_tokens"] + row["spliced_tokens"] + row["prefilled_tokens"] == row["prompt_tokens"]
-    evaluate.write_cells(tmp_path / "x.json", [cell])
-    assert json.loads((tmp_path / "x.json").read_text()) == [cell]
+def run(folder: Path, out: Path, *more: str) -> list[dict[str, Any]]:
+    arguments = ["tiny-mla", "--model", str(folder), "--cells", "short/seen/amortize,short/seen/cut_all"]
+    arguments += ["--tasks", "2", "--out", str(out), "--device", "cpu", *more]
+    args = evaluate.parse(arguments)
+    evaluate.evaluate(args)
+    return [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
 
 
-def test_time_out_gives_no_cell(small_model: Path, environments: Environments) -> None:
-    model, renderer = evaluate.load(str(small_model), "cpu", torch.float32)
-    assert evaluate.run_cell(model, renderer, environments, "short/seen/keep_all", 1, 0, 0.0) is None
+def test_cells_count_every_task_and_are_not_run_twice(small_model: Path, tmp_path: Path) -> None:
+    cells = run(small_model, tmp_path, "--workers", "2")
+    assert [cell["cell"] for cell in cells] == ["short/seen/amortize", "short/seen/cut_all"]
+    for cell in cells:
+        assert [row["task"] for row in cell["rows"]] == ["micro-short-seen-000000", "micro-short-seen-000001"]
+        assert [run["rows"] for run in cell["runs"]] == [2]
+        for row in cell["rows"]:
+            assert row["outcome"] == "limit"
+            assert row["cached_tokens"] + row["spliced_tokens"] + row["prefilled_tokens"] == row["prompt_tokens"]
+    assert run(small_model, tmp_path) == cells
+    del cells[0]["rows"][0]
+    (tmp_path / "tiny-mla--short--seen--amortize.json").write_text(json.dumps(cells[0]))
+    again = run(small_model, tmp_path, "--workers", "1")
+    assert [row["seed"] for row in again[0]["rows"]] == [0, 1]
+    assert [run["rows"] for run in again[0]["runs"]] == [2, 1]
+    evaluate.merge(tmp_path)
+    assert json.loads((tmp_path / "tiny-mla.json").read_text()) == again
+
+
+def test_out_of_time_keeps_what_ended(small_model: Path, tmp_path: Path) -> None:
+    assert run(small_model, tmp_path, "--seconds", "0") == []
 
 
 def test_labels_are_what_the_oracle_would_do(small_model: Path, environments: Environments) -> None:
