@@ -131,7 +131,8 @@ def buckets_text(buckets: Sequence[Bucket], *, markdown: bool = False) -> str:
 
 def table_text(head: Sequence[str], body: Sequence[Sequence[str]], *, left: int, markdown: bool) -> str:
     if markdown:
-        code = [[f"`{row[0]}`" if left > 1 else row[0], *row[1:]] for row in body]
+        names = [row[0].replace("|", r"\|") for row in body]
+        code = [[f"`{n}`" if left > 1 else n, *row[1:]] for n, row in zip(names, body, strict=True)]
         rule = ["---" if column < left else "---:" for column in range(len(head))]
         return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, rule, *code])
     widths = [max(len(row[column]) for row in [head, *body]) for column in range(len(head))]
