@@ -19,7 +19,7 @@ from leyline.backends.local.prefix_cache import CachedSequence, PrefixCache
 from leyline.backends.render import Renderer
 from leyline.backends.toolcalls import parse_output
 from leyline.directives import Message, Receipt, Splice
-from training.engine import Engine, Fault, Job, Run
+from training.engine import Engine, Fault, Job, Move, Run
 from training.models import TinyLM
 
 RULES = Rules(page=64, generation_limit=8, reuse_generated=True, secret=b"leyline-local")
@@ -97,8 +97,7 @@ class Conversation:
 def compute(engine: Engine, batch: Sequence[Work], stop: int) -> tuple[list[list[int]], float]:
     """Move, prefill and decode a batch; the generated tokens of each, and the seconds until decoding began."""
     began = time.time()
-    for work in batch:
-        engine.move(work.row, work.runs, work.fault)
+    engine.move([Move(w.row, w.runs, w.fault) for w in batch])
     logits = engine.prefill([Job(w.row, w.tokens, w.positions) for w in batch])
     if engine.device.type == "cuda":
         torch.cuda.synchronize(engine.device)

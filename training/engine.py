@@ -20,6 +20,10 @@ from training.models import TinyLM
 GROWTH = 512  # tokens the pool grows by
 STEP_ROUND = 128  # decode attends over a multiple of it
 ALIGNED = 64  # prefill attends over a multiple of it, as fused kernels with a mask want
+SPAN = 1_000_000  # tokens looked at by the rows computed at once
+MOVED = 200_000  # tokens moved at once
+LOOK = 32  # decode looks so often how many rows are still running
+FEW = 0.25  # below this share of the rows it goes on with those alone
 BUDGET = 16384  # new tokens computed at once
 Fault = Literal["none", "unrotated", "shifted", "slipped"]
 
@@ -31,6 +35,20 @@ class Run:
     source: int
     target: int
     length: int
+
+
+@dataclass(frozen=True)
+class Move:
+    """Runs of a row to be moved.
+
+    fault: what is broken on purpose. unrotated: keys keep their old angle; shifted: the tensor that does not turn
+    (values, or MLA's latent) is taken one token too late, so it belongs to the neighbour; slipped: whole tokens are
+    taken one too late.
+    """
+
+    row: int
+    runs: Sequence[Run]
+    fault: Fault = "none"
 
 
 @dataclass(frozen=True)
@@ -67,28 +85,37 @@ class Engine:
         self.capacity += more
 
     @torch.no_grad()
-    def move(self, row: int, runs: Sequence[Run], fault: Fault = "none") -> None:
-        """Move runs of a row to their places, turned to their new positions. Sources are read before any is written.
+    def move(self, moves: Sequence[Move]) -> None:
+        """Move runs of rows to their places, turned to their new positions. All sources of a row are read before any of
+        its places is written."""
+        for fault in sorted({move.fault for move in moves}):
+            batch: list[Move] = []
+            for move in moves:
+                if move.fault == fault and move.runs:
+                    batch.append(move)
+                    if sum(run.length for m in batch for run in m.runs) > MOVED:
+                        self._move(batch, fault)
+                        batch = []
+            if batch:
+                self._move(batch, fault)
 
-        fault: what is broken on purpose. unrotated: keys keep their old angle; shifted: the tensor that does not turn
-        (values, or MLA's latent) is taken one token too late, so it belongs to the neighbour; slipped: whole tokens are
-        taken one too late.
-        """
-        if not runs:
-            return
-        self.reserve(max(max(r.source, r.target) + r.length for r in runs) + 1)
-        source = torch.cat([torch.arange(r.source, r.source + r.length) for r in runs]).to(self.device)
-        target = torch.cat([torch.arange(r.target, r.target + r.length) for r in runs]).to(self.device)
-        ends = torch.cat([torch.full((r.length,), r.source + r.length - 1) for r in runs]).to(self.device)
+    def _move(self, moves: Sequence[Move], fault: Fault) -> None:
+        runs = [(move.row, run) for move in moves for run in move.runs]
+        self.reserve(max(max(r.source, r.target) + r.length for _, r in runs) + 1)
+        row = torch.cat([torch.full((r.length,), number) for number, r in runs]).to(self.device)
+        source = torch.cat([torch.arange(r.source, r.source + r.length) for _, r in runs]).to(self.device)
+        target = torch.cat([torch.arange(r.target, r.target + r.length) for _, r in runs]).to(self.device)
+        ends = torch.cat([torch.full((r.length,), r.source + r.length - 1) for _, r in runs]).to(self.device)
         late = torch.minimum(source + 1, ends)
         turning = self.attention.rotated
         moved = []
         for place, cache in enumerate(self.cache):
             wrong = fault == "slipped" or (fault == "shifted" and place != turning)
-            moved.append(cache[:, row, :, late if wrong else source])
+            moved.append(cache[:, row, :, late if wrong else source])  # (tokens, layers, heads, dim)
         if fault != "unrotated":
             cos, sin = self.table.between(source, target)
-            moved[turning] = rotate(moved[turning], cos, sin, self.attention.pairing)  # type: ignore[arg-type]
+            band = moved[turning].movedim(0, 2)
+            moved[turning] = rotate(band, cos, sin, self.attention.pairing).movedim(2, 0)  # type: ignore[arg-type]
         for cache, values in zip(self.cache, moved, strict=True):
             cache[:, row, :, target] = values
 
@@ -99,7 +126,8 @@ class Engine:
         logits = torch.empty(len(jobs), self.shape.vocab, device=self.device)
         order = sorted(range(len(jobs)), key=lambda i: -len(jobs[i].tokens))
         while order:
-            count = max(1, BUDGET // len(jobs[order[0]].tokens))
+            longest = max(jobs[i].positions[-1] for i in order) + 1
+            count = max(1, min(BUDGET // len(jobs[order[0]].tokens), SPAN // longest))
             group, order = order[:count], order[count:]
             logits[group] = self._prefill([jobs[i] for i in group])
         return logits
@@ -144,44 +172,62 @@ class Engine:
 
         The KV of every returned token is in the pool afterwards.
         """
-        longest = max(n + room for n, room in zip(lengths, rooms, strict=True)) + 1
-        self.reserve(longest)
-        if 2 * len(rows) > self.rows:  # in place, the other rows idle along
-            order = {row: place for place, row in enumerate(rows)}
-            held, most = [0] * self.rows, [0] * self.rows
-            start = torch.zeros(self.rows, logits.shape[1], device=self.device)
-            for row, place in order.items():
-                held[row], most[row] = lengths[place], rooms[place]
-            start[torch.tensor(rows, device=self.device)] = logits
-            out = self._decode(self.cache, held, start, most, stop)
-            return [out[row] for row in rows]
-        index = torch.tensor(rows, device=self.device)
-        work = [cache[:, index, :, :longest] for cache in self.cache]
-        out = self._decode(work, lengths, logits, rooms, stop)
-        for cache, mine in zip(self.cache, work, strict=True):
-            cache[:, index, :, :longest] = mine
-        return out
+        self.reserve(max(n + room for n, room in zip(lengths, rooms, strict=True)) + 1)
+        held, most = [0] * self.rows, [0] * self.rows
+        start = torch.zeros(self.rows, logits.shape[1], device=self.device)
+        for row, length, room in zip(rows, lengths, rooms, strict=True):
+            held[row], most[row] = length, room
+        start[torch.tensor(rows, device=self.device)] = logits
+        out = self._decode(self.cache, held, start, most, stop)
+        return [out[row] for row in rows]
 
     def _decode(
         self, work: list[Tensor], lengths: Sequence[int], logits: Tensor, rooms: Sequence[int], stop: int
     ) -> list[list[int]]:
-        """`decode` on tensors whose rows are exactly the sequences."""
-        longest = work[0].shape[3]
+        """`decode` on tensors whose rows are the sequences; those without room idle along."""
+        last = work[0].shape[3] - 1  # finished rows write there, where nobody reads
         held, most = torch.tensor(lengths, device=self.device), torch.tensor(rooms, device=self.device)
         done = most <= 0
         every = torch.arange(len(lengths), device=self.device)
         picked: list[Tensor] = []
-        for step in range(max(0, *rooms)):
+        for step in range(max(rooms) + 1):
             token = logits.argmax(-1)
             done = done | (token == stop) | (step >= most)
+            if step % LOOK == 0:
+                alive = (~done).nonzero()[:, 0]
+                if len(alive) <= FEW * len(lengths):
+                    return self._decode_few(work, alive, lengths, logits, rooms, stop, picked)
             picked.append(torch.where(done, stop, token))
-            if step % 8 == 7 and bool(done.all()):
-                break
-            place = torch.where(done, longest - 1, held + step)  # finished rows write where nobody reads
-            end = min(longest, -(-(max(lengths) + step + 1) // STEP_ROUND) * STEP_ROUND)
-            logits = self._step(work, every, torch.where(done, stop, token), place, end)
-        out = torch.stack(picked, 1).tolist() if picked else [[] for _ in lengths]
-        return [row[: row.index(stop)] if stop in row else row for row in out]
+            place = torch.where(done, last, held + step)
+            end = min(last + 1, -(-(max(lengths) + step + 1) // STEP_ROUND) * STEP_ROUND)
+            logits = self._step(work, every, picked[-1], place, end)
+        return _until(torch.stack(picked, 1).tolist(), stop)
+
+    def _decode_few(
+        self,
+        work: list[Tensor],
+        alive: Tensor,
+        lengths: Sequence[int],
+        logits: Tensor,
+        rooms: Sequence[int],
+        stop: int,
+        picked: list[Tensor],
+    ) -> list[list[int]]:
+        """Go on with a copy of the rows that are still running."""
+        step = len(picked)
+        out = _until(torch.stack(picked, 1).tolist(), stop) if picked else [[] for _ in lengths]
+        numbers = alive.tolist()
+        if numbers:
+            longest = max(lengths[i] + rooms[i] for i in numbers) + 1
+            part = [cache[:, alive, :, :longest] for cache in work]
+            rest = self._decode(
+                part, [lengths[i] + step for i in numbers], logits[alive], [rooms[i] - step for i in numbers], stop
+            )
+            for cache, mine in zip(work, part, strict=True):
+                cache[:, alive, :, :longest] = mine
+            for i, tokens in zip(numbers, rest, strict=True):
+                out[i] = out[i] + tokens
+        return out
 
     def _step(self, work: list[Tensor], every: Tensor, token: Tensor, place: Tensor, end: int) -> Tensor:
         cos, sin = self.model.angles(place[:, None])
@@ -196,3 +242,7 @@ class Engine:
             x = x + attention.o_proj(attention.step(q[:, 0], first, second, hidden))
             x = x + layer.mlp(layer.post_attention_layernorm(x))
         return self._logits(x)
+
+
+def _until(rows: list[list[int]], stop: int) -> list[list[int]]:
+    return [row[: row.index(stop)] if stop in row else row for row in rows]

@@ -231,10 +231,6 @@ def _work(pipe: connection.Connection, episodes: Sequence[Episode], setting: Set
     _Worker(pipe, episodes, setting).run()
 
 
-class EpisodeError(RuntimeError):
-    """An episode broke; the message is its traceback."""
-
-
 def run_all(
     engine: Engine,
     stop: int,
@@ -245,7 +241,10 @@ def run_all(
     until: float = float("inf"),
     on_row: Callable[[Episode, dict[str, Any]], None],
 ) -> dict[str, float]:
-    """Run episodes until all have ended or the time (epoch seconds) is over; seconds by phase."""
+    """Run episodes until all have ended or the time (epoch seconds) is over; seconds by phase.
+
+    An episode that breaks is reported and gives no row.
+    """
     context = multiprocessing.get_context("spawn")
     pipes: list[connection.Connection] = []
     processes = []
@@ -267,9 +266,10 @@ def run_all(
                     waiting.append((pipe, content[0]))
                     continue
                 live -= 1
-                if kind == "error":
-                    raise EpisodeError(f"{content[0]}: {content[1]}")
-                on_row(content[0], content[1])
+                if kind == "row":
+                    on_row(content[0], content[1])
+                else:
+                    print(f"{content[0]} broke: {content[1]}", flush=True)
             late = len(waiting) >= ENOUGH * live and time.time() - last > PATIENCE
             if waiting and (len(waiting) >= live or late):
                 began = time.time()

@@ -36,6 +36,7 @@ from training.episodes import Episode, Setting, run_all
 
 TRUNCATE = "truncate_older_than(n=2, max_chars=200)"
 MAX_TOKENS = 256
+SAVE_EVERY = 15.0  # seconds
 SHARED = Path(__file__).parent.parent / "leyline" / "evals" / "models" / "shared"
 
 
@@ -147,7 +148,10 @@ class Cells:
         """Write a cell with what came so far; returns one line about it."""
         kept = self._kept[cell]
         if self._new[cell]:
-            kept["runs"].append({**run, "rows": len(self._new[cell])})
+            same = bool(kept["runs"]) and {**kept["runs"][-1], "rows": 0} == {**run, "rows": 0}
+            if not same:
+                kept["runs"].append({**run, "rows": 0})
+            kept["runs"][-1]["rows"] += len(self._new[cell])
             kept["rows"] = sorted([*kept["rows"], *self._new[cell]], key=lambda row: row["seed"])
             self._new[cell] = []
             scratch = self._path(cell).with_suffix(".tmp")
@@ -203,9 +207,16 @@ def evaluate(args: argparse.Namespace) -> None:
         "context": args.context,
     }
 
+    written = began
+
     def on_row(episode: Episode, row: dict[str, Any]) -> None:
+        nonlocal written
         if cells.add(episode, row):
             print(f"{cells.write(episode.cell, run)} after {time.time() - began:.0f} s", flush=True)
+        if time.time() - written > SAVE_EVERY:
+            lines = [cells.write(cell, run) for cell in names]
+            print(f"-- {time.time() - began:.0f} s", *lines, sep="\n", flush=True)
+            written = time.time()
 
     setting = Setting(folder, args.context, MAX_TOKENS, args.cache)
     stop = int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["eos_token_id"])
@@ -225,9 +236,13 @@ def matrix(args: argparse.Namespace) -> None:
         if torch.cuda.device_count() > 1:
             environment["CUDA_VISIBLE_DEVICES"] = str(place)
         for group in groups:
+            owner, _, first = group[0].rpartition(":")
+            if owner and owner != name:
+                continue
+            group = [first, *group[1:]]
             command = [sys.executable, "-m", "training.evaluate", name, "--cells", ",".join(group)]
             command += ["--tasks", str(args.tasks), "--first", str(args.first), "--out", str(args.out)]
-            command += ["--workers", str(args.workers), "--seconds", str(args.seconds - 4)]
+            command += ["--workers", str(args.workers), "--seconds", str(args.seconds - 15)]
             command += ["--context", str(args.short_context if group[0].startswith("short") else args.context)]
             command += ["--cache", str(args.cache)] if args.cache else []
             command += ["--model", str(Path(args.model) / name)] if args.model else []
@@ -265,7 +280,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("name", nargs="?", choices=("tiny-mla", "tiny-gqa"))
     parser.add_argument("--matrix", action="store_true", help="every cell of both models")
     parser.add_argument("--model", help="a Hugging Face folder instead of the bundled model (--matrix: their parent)")
-    parser.add_argument("--cells", help="LEVEL/SPLIT/ARM, separated by commas; with --matrix groups by semicolons")
+    parser.add_argument(
+        "--cells",
+        help="LEVEL/SPLIT/ARM, by commas; with --matrix in groups, by semicolons, a model's own as MODEL:CELLS",
+    )
     parser.add_argument("--tasks", type=int, default=200, help="tasks a cell")
     parser.add_argument("--first", type=int, default=0, help="seed of the first task")
     parser.add_argument("--out", type=Path, required=True)
