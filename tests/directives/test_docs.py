@@ -37,10 +37,11 @@ def test_the_curl_bodies_hold_valid_requests() -> None:
     bodies = [
         json.loads(re.search(r"<<'JSON'\n(.*)\nJSON", block, re.DOTALL)[1]) for block in blocks("wire.md", "bash")
     ]
-    generate, chat = bodies
+    generate, chat, streamed = bodies
     request = WireRequest.from_json(generate["sampling_params"]["custom_params"]["leyline"])
     assert request.source(generate["input_ids"]) == [*range(11, 20), 20]
     assert WireRequest.from_json(chat["custom_params"]["leyline"]).purge
+    assert not WireRequest.from_json(streamed["custom_params"]["leyline"]).script
 
 
 def test_the_json_examples_are_valid() -> None:

@@ -58,6 +58,8 @@ class Server:
         chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
         if (body.get("stream_options") or {}).get("include_usage"):
             chunks.append({"choices": [], "usage": usage})
+        if self.meta and "leyline" in (body.get("custom_params") or {}):
+            chunks.append({"choices": [], "leyline": self.meta.pop(0)})
         lines = [json.dumps({**common, "object": "chat.completion.chunk", **chunk}) for chunk in chunks]
         text = "".join(f"data: {line}\n\n" for line in [*lines, "[DONE]"])
         return httpx.Response(200, text=text, headers={"content-type": "text/event-stream"})
@@ -365,6 +367,29 @@ def test_splice_sends_directives_and_gives_the_lineage_back(
     assert wrapped.leyline.report().turns[2].receipt.spliced_tokens == 4
     assert wrapped.leyline.last.unit == "tokens"
     assert wrapped.leyline.last.shed > 800
+
+
+@pytest.mark.parametrize("usage", [True, False])
+@pytest.mark.parametrize("step", ["for", "next"])
+def test_the_receipt_of_a_stream_is_read_and_kept_from_the_harness(
+    server: Server, client: openai.OpenAI, scripted: Callable[..., Any], usage: bool, step: str
+) -> None:
+    wrapped = wrap(client, CUT, renderer=scripted([]).renderer, splice=True)
+    spliced = {"prompt_tokens": 9, "prefix_tokens": 3, "spliced_tokens": 4, "prefilled_tokens": 2}
+    options: Any = {"stream_options": {"include_usage": True}} if usage else {}
+    server.meta = [{**spliced, "lineage": "L7", "approximate_from": 3, "directives": 0}]
+    for turns in range(5):
+        stream = wrapped.chat.completions.create(model="m", messages=history(turns), stream=True, **options)
+        chunks = list(stream) if step == "for" else list(iter(lambda s=stream: next(s, None), None))
+        assert all(chunk.choices or chunk.usage for chunk in chunks), "the harness saw a chunk it did not ask for"
+        if turns == 2:
+            receipt = wrapped.leyline.last.receipt
+            assert (receipt.spliced_tokens, receipt.lineage) == (4, "L7")
+    params = [(json.loads(body).get("custom_params") or {}).get("leyline") for body in server.bodies]
+    assert WireRequest.from_json(params[3]).lineage == "L7"
+    assert params[4] is None or WireRequest.from_json(params[4]).lineage is None, (
+        "no receipt came, so the lineage ended"
+    )
 
 
 def test_splice_with_nothing_to_say_sends_the_bare_bytes(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
+from leyline.harness.wrap.report import is_receipt
 from leyline.harness.wrap.tracker import Request, Tracker
 
 
@@ -132,7 +133,10 @@ def _serve(response: Any, tracker: Tracker, request: Request) -> Any:
 
 
 class StreamProxy(Proxy):
-    """A stream of chunks, each of which is also shown to `see`."""
+    """A stream of chunks, each of which is also shown to `see`.
+
+    A server's receipt is kept from the harness, which asked for none and may expect a choice in every chunk.
+    """
 
     def __init__(self, inner: Any, see: Callable[[Any], None]) -> None:
         super().__init__(inner)
@@ -141,22 +145,28 @@ class StreamProxy(Proxy):
     def __iter__(self) -> Iterator[Any]:
         for chunk in self._inner:
             self._see(chunk)
-            yield chunk
+            if not is_receipt(chunk):
+                yield chunk
 
     def __next__(self) -> Any:
-        chunk = next(self._inner)
-        self._see(chunk)
-        return chunk
+        while True:
+            chunk = next(self._inner)
+            self._see(chunk)
+            if not is_receipt(chunk):
+                return chunk
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         async for chunk in self._inner:
             self._see(chunk)
-            yield chunk
+            if not is_receipt(chunk):
+                yield chunk
 
     async def __anext__(self) -> Any:
-        chunk = await anext(self._inner)
-        self._see(chunk)
-        return chunk
+        while True:
+            chunk = await anext(self._inner)
+            self._see(chunk)
+            if not is_receipt(chunk):
+                return chunk
 
     def __enter__(self) -> StreamProxy:
         self._inner.__enter__()

@@ -91,22 +91,34 @@ class WrapReport:
 
 
 def usage_of(response: Any) -> dict[str, Any]:
-    """The token fields of a WrapTurn, from a response or a stream's chunk; empty where it carries no usage."""
+    """The token fields of a WrapTurn, from a response or a stream's chunk; empty where it carries neither usage nor a
+    receipt.
+    """
     usage = getattr(response, "usage", None)
     prompt = getattr(usage, "prompt_tokens", None)
+    receipt = _receipt_of(response)
     if not isinstance(prompt, int):
-        return {}
+        if receipt is None:
+            return {}
+        cached = receipt.prefix_tokens + receipt.spliced_tokens
+        return {"prompt_tokens": receipt.prompt_tokens, "cached_tokens": cached, "receipt": receipt}
     details = getattr(usage, "prompt_tokens_details", None)
     cached = getattr(details, "cached_tokens", None) or 0
-    receipt = _receipt_of(response) or Receipt.plain(prompt, cached)
+    receipt = receipt or Receipt.plain(prompt, cached)
     completion = getattr(usage, "completion_tokens", None)
     return {"prompt_tokens": prompt, "cached_tokens": cached, "completion_tokens": completion, "receipt": receipt}
 
 
+def is_receipt(chunk: Any) -> bool:
+    """Whether a stream's chunk is a Leyline server's receipt and nothing else."""
+    return getattr(chunk, "leyline", None) is not None and not getattr(chunk, "choices", None)
+
+
 def _receipt_of(response: Any) -> Receipt | None:
-    """A Leyline server puts its receipt into `choices[0].meta_info["leyline"]`."""
+    """A Leyline server puts it into `choices[0].meta_info["leyline"]`, or into `leyline` of a stream's last chunk."""
     choices = getattr(response, "choices", None) or [None]
-    facts = (getattr(choices[0], "meta_info", None) or {}).get("leyline")
+    meta = getattr(choices[0], "meta_info", None)
+    facts = meta.get("leyline") if isinstance(meta, Mapping) else getattr(response, "leyline", None)
     if isinstance(facts, Sequence) and not isinstance(facts, str):
         facts = facts[-1] if facts else None
     if not isinstance(facts, Mapping):
