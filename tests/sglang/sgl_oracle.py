@@ -22,7 +22,7 @@ Layers = list[tuple[torch.Tensor, torch.Tensor]]
 
 @dataclass
 class State:
-    """The tokens of a sequence and the KV that the server holds for it (of all tokens but perhaps the last)."""
+    """The tokens of a sequence and their KV: at least what the server holds for it, which may lack the last token's."""
 
     tokens: list[int]
     layers: Layers = field(default_factory=list)
@@ -70,11 +70,12 @@ class Oracle:
         return self._compute(state, prompt[state.length :])
 
     def extend(self, state: State, tokens: Sequence[int]) -> State:
-        """The state after generating `tokens`; the last one's KV is not computed yet."""
-        tokens = list(tokens)
-        if len(tokens) > 1:
-            _, state = self._compute(state, tokens[:-1])
-        return State([*state.tokens, *tokens[-1:]], state.layers)
+        """The state after generating `tokens`.
+
+        Also of the last one: with the overlap schedule SGLang 0.5.16 has launched one more decode step by the time it
+        sees the end, and keeps that token's KV too. Where it does not, no receipt reaches so far.
+        """
+        return self._compute(state, list(tokens))[1]
 
     @torch.no_grad()
     def _compute(self, state: State, tokens: list[int]) -> tuple[torch.Tensor, State]:
