@@ -18,7 +18,15 @@ import httpx
 import pytest
 
 START_TIMEOUT = 240.0
-OPTIONS = ["--enable-metrics", "--tool-call-parser", "qwen", "--chunked-prefill-size", "512", "--log-level", "warning"]
+OPTIONS = [
+    "--enable-metrics",
+    "--tool-call-parser",
+    "llama3",
+    "--chunked-prefill-size",
+    "512",
+    "--log-level",
+    "warning",
+]
 """Small chunks, so that one replacement is computed in a chunk of its own as on a busy server."""
 
 

@@ -109,6 +109,15 @@ def test_a_session_edits_its_history(backend: SGLangBackend) -> None:
     assert done.receipt.prompt_tokens == len(done.input_ids or ())
 
 
+def test_the_servers_parser_reads_calls_in_the_models_own_form(backend: SGLangBackend) -> None:
+    text = '<|python_tag|>{"name": "eval", "parameters": {"quick": true}}'
+    message = backend._message(text, TOOLS)
+    (call,) = message["tool_calls"]
+    assert call["function"]["name"] == "eval"
+    assert json.loads(call["function"]["arguments"]) == {"quick": True}
+    assert backend._message("no call", TOOLS) == {"role": "assistant", "content": "no call"}
+
+
 def test_prewarm_takes_the_prefill_out_of_the_turn(backend: SGLangBackend) -> None:
     ids = tuple(range(300, 500))
     backend.prewarm(TurnInput("test", prompt=Rendered(ids)))
