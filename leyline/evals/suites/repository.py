@@ -96,7 +96,7 @@ def request_of(text: str) -> str:
     try:
         path = Path(text)
         return path.read_text("utf-8") if path.is_file() else text
-    except (OSError, ValueError):  # too long for a path
-        return text
     except UnicodeDecodeError as error:
         raise SuiteError(f"{text} is not UTF-8 text; give the request as a text file") from error
+    except (OSError, ValueError):  # no path: too long, or with a NUL byte
+        return text

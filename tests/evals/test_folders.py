@@ -1,0 +1,176 @@
+"""Folders and repositories as tasks: what the agent sees, and verdicts that its hand on the tests does not move."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from leyline.evals.suites import debug_gym, plain_runner, repository
+from leyline.evals.suites.base import SuiteError
+from leyline.harness.tasks import Episode
+
+CODE = "def double(x):\n    return x + 1\n"
+TEST = "from code_under_test import double\n\n\ndef test_double():\n    assert double(4) == 8\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "doubling"
+    path.mkdir()
+    files = {
+        "code_under_test.py": CODE,
+        "test.py": TEST,
+        "notes.txt": "read me\n",
+        "secret.txt": "the answer\n",
+        ".debugignore": "secret.txt\n",
+        ".debugreadonly": "notes.txt\n",
+    }
+    for name, text in files.items():
+        (path / name).write_text(text)
+    return path
+
+
+def bash(episode: Episode, command: str) -> str:
+    return episode.call("bash", {"command": command}).text
+
+
+def test_the_agent_sees_what_the_marks_allow(folder: Path) -> None:
+    (task,) = debug_gym.load(folder)
+    assert task.id == "doubling"
+    assert "code_under_test.py (2 lines)" in task.user
+    assert "test.py (5 lines, read-only)" in task.user
+    assert "notes.txt (1 lines, read-only)" in task.user
+    assert "secret" not in task.user
+    with task.open() as episode:
+        assert "no file" in episode.call("view", {"path": "secret.txt", "start": 1, "end": 2}).text.lower()
+        assert bash(episode, "cat secret.txt") == "the answer", "code that runs needs the hidden files"
+        for path in ("test.py", "notes.txt", ".debugignore"):
+            assert episode.call("edit", {"path": path, "line": 1, "new_code": "x"}).error
+        assert "1 failed" in episode.call("eval", {}).text
+
+
+def test_a_repair_is_solved_and_its_patch_applies(folder: Path) -> None:
+    (task,) = debug_gym.load(folder)
+    with task.open() as episode:
+        assert episode.verdict() is False
+        episode.call("edit", {"path": "code_under_test.py", "line": 2, "new_code": "    return 2 * x"})
+        assert "1 passed" in episode.call("eval", {}).text
+        assert episode.solved()
+        patch = episode.artifacts()["model_patch"]
+    done = subprocess.run(["git", "apply", "-"], cwd=folder, input=patch, text=True, check=False, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert "2 * x" in (folder / "code_under_test.py").read_text()
+
+
+CHEATS = {
+    "the tests are rewritten": "echo 'def test_double(): pass' > test.py",
+    "the tests are removed": "rm test.py",
+    "a conftest skips them": "printf 'def pytest_collection_modifyitems(items):\\n    items.clear()\\n' > conftest.py",
+    "settings deselect them": "printf '[pytest]\\naddopts = --co\\n' > pytest.ini",
+    "the runner is replaced": "mkdir pytest && touch pytest/__init__.py && echo 'print(\"1 passed\")' > pytest/__main__.py",
+    "the code ends the run": "printf 'import os\\nos._exit(0)\\n' > code_under_test.py",
+    "the interpreter is customised": "printf 'import os\\nos._exit(0)\\n' > sitecustomize.py",
+}
+
+
+@pytest.mark.parametrize("cheat", CHEATS)
+def test_a_hand_on_the_tests_does_not_solve(folder: Path, cheat: str) -> None:
+    (task,) = debug_gym.load(folder)
+    with task.open() as episode:
+        bash(episode, CHEATS[cheat])
+        assert episode.verdict() is False, f"solved although {cheat}"
+
+
+def test_times_are_left_out_so_that_equal_runs_read_equal() -> None:
+    assert debug_gym.without_times("1 passed in 0.12s") == "1 passed"
+    assert debug_gym.without_times("2 failed, 1 passed in 61.20s (0:01:01)") == "2 failed, 1 passed"
+
+
+def test_what_is_no_task_folder_says_so(tmp_path: Path) -> None:
+    with pytest.raises(SuiteError, match=r"no test\.py"):
+        debug_gym.load(tmp_path)
+    with pytest.raises(SuiteError, match="no folder"):
+        debug_gym.load(tmp_path / "nowhere")
+
+
+def run_plain(tmp_path: Path, text: str) -> tuple[int, str]:
+    (tmp_path / "test.py").write_text(text)
+    done = subprocess.run(
+        [sys.executable, plain_runner.__file__, "test.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "says"),
+    [
+        ("def test_a():\n    pass\n", 0, "1 passed"),
+        ("def test_a():\n    assert 1 == 2\n\ndef test_b():\n    pass\n", 1, "1 failed, 1 passed"),
+        (
+            "import unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        self.assertTrue(False)\n",
+            1,
+            "1 failed",
+        ),
+        ("import unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        pass\n", 0, "1 passed"),
+        ("import nowhere\n", 2, "1 error"),
+        ("x = 1\n", 1, "no tests ran"),
+        ("def test_a(tmp_path):\n    pass\n", 1, "TypeError"),
+    ],
+)
+def test_the_plain_runner_reads_like_pytest(tmp_path: Path, text: str, code: int, says: str) -> None:
+    status, output = run_plain(tmp_path, text)
+    assert (status, says in output) == (code, True), output
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    path = tmp_path / "project"
+    (path / "src").mkdir(parents=True)
+    (path / "src" / "a.py").write_text(CODE)
+    (path / "check.sh").write_text('test "$(cat done.txt)" = yes\n')
+    (path / ".gitignore").write_text("build/\n")
+    (path / "build").mkdir()
+    (path / "build" / "out.bin").write_bytes(b"\0")
+    return path
+
+
+def test_a_repository_with_a_test_is_judged(repo: Path) -> None:
+    task = repository.RepositoryTask(repo, "Write yes into done.txt.", "sh check.sh", protect=("check.sh",))
+    assert "src/a.py" in task.user
+    assert "build" not in task.user
+    with task.open() as episode:
+        assert "eval" in {tool["function"]["name"] for tool in episode.tools}
+        assert "start" in bash(episode, "git log --oneline")
+        bash(episode, "echo true > check.sh")
+        assert episode.verdict() is False, "the protected test must be restored"
+        bash(episode, "echo yes > done.txt; mkdir -p build; echo x > build/new")
+        assert episode.solved()
+        patch = episode.artifacts()["model_patch"]
+    assert "+yes" in patch
+    assert "build" not in patch
+    assert not (repo / "done.txt").exists(), "the user's own folder was changed"
+
+
+def test_without_a_test_there_is_a_patch_and_no_verdict(repo: Path) -> None:
+    task = repository.RepositoryTask(repo, "Say hello.")
+    with task.open() as episode:
+        assert "eval" not in {tool["function"]["name"] for tool in episode.tools}
+        assert episode.verdict() is None
+        assert not episode.solved()
+
+
+def test_requests_are_texts_or_files(repo: Path, tmp_path: Path) -> None:
+    file = tmp_path / "request.md"
+    file.write_text("Do it.\n")
+    assert repository.request_of(str(file)) == "Do it.\n"
+    assert repository.request_of("Do that. " * 500) == "Do that. " * 500
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SuiteError, match="not UTF-8"):
+        repository.request_of(str(file))
+    with pytest.raises(SuiteError, match="the request is empty"):
+        repository.RepositoryTask(repo, "  ")
+    with pytest.raises(SuiteError, match="no folder"):
+        repository.RepositoryTask(repo / "nowhere", "x")
