@@ -70,7 +70,7 @@ CHEATS = {
     "the tests are removed": "rm test.py",
     "a conftest skips them": "printf 'def pytest_collection_modifyitems(items):\\n    items.clear()\\n' > conftest.py",
     "settings deselect them": "printf '[pytest]\\naddopts = --co\\n' > pytest.ini",
-    "the runner is replaced": "mkdir pytest && cd pytest && touch __init__.py && echo \"print('1 passed')\" > __main__.py",
+    "a false runner": "mkdir pytest && cd pytest && touch __init__.py && echo 'print(\"1 passed\")' > __main__.py",
     "the code ends the run": "printf 'import os\\nos._exit(0)\\n' > code_under_test.py",
     "the interpreter is customised": "printf 'import os\\nos._exit(0)\\n' > sitecustomize.py",
 }
