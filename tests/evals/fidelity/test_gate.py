@@ -118,6 +118,17 @@ def test_a_gate_of_another_model_is_refused(folder: Path, tmp_path: Path, backen
         gated(backend, path, folder)
 
 
+def test_an_arm_of_an_eval_takes_a_gate(folder: Path, tmp_path: Path) -> None:
+    from leyline.evals.arms import parse_arm
+    from leyline.evals.backends import make_backend
+
+    path = tmp_path / "gate.json"
+    Gate(folder.name, Mode.AMORTIZE, 8, model_digest(folder)).save(path)
+    found = make_backend(parse_arm(f"keep_all,model={folder},options.gate={path}"))
+    assert isinstance(found, GatedBackend)
+    assert found.gate.seam == 8
+
+
 def test_the_digest_tells_weights_apart(folder: Path, tmp_path: Path) -> None:
     for file in ("config.json", "model.safetensors"):
         (tmp_path / file).write_bytes((folder / file).read_bytes())
