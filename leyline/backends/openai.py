@@ -186,7 +186,7 @@ class OpenAIBackend:
                 reply = read_completion(answer.read(), tools="tools" in request)  # a server that does not stream
                 on_text(reply.message.get("content") or "")
                 return reply
-            for chunk in sse_chunks(answer.iter_lines()):
+            for chunk in sse_chunks(answer.iter_bytes()):
                 on_text(assembly.add(chunk))
         return assembly.reply(tools="tools" in request)
 

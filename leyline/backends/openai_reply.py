@@ -10,6 +10,7 @@ from typing import Any
 
 from leyline.backends.base import BackendError, ContextOverflowError, Usage
 from leyline.backends.openai_errors import body_message, clean, is_overflow
+from leyline.backends.sse import events
 from leyline.backends.toolcalls import parse_output
 from leyline.directives import Message
 
@@ -153,18 +154,13 @@ def read_usage(usage: object) -> Usage | None:
     return Usage(prompt, min(_count(cached), prompt), _count(usage.get("completion_tokens")))
 
 
-def sse_chunks(lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
+def sse_chunks(pieces: Iterable[bytes]) -> Iterator[Mapping[str, Any]]:
     """The JSON objects of a stream of server-sent events, up to `[DONE]`. Raises `MalformedReplyError`."""
-    for line in lines:
-        if not line.startswith("data:"):
-            continue
-        data = line[5:].strip()
-        if data == "[DONE]":
-            return
+    for data in events(pieces):
         try:
             chunk = json.loads(data)
         except (ValueError, RecursionError):
-            raise MalformedReplyError(f"a chunk is not JSON: {clean(data, 80)!r}") from None
+            raise MalformedReplyError(f"a chunk is not JSON: {clean(data.decode(errors='replace'), 80)!r}") from None
         yield _mapping(chunk, "a chunk")
 
 

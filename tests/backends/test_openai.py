@@ -182,6 +182,13 @@ def test_streaming() -> None:
     assert server.bodies[0]["stream_options"] == {"include_usage": True}
 
 
+def test_line_separators_of_unicode_do_not_end_a_line() -> None:
+    text = "a\u2028b\x85c"
+    raw = json.dumps(delta("stop", content=text), ensure_ascii=False)
+    turn = backend(Server(sse(raw))).chat(USER, None, TurnInput("s", on_text=lambda piece: None))
+    assert turn.message["content"] == text
+
+
 def test_a_server_that_does_not_stream_is_read_whole() -> None:
     pieces: list[str] = []
     turn = backend(Server(completion())).chat(USER, None, TurnInput("s", on_text=pieces.append))

@@ -13,7 +13,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from leyline.backends.base import BackendError, ContextOverflowError, Sampling, TurnInput
 from leyline.backends.sglang import SGLangBackend, transport
-from leyline.backends.sglang.transport import events, server_url
+from leyline.backends.sglang.transport import server_url
+from leyline.backends.sse import events
 from leyline.directives import Directive, EditScript, Fallback, Outcome, Rendered
 
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -119,8 +120,9 @@ def test_pieces_that_hold_only_what_is_new(connect: Callable[..., SGLangBackend]
 def test_line_separators_inside_of_text_do_not_end_a_line() -> None:
     data = 'data: {"text": "a\u2028b\x85c"}\r\n\r\n'.encode()
     cut = [data[i : i + 3] for i in range(0, len(data), 3)]
-    assert [json.loads(event) for event in events(iter(cut))] == [{"text": "a\u2028b\x85c"}]
-    assert list(events(iter([b"data: 1\n\ndata: [DONE]\n\ndata: 2\n\n"]))) == [b"1"]
+    assert [json.loads(event) for event in events(cut)] == [{"text": "a\u2028b\x85c"}]
+    assert list(events([b"data: 1\n\ndata: [DONE]\n\ndata: 2\n\n"])) == [b"1"]
+    assert list(events([b"data: 1\n\nda", b"ta: 2"])) == [b"1", b"2"]
 
 
 def test_a_stop_string_ends_text_and_tokens(connect: Callable[..., SGLangBackend]) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import httpx
 
 from leyline.backends.base import BackendError, ContextOverflowError
 from leyline.backends.openai_errors import body_message, clean, is_overflow
+from leyline.backends.sse import events
 
 T = TypeVar("T")
 
@@ -139,20 +140,6 @@ def server_url(url: str) -> str:
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise BackendError(f"base URL {url!r} must have the form http://HOST:PORT")
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
-
-
-def events(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The data of server-sent events, up to `[DONE]`. Lines end at a line feed only: JSON text may hold U+2028."""
-    rest = b""
-    for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            if not line.startswith(b"data:"):
-                continue
-            data = line[5:].strip()
-            if data == b"[DONE]":
-                return
-            yield data
 
 
 def _object(text: bytes) -> dict[str, Any]:
