@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-START_TIMEOUT = 180.0
+START_TIMEOUT = 400.0
 
 
 def free_port() -> int:
