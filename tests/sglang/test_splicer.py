@@ -263,3 +263,49 @@ def test_a_look_at_a_retried_request_takes_slots_a_limited_number_of_times() -> 
     assert plan.splices == []
     assert plan.marks == ()
     assert rig.tree.adds_up()
+
+
+@pytest.mark.parametrize("left", [0, 40])
+def test_what_was_moved_again_after_eviction_counts_once(left: int) -> None:
+    """Between two admissions the moved KV may be evicted, in whole or from some token on."""
+    rig = Rig()
+    rig.serve(SOURCE, None)
+    ids = array("q", PROMPT)
+    plan = make_plan(VALUE, ids, SPACE, RING, page=1, max_tokens=4096)
+    rig.splicer.admit(plan, ids, len(ids) - 1, SPACE)
+    for path in [path for path in rig.tree.paths if max(path) > 2**60 and len(path) > left]:
+        rig.tree.free += rig.tree.paths.pop(path)
+    rig.splicer.admit(plan, ids, len(ids) - 1, SPACE)
+    receipt = make_receipt(plan, len(ids), RING, SPACE)
+    assert (receipt.prefix_tokens, receipt.spliced_tokens, receipt.prefilled_tokens) == (20, 50, 1)
+    assert [(s.start, s.end) for s in receipt.splices] == ([(20, 40), (40, 70)] if left else [(20, 70)])
+
+
+def test_a_request_that_leaves_its_lineage_counts_the_honest_hit() -> None:
+    rig = Rig()
+    rig.serve(SOURCE, None)
+    ids = array("q", PROMPT)
+    plan = make_plan(VALUE, ids, SPACE, RING, page=1, max_tokens=4096)
+    rig.splicer.admit(plan, ids, len(ids) - 1, SPACE)
+    for path in [path for path in rig.tree.paths if max(path) > 2**60]:
+        rig.tree.free += rig.tree.paths.pop(path)
+    rig.serve(PROMPT[:30], None)
+    rig.tree.free = []
+    key = rig.splicer.admit(plan, ids, len(ids) - 1, SPACE)
+    assert list(key) == PROMPT
+    assert make_receipt(plan, len(ids), RING, SPACE).prefix_tokens == 30
+
+
+def test_what_was_evicted_in_part_before_the_request_was_scheduled_is_moved_anew() -> None:
+    rig = Rig()
+    rig.serve(SOURCE, None)
+    ids = array("q", PROMPT)
+    plan = make_plan(VALUE, ids, SPACE, RING, page=1, max_tokens=4096)
+    rig.splicer.admit(plan, ids, len(ids) - 1, SPACE)
+    for path in [path for path in rig.tree.paths if max(path) > 2**60 and len(path) > 45]:
+        rig.tree.free += rig.tree.paths.pop(path)
+    rig.splicer.admit(plan, ids, len(ids) - 1, SPACE)
+    receipt = make_receipt(plan, len(ids), RING, SPACE)
+    assert [(splice.start, splice.end) for splice in receipt.splices] == [(20, 45), (45, 70)]
+    assert (receipt.prefix_tokens, receipt.spliced_tokens, receipt.prefilled_tokens) == (20, 50, 1)
+    assert rig.tree.adds_up()
