@@ -11,6 +11,7 @@ import logging
 import time
 from array import array
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -50,6 +51,8 @@ class Splicer:
         plan.reach = self._reach(plan, space)
         if plan.purge_from is not None:
             self._purge(plan, space)
+        moved_to = plan.splices[-1].end if plan.splices else 0
+        self._drop_evicted(plan, ids, limit, space)
         if plan.marks and not plan.splices:
             self._prefer_honest(plan, ids, limit, space)
         before = len(plan.splices)
@@ -58,12 +61,10 @@ class Splicer:
             plan.attempts += 1
             if plan.attempts == MAX_ATTEMPTS:
                 plan.closed = True
-        kept = [splice for splice in plan.splices if splice.end <= hit.length]
-        if plan.closed and len(kept) < len(plan.splices):
+        if plan.closed and hit.length < moved_to:
             plan.refuse(
                 Fallback.NO_SLOTS, f"moved KV was evicted {MAX_ATTEMPTS} times before the request was scheduled"
             )
-        plan.splices = kept
         plan.kept = _gaps(hit.length, plan.splices)
         if plan.runs and not plan.closed:
             self._explain(plan, hit.length)
@@ -71,6 +72,7 @@ class Splicer:
         if nothing_kept and plan.next_cut(hit.length, ops.page) is None:
             # Nothing approximate is left of the lineage: what is computed now is honest and belongs to everyone.
             plan.marks = ()
+            plan.kept = _gaps(ops.match(ids, limit, space).length, [])
         return self.keyring.marked(ids, plan.marks)
 
     def advance(self, plan: Plan, ids: array[int], computed: int, limit: int, space: Space) -> Hit | None:
@@ -102,6 +104,13 @@ class Splicer:
             marked = self.keyring.marked(plan.source, plan.donor_marks)
             reach = max(reach, self._ops.match(marked, length, space).length)
         return reach
+
+    def _drop_evicted(self, plan: Plan, ids: array[int], limit: int, space: Space) -> None:
+        """Forget what an earlier admission moved and the cache holds no longer: it may be moved anew."""
+        if not plan.splices:
+            return
+        held = self._ops.match(self.keyring.marked(ids, plan.marks), limit, space).length
+        plan.splices = [replace(s, end=min(s.end, held)) for s in plan.splices if s.start < held]
 
     def _prefer_honest(self, plan: Plan, ids: array[int], limit: int, space: Space) -> None:
         """Leave the lineage where honest KV reaches as far as the lineage and its donors could."""
