@@ -294,18 +294,3 @@ def test_a_request_that_leaves_its_lineage_counts_the_honest_hit() -> None:
     key = rig.splicer.admit(plan, ids, len(ids) - 1, SPACE)
     assert list(key) == PROMPT
     assert make_receipt(plan, len(ids), RING, SPACE).prefix_tokens == 30
-
-
-def test_what_was_evicted_in_part_before_the_request_was_scheduled_is_moved_anew() -> None:
-    rig = Rig()
-    rig.serve(SOURCE, None)
-    ids = array("q", PROMPT)
-    plan = make_plan(VALUE, ids, SPACE, RING, page=1, max_tokens=4096)
-    rig.splicer.admit(plan, ids, len(ids) - 1, SPACE)
-    for path in [path for path in rig.tree.paths if max(path) > 2**60 and len(path) > 45]:
-        rig.tree.free += rig.tree.paths.pop(path)
-    rig.splicer.admit(plan, ids, len(ids) - 1, SPACE)
-    receipt = make_receipt(plan, len(ids), RING, SPACE)
-    assert [(splice.start, splice.end) for splice in receipt.splices] == [(20, 45), (45, 70)]
-    assert (receipt.prefix_tokens, receipt.spliced_tokens, receipt.prefilled_tokens) == (20, 50, 1)
-    assert rig.tree.adds_up()
