@@ -3,9 +3,10 @@
     make soak
     python scripts/sglang_soak.py --requests 500 --servers mla-1
 
-Four servers in turn: MLA with YaRN and GQA, pages of 1 and of 16 tokens, small pools that evict; every other one with
-the overlap schedule and forced retraction. Conversations run twelve at a time; after each round the receipts are
-replayed on a Hugging Face model and the pool is counted. Prints one JSON object, and exits with 1 if anything failed.
+Four servers in turn: MLA with YaRN and GQA, pages of 1 and of 16 tokens, small pools that evict; two of them with the
+overlap schedule and forced retraction, the last one on two ranks. Conversations run twelve at a time; after each round
+the receipts are replayed on a Hugging Face model and the pool is counted. Prints one JSON object, and exits with 1 if
+anything failed.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ SERVERS: dict[str, dict[str, Any]] = {
     "mla-1": {"kind": "mla", "page": 1, "pool": 4000, "retract": False},
     "gqa-16": {"kind": "gqa", "page": 16, "pool": 4000, "retract": True},
     "mla-16": {"kind": "mla", "page": 16, "pool": 3000, "retract": True},
-    "gqa-1": {"kind": "gqa", "page": 1, "pool": 3000, "retract": False},
+    "gqa-1": {"kind": "gqa", "page": 1, "pool": 3000, "retract": False, "ranks": 2},
 }
 ROUND = 24
 """Conversations between two checks."""
@@ -71,9 +72,16 @@ def soak(name: str, folder: Path, requests: int, seed: int) -> dict[str, Any]:
     environment = {"LEYLINE_MAX_GENERATIONS": "6"}
     if setup["retract"]:
         environment |= {"SGLANG_TEST_RETRACT": "1", "SGLANG_TEST_RETRACT_INTERVAL": "40"}
+    arguments = []
+    if setup.get("ranks", 1) > 1:
+        arguments = ["--tp-size", str(setup["ranks"])]
+        environment["SGLANG_CPU_OMP_THREADS_BIND"] = "|".join(
+            str(i % (os.cpu_count() or 1)) for i in range(setup["ranks"])
+        )
     server = start_server(
         model,
         folder / f"{name}.log",
+        *arguments,
         page=setup["page"],
         pool=setup["pool"],
         chunk=256,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from sgl_oracle import Oracle, distance, first_logprobs
@@ -59,6 +61,31 @@ def test_the_controls_fail(servers: Servers, kind: str) -> None:
     assert distance(oracle.replay(state, prompt, receipt, 96)[0], got) < 1e-4
     assert distance(oracle.replay(state, prompt, receipt, 96, rotate=False)[0], got) > 0.05
     assert distance(oracle.clean(prompt)[0], got) > 0.05
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_share_a_donor(servers: Servers, kind: str) -> None:
+    """Twelve different edits of one source at the same time: each is moved from it, and none disturbs another."""
+    server, oracle, rng = servers.plugin(kind), Oracle(servers.model(kind)), random.Random(9)
+    server.flush()
+    source = [rng.randrange(5, 250) for _ in range(300)]
+    server.generate(source)
+    _, state = oracle.clean(source)
+
+    def edit(start: int) -> tuple[int, list[int], dict[str, Any]]:
+        script = EditScript((Directive(start, start + 20, (start % 250,), Mode.AMORTIZE),))
+        prompt = [*script.apply(source), 7]
+        return start, prompt, server.generate(prompt, WireRequest.build(script, source).to_json())
+
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(edit, range(20, 140, 10)))
+    for start, prompt, answer in answers:
+        receipt = Receipt.from_meta_info(answer["meta_info"])
+        assert receipt is not None
+        assert receipt.spliced_tokens >= 100, receipt
+        wanted, _ = oracle.replay(state, prompt, receipt, start)
+        assert distance(wanted, first_logprobs(answer, VOCABULARY)) < 1e-4
+    assert server.accounting()["ok"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
