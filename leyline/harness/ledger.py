@@ -84,7 +84,8 @@ class Ledger:
         """Decide what is sent for this history. Does not change the ledger.
 
         A message that carries an edit keeps it, unless a proposal for it removes strictly more (drops it, or has less
-        text) or is FORGET. Proposals for messages given to `unedit` are ignored.
+        text) or is FORGET; what was dropped stays dropped, and what was forgotten is only dropped or forgotten again.
+        Proposals for messages given to `unedit` are ignored.
         """
         state = self._state.copy()
         client = follow(state, messages)

@@ -178,22 +178,36 @@ def accept(state: State, edit: MessageEdit, messages: Sequence[Message], turn: i
         state.notes.append(note)
         return note.uid
     uid, pin = state.seen[index].uid, state.pins.get(state.seen[index].uid)
-    current = messages[index] if pin is None else pin.replacement
-    changed = (current is None) != (edit.replacement is None) or (
-        current is not None and edit.replacement is not None and digest(current) != digest(edit.replacement)
-    )
+    current, wanted = messages[index] if pin is None else pin.replacement, edit.replacement
     if uid in state.restored:
         return None
-    if edit.mode is Mode.FORGET:
-        new = changed or pin is None or pin.mode is not Mode.FORGET
+    if wanted is None and any(state.seen[partner].uid in state.restored for partner in group(state.seen, index)):
+        return None  # half of a tool pair was given back: the other half must not be dropped alone
+    if current is None:
+        # A dropped message stays dropped, or half of its pair would come back; a FORGET still heals what is behind it.
+        new, wanted = edit.mode is Mode.FORGET and pin is not None and pin.mode is not Mode.FORGET, None
+    elif edit.mode is Mode.FORGET:
+        new = wanted is None or digest(current) != digest(wanted) or pin is None or pin.mode is not Mode.FORGET
     elif pin is None:
-        new = changed
+        new = wanted is None or digest(current) != digest(wanted)
     else:
-        more = current is not None and (edit.replacement is None or size(edit.replacement) < size(current))
-        new = changed and more
+        # What was forgotten must not come back in a shorter version of the original.
+        new = wanted is None or (pin.mode is not Mode.FORGET and size(wanted) < size(current))
     if new:
-        state.pins[uid] = Pin(edit.replacement, edit.mode, turn)
+        state.pins[uid] = Pin(wanted, edit.mode, turn)
     return uid if new else None
+
+
+def healed(state: State, view: Sequence[Entry], fresh: Mapping[int, Mode], held: set[int]) -> set[int]:
+    """For each new FORGET of a message that was dropped before, the first message behind it that the server holds."""
+    found: set[int] = set()
+    shown = {entry.uid for entry in view}
+    for position, seen in enumerate(state.seen):
+        if fresh.get(seen.uid) is Mode.FORGET and seen.uid not in held | shown:
+            later = {other.uid for other in state.seen[position + 1 :]}
+            later |= {note.uid for note in state.notes if note.anchor in later or note.anchor == seen.uid}
+            found |= set([entry.uid for entry in view if entry.uid in later and entry.uid in held][:1])
+    return found
 
 
 def view_of(state: State, messages: Sequence[Message]) -> list[Entry]:
@@ -218,11 +232,13 @@ def changes(
     """Edits that turn what was sent into the view, in indices of what was sent; the new tail is none."""
     target = {entry.uid: (place, entry) for place, entry in enumerate(view)}
     held = {uid for uid, _ in sent}
+    heal = healed(state, view, fresh, held)
     edits: list[tuple[MessageEdit, Cause]] = []
 
     def add(index: int, uid: int, replacement: Message | None, insert: bool = False) -> None:
-        cause: Cause = "policy" if uid in fresh else "unedit" if uid in state.restored else "harness"
-        edits.append((MessageEdit(index, replacement, fresh.get(uid, state.mode), insert), cause))
+        cause: Cause = "policy" if uid in fresh or uid in heal else "unedit" if uid in state.restored else "harness"
+        mode = Mode.FORGET if uid in heal and not insert else fresh.get(uid, state.mode)
+        edits.append((MessageEdit(index, replacement, mode, insert), cause))
 
     cursor = 0
     for index, (uid, mark) in enumerate(sent):
@@ -234,6 +250,6 @@ def changes(
             if new.uid not in held:
                 add(index, new.uid, new.message, insert=True)
         cursor = max(cursor, place + 1)
-        if entry.digest != mark or fresh.get(uid) is Mode.FORGET:
+        if entry.digest != mark or fresh.get(uid) is Mode.FORGET or uid in heal:
             add(index, uid, entry.message)
     return edits

@@ -149,6 +149,34 @@ def test_unedit_of_half_a_dropped_tool_pair_brings_back_the_pair() -> None:
     assert serve(ledger, history, *drop).messages == history[:-1]
 
 
+def test_a_tool_pair_is_not_dropped_when_half_of_it_was_given_back() -> None:
+    ledger, history = Ledger(), [user("a"), call("1"), result("1", "output"), user("b")]
+    serve(ledger, history, MessageEdit(2, result("1", "o")))
+    assert ledger.unedit(2)
+    plan = serve(ledger, history, MessageEdit(1, None), MessageEdit(2, None))
+    assert plan.messages == history[:-1]
+    assert plan.accepted == ()
+
+
+def test_a_forget_of_half_a_dropped_tool_pair_brings_nothing_back_and_heals_what_is_behind() -> None:
+    ledger, history = Ledger(), [user("a"), call("1"), result("1", "secret"), user("b"), user("c")]
+    serve(ledger, history, MessageEdit(1, None), MessageEdit(2, None))
+    redact = MessageEdit(2, result("1", "[redacted]"), Mode.FORGET)
+    plan = serve(ledger, history, redact)
+    assert contents(plan) == ["a", "b", "c", "ok"]
+    assert plan.edits == (MessageEdit(1, user("b"), Mode.FORGET),)
+    assert plan.causes == ("policy",)
+    assert serve(ledger, history, redact).edits == ()
+
+
+def test_what_was_forgotten_does_not_come_back_in_a_shorter_version() -> None:
+    ledger, history = Ledger(), [user("the secret is 1234 and so on"), user("b")]
+    serve(ledger, history, MessageEdit(0, user("the secret is [redacted] and so on"), Mode.FORGET))
+    plan = serve(ledger, history, MessageEdit(0, user("the secret is 1234")))
+    assert contents(plan) == ["the secret is [redacted] and so on", "b", "ok"]
+    assert contents(serve(ledger, history, MessageEdit(0, None))) == ["b", "ok", "ok"]
+
+
 def test_unedit_brings_back_an_exchange_of_a_text_only_history_too() -> None:
     ledger, history = Ledger(), [user("a"), answer("ls"), user("out"), answer("ok"), user("b")]
     serve(ledger, history, MessageEdit(1, None), MessageEdit(2, None))
