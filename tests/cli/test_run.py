@@ -207,6 +207,8 @@ def test_a_policy_that_fails_is_one_line_and_loses_nothing(
         ([], "--suite micro"),
         (["nowhere"], "nowhere is not a folder"),
         (["."], "no test.py"),
+        (["."], "with --description"),
+        ([".", "--test-command", "true"], "--test-command is for a repository"),
         ([".", "--description", " "], "the request is empty"),
         ([".", "--suite", "micro"], "either a path or --suite"),
     ],

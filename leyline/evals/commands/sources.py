@@ -35,11 +35,17 @@ def micro_tasks(count: int, level: str, split: str, seed: int) -> list[Task]:
 def path_tasks(path: Path, description: str | None, test_command: str | None) -> list[Task]:
     """A debug-gym folder, a folder of them, or a repository with a description (a text, or a file that holds it)."""
     from leyline.evals.suites import debug_gym, repository
+    from leyline.evals.suites.base import SuiteError
 
     if not path.is_dir():
         raise UsageError(f"{path} is not a folder; give a debug-gym folder, a repository, or --suite micro")
+    if description is None and test_command is not None:
+        raise UsageError("--test-command is for a repository; say what to do there with --description")
     if description is None:
-        return list(debug_gym.load(path))
+        try:
+            return list(debug_gym.load(path))
+        except SuiteError as error:
+            raise UsageError(f"{error}; for a repository, say what to do with --description") from None
     return [repository.RepositoryTask(path, repository.request_of(description), test_command)]
 
 
