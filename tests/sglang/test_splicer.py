@@ -294,3 +294,34 @@ def test_a_request_that_leaves_its_lineage_counts_the_honest_hit() -> None:
     key = rig.splicer.admit(plan, ids, len(ids) - 1, SPACE)
     assert list(key) == PROMPT
     assert make_receipt(plan, len(ids), RING, SPACE).prefix_tokens == 30
+
+
+def test_what_a_lineage_forgot_stays_forgotten_behind_an_earlier_edit() -> None:
+    """The secret's reader is healed; then a word before it is changed and changed back."""
+    rig = Rig()
+    start, word, secret, rest = list(range(10)), list(range(10, 20)), [90, 91, 92], list(range(30, 60))
+    turns = [
+        ([*start, *word, *secret, *rest], EditScript((Directive(2, 4, (), Mode.AMORTIZE),))),
+        ([*start[:2], *start[4:], *word, *secret, *rest], EditScript((Directive(18, 21, (), Mode.AMORTIZE),))),
+        ([*start[:2], *start[4:], *word, *rest], EditScript((Directive(18, 18, (), Mode.FORGET),))),
+        ([*start[:2], *start[4:], *word, *rest], EditScript((Directive(12, 13, (77,), Mode.AMORTIZE),))),
+    ]
+    turns.append((turns[3][1].apply(turns[3][0]), EditScript((Directive(12, 13, (14,), Mode.AMORTIZE),))))
+    rig.serve(turns[0][0], None)
+    lineage, begin = None, None
+    knows_secret: set[int] = set()
+    for index, (source, script) in enumerate(turns):
+        value = WireRequest.build(script, source, lineage=lineage, lineage_start=begin).to_json()
+        prompt = script.apply(source)
+        plan, receipt = rig.serve(prompt, value)
+        assert plan is not None
+        assert receipt is not None
+        lineage, begin = receipt.lineage, receipt.approximate_from
+        assert begin == 2
+        ids = RING.marked(array("q", prompt), plan.marks)
+        held = rig.tree.slots(rig.tree.match(ids, len(ids), SPACE)).tolist()
+        if index == 1:
+            knows_secret = set(held[18:])
+        elif index > 1:
+            assert not knows_secret & set(held), f"turn {index} is served from what the secret's readers computed"
+    assert prompt == turns[2][0]

@@ -6,7 +6,7 @@ tokens and a few marks, and a *lineage* is the sealed list of a path's marks:
 
 * an AMORTIZE puts a mark at the first token whose KV was moved;
 * a FORGET inside a lineage puts a further mark where the forgotten span began, so that nothing that an earlier turn of
-  the same lineage computed behind it can be hit.
+  the same lineage computed behind it can be hit; an edit before that mark puts a new one in its place.
 
 Token ids are ints below 2**31; a mark is an int of at least 2**62, so the two never meet.
 """

@@ -166,8 +166,11 @@ def _plan(request: WireRequest, prompt: array[int], space: Space, keyring: Keyri
     plan.name = keyring.name((request.lineage or "").encode(), edits, source.tobytes())
     plan.donor_marks = held
     plan.marks = tuple(mark for mark in held if mark.position < first)
-    if plan.marks and plan.forget_at is not None:
-        plan.marks = _forget(plan.marks, plan.forget_at, plan.name)
+    # A mark that the edit takes away may be a FORGET's: without one in its place, an older path of the lineage could be
+    # hit, computed while the forgotten span was visible.
+    private = first if len(plan.marks) < len(held) else plan.forget_at
+    if plan.marks and private is not None:
+        plan.marks = _private(plan.marks, private, plan.name)
     plan.runs = _runs(request, len(source), page)
     return plan
 
@@ -182,8 +185,8 @@ def _held_marks(request: WireRequest, space: Space, keyring: Keyring) -> tuple[M
     return marks
 
 
-def _forget(kept: tuple[Mark, ...], position: int, name: bytes) -> tuple[Mark, ...]:
-    """Add the mark of a FORGET at `position`; a full list is shortened by prefilling from its second mark on."""
+def _private(kept: tuple[Mark, ...], position: int, name: bytes) -> tuple[Mark, ...]:
+    """Part from the lineage's older paths at `position`; a full list is shortened by doing so at its second mark."""
     if len(kept) < MAX_MARKS:
         return (*kept, Mark(position, name))
     return (kept[0], Mark(kept[1].position, name))
