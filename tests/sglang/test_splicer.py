@@ -20,7 +20,7 @@ from leyline.backends.sglang.ops import Hit
 from leyline.backends.sglang.plan import Plan, make_plan
 from leyline.backends.sglang.receipts import make_receipt
 from leyline.backends.sglang.splicer import Splicer
-from leyline.directives import Directive, EditScript, Fallback, Mode, Receipt, WireRequest
+from leyline.directives import Directive, EditScript, Fallback, Mode, Outcome, Receipt, WireRequest
 
 RING = Keyring(b"secret")
 SPACE = Space()
@@ -325,3 +325,19 @@ def test_what_a_lineage_forgot_stays_forgotten_behind_an_earlier_edit() -> None:
         elif index > 1:
             assert not knows_secret & set(held), f"turn {index} is served from what the secret's readers computed"
     assert prompt == turns[2][0]
+
+
+def test_a_run_of_no_whole_page_is_not_called_cached() -> None:
+    rig = Rig(page=16)
+    source = list(range(100, 300))
+    script = EditScript((Directive(40, 44, (), Mode.AMORTIZE), Directive(50, 52, (), Mode.AMORTIZE)))
+    prompt, value = script.apply(source), WireRequest.build(script, source).to_json()
+    rig.serve(source, None)
+    _, receipt = rig.serve(prompt, value)
+    assert receipt is not None
+    assert receipt.acknowledged == (Outcome.PREFILLED, Outcome.SPLICED)
+    assert receipt.fallback is Fallback.PAGE_ALIGNMENT
+    _, again = rig.serve(prompt, value)
+    assert again is not None
+    assert again.acknowledged == (Outcome.CACHED, Outcome.CACHED)
+    assert again.fallback is None

@@ -71,8 +71,8 @@ class Controller:
 
     @staticmethod
     def _refuse(plan: Plan, refusal: Refusal) -> None:
-        asked = bool(plan.runs or plan.marks or plan.donor_marks)
-        plan.runs, plan.marks, plan.donor_marks = (), (), ()
+        asked = bool(plan.runs or plan.short or plan.marks or plan.donor_marks)
+        plan.runs, plan.short, plan.marks, plan.donor_marks = (), (), (), ()
         if asked:
             plan.refuse(*refusal)
 

@@ -39,15 +39,16 @@ class Plan:
     """What one request asks of the cache, and what became of it so far.
 
     source: the sequence that the client says the server holds, rebuilt from the prompt and the removed tokens.
-    runs: what may be moved, ascending. marks: of the prompt's path; donor_marks: of the source's path.
-    name: names the mark that the first moved token will carry. purge_from: evict the source's branch from this token
-    on. reach: how many source tokens the cache holds. kept: native hits, beside the splices. skipped, closed: no
-    more moves in that run, or at all. attempts: admissions that took slots.
+    runs: what may be moved, ascending. short: runs that hold no whole page, and are computed. marks: of the prompt's
+    path; donor_marks: of the source's path. name: names the mark that the first moved token will carry. purge_from:
+    evict the source's branch from this token on. reach: how many source tokens the cache holds. kept: native hits,
+    beside the splices. skipped, closed: no more moves in that run, or at all. attempts: admissions that took slots.
     """
 
     script: EditScript = field(default_factory=EditScript)
     source: array[int] = field(default_factory=lambda: array("q"))
     runs: tuple[Run, ...] = ()
+    short: tuple[Run, ...] = ()
     marks: tuple[Mark, ...] = ()
     donor_marks: tuple[Mark, ...] = ()
     name: bytes = b""
@@ -171,7 +172,9 @@ def _plan(request: WireRequest, prompt: array[int], space: Space, keyring: Keyri
     private = first if len(plan.marks) < len(held) else plan.forget_at
     if plan.marks and private is not None:
         plan.marks = _private(plan.marks, private, plan.name)
-    plan.runs = _runs(request, len(source), page)
+    runs = _runs(request, len(source), page)
+    plan.runs = tuple(run for run in runs if run.start + page <= run.end)
+    plan.short = tuple(run for run in runs if run.start + page > run.end)
     return plan
 
 
@@ -193,7 +196,7 @@ def _private(kept: tuple[Mark, ...], position: int, name: bytes) -> tuple[Mark, 
 
 
 def _runs(request: WireRequest, source_len: int, page: int) -> tuple[Run, ...]:
-    """The moved runs, cut to start on page bounds. A run of no whole page is dropped."""
+    """The moved runs, cut to start on page bounds: one of no whole page may end before it starts."""
     runs = []
     ends = [d.end for d in request.script]
     index = 0
@@ -203,6 +206,5 @@ def _runs(request: WireRequest, source_len: int, page: int) -> tuple[Run, ...]:
         while index + 1 < len(ends) and ends[index + 1] <= segment.source_start:
             index += 1
         start = -(-segment.target_start // page) * page
-        if start + page <= segment.target_end:
-            runs.append(Run(start, segment.target_end, segment.delta, index))
+        runs.append(Run(start, segment.target_end, segment.delta, index))
     return tuple(runs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from leyline.backends.sglang.keys import Keyring, Space
-from leyline.backends.sglang.plan import Plan
+from leyline.backends.sglang.plan import Plan, Run
 from leyline.directives import Fallback, Mode, Outcome, Receipt
 
 
@@ -12,6 +12,11 @@ def make_receipt(plan: Plan, prompt_tokens: int, keyring: Keyring, space: Space)
     spliced = sum(splice.end - splice.start for splice in plan.splices)
     kept = min(sum(end - start for start, end in plan.kept), prompt_tokens - spliced)
     approximate = min(plan.marks[0].position, prompt_tokens) if plan.marks else None
+    fallback, detail = plan.fallback, plan.detail
+    short = next((run for run in plan.short if not _kept(run, plan)), None)
+    if fallback is None and short is not None:
+        fallback = Fallback.PAGE_ALIGNMENT
+        detail = f"the run of directive {short.directive} that ends at {short.end} holds no whole page"
     return Receipt(
         prompt_tokens=prompt_tokens,
         prefix_tokens=kept,
@@ -20,8 +25,8 @@ def make_receipt(plan: Plan, prompt_tokens: int, keyring: Keyring, space: Space)
         splices=tuple(sorted(plan.splices, key=lambda splice: splice.start)),
         approximate_from=approximate,
         lineage=keyring.seal(plan.marks, space) if plan.marks else None,
-        fallback=plan.fallback,
-        detail=plan.detail,
+        fallback=fallback,
+        detail=detail,
         directives=len(plan.script),
         acknowledged=_outcomes(plan),
     )
@@ -29,7 +34,7 @@ def make_receipt(plan: Plan, prompt_tokens: int, keyring: Keyring, space: Space)
 
 def _outcomes(plan: Plan) -> tuple[Outcome, ...]:
     """One outcome a directive, in order."""
-    runs = {run.directive: run for run in plan.runs}
+    runs = {run.directive: run for run in (*plan.runs, *plan.short)}
     outcomes = []
     forgotten = False
     for index, directive in enumerate(plan.script):
@@ -42,11 +47,17 @@ def _outcomes(plan: Plan) -> tuple[Outcome, ...]:
         elif run is None and plan.fallback is None and plan.runs:
             # Nothing stands between this directive and the next one: there was nothing to move.
             outcomes.append(Outcome.CACHED)
-        elif run is not None and any(start < run.end and run.start < end for start, end in plan.kept):
+        elif run is not None and _kept(run, plan):
             outcomes.append(Outcome.CACHED)
         else:
             outcomes.append(Outcome.PREFILLED)
     return tuple(outcomes)
+
+
+def _kept(run: Run, plan: Plan) -> bool:
+    """Whether some of the run was found where it stands. A run of no whole page may end before its start."""
+    first = min(run.start, run.end - 1)
+    return any(start < run.end and first < end for start, end in plan.kept)
 
 
 def missing_donor(plan: Plan) -> tuple[Fallback, str]:
