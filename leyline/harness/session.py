@@ -18,7 +18,8 @@ from typing import Any
 from leyline.backends.base import Backend, Sampling, Turn, TurnInput, Usage
 from leyline.directives import EditScript, Message, MessageEdit, Mode, Receipt, Rendered, token_script
 from leyline.harness.ledger import Ledger, Plan
-from leyline.policies import Policy, load_policy, policy_edits
+from leyline.policies import Policy, policy_edits
+from leyline.policies.combinators.inner import as_policy
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class Session:
         tenant: str | None = None,
     ) -> None:
         self.backend = backend
-        self.policy: Policy = load_policy(policy) if isinstance(policy, str) else policy
+        self.policy = as_policy(policy, "Session")
         self.mode = Mode.FORGET if honest else Mode(mode)
         self.seam, self.honest, self.purge, self.tenant = seam, honest, purge, tenant
         self.tools = list(tools) if tools else None

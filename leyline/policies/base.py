@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -51,7 +52,8 @@ class BasePolicy(ABC):
 
     def edits(self, messages: Sequence[Message], turn: int, mode: Mode = Mode.AMORTIZE) -> list[MessageEdit]:
         """The same as edits in indices of `messages`; `mode` is used where the policy sets none."""
-        return diff_edits(messages, self.transform(messages, turn), self.mode or mode)
+        # A `transform` that edits in place gets a copy: the diff still sees the change, and the history stays.
+        return diff_edits(messages, self.transform(copy.deepcopy(list(messages)), turn), self.mode or mode)
 
     def __str__(self) -> str:
         """The spec that loads this policy again: name and settings that differ from their defaults."""

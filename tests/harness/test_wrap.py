@@ -231,6 +231,19 @@ def test_a_stream_left_early_is_remembered(server: Server, client: openai.OpenAI
     assert [turn.edits for turn in wrapped.leyline.report().turns] == [1, 0]
 
 
+def test_a_stream_helper_left_before_its_first_chunk_gives_the_harness_its_own_error(
+    server: Server, client: openai.OpenAI
+) -> None:
+    wrapped = wrap(client, CUT)
+    with (
+        pytest.raises(RuntimeError, match="the harness's own"),
+        wrapped.chat.completions.stream(model="m", messages=history(1)) as stream,
+    ):
+        raise RuntimeError("the harness's own")
+    assert stream._response.is_closed
+    assert wrapped.leyline.last.prompt_tokens is None
+
+
 def test_the_stream_helper_and_parse_are_edited_too(server: Server, client: openai.OpenAI) -> None:
     wrapped = wrap(client, policy=CUT)
     with wrapped.chat.completions.stream(model="m", messages=history(2)) as stream:
@@ -424,6 +437,8 @@ def test_what_cannot_be_wrapped_is_said_in_one_line(client: openai.OpenAI) -> No
         wrap(object())
     with pytest.raises(WrapError, match="renderer"):
         wrap(client, splice=True)
+    with pytest.raises(PolicyError, match="is not a policy"):
+        wrap(client, policy=len)  # type: ignore[arg-type]
     with pytest.raises(PolicyError, match="truncate_older_than"):
         wrap(client, policy="truncate_older_then(n=2)")
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from leyline.directives import MessageEdit, Mode, apply_edits
-from leyline.policies import BasePolicy, Policy, PolicyError, policy_edits, protect, then
+from leyline.policies import BasePolicy, Policy, PolicyError, load_policy, policy_edits, protect, then
 from leyline.policies.draft import Draft
 
 
@@ -32,6 +32,16 @@ def test_foreign_policy_may_edit_in_place(native):
     assert isinstance(Foreign(in_place), Policy)
     edits = policy_edits(Foreign(in_place), messages, 0, Mode.FORGET)
     assert edits == [MessageEdit(1, {"role": "user", "content": "changed"}, Mode.FORGET)]
+    assert messages == before
+
+
+def test_a_function_in_a_file_may_edit_in_place(native, tmp_path):
+    file = tmp_path / "rules.py"
+    file.write_text("def f(messages, turn):\n    messages[1]['content'] = 'changed'\n    return messages\n")
+    messages = native().messages
+    before = copy.deepcopy(messages)
+    edits = policy_edits(load_policy(f"{file}:f"), messages, 0)
+    assert edits == [MessageEdit(1, {"role": "user", "content": "changed"})]
     assert messages == before
 
 

@@ -14,7 +14,8 @@ from leyline.directives import EditScript, LeylineError, Message, Mode, Receipt,
 from leyline.harness.ledger import Ledger, Plan, digest
 from leyline.harness.pins import size
 from leyline.harness.wrap.report import WrapReport, WrapTurn, usage_of
-from leyline.policies import Policy, load_policy, policy_edits
+from leyline.policies import Policy, policy_edits
+from leyline.policies.combinators.inner import as_policy
 
 SESSION_HEADER = "x-session-id"
 MAX_CONVERSATIONS = 256
@@ -60,7 +61,7 @@ class Tracker:
         renderer: TokenRenderer | None = None,
         wire: WireSettings | None = None,
     ) -> None:
-        self.policy: Policy = load_policy(policy) if isinstance(policy, str) else policy
+        self.policy = as_policy(policy, "wrap")
         self.mode, self._renderer, self._wire = mode, renderer, wire
         self._conversations: OrderedDict[str, Conversation] = OrderedDict()
         self._turns: list[WrapTurn] = []
