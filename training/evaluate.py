@@ -120,7 +120,8 @@ def run_episodes(
 
 
 class Cells:
-    """The files of cells: what is there, what is missing, and rows as they come."""
+    """The files of cells: what is there, what is missing, and rows as they come. A row that is missing is an episode
+    that had not ended when time was over."""
 
     def __init__(self, folder: Path, name: str, cells: Sequence[str], seeds: Sequence[int]) -> None:
         self._folder, self._name, self._seeds = folder, name, seeds
@@ -169,7 +170,8 @@ class Cells:
             return found
         arm = ARMS[cell.split("/")[2]]
         facts = {"policy": arm.policy, "mode": arm.mode, "splice": arm.splice, "fault": arm.fault}
-        return {"model": self._name, "cell": cell, **facts, "max_tokens": MAX_TOKENS, "runs": [], "rows": []}
+        seeds = {"first_seed": self._seeds[0], "tasks": len(self._seeds)}
+        return {"model": self._name, "cell": cell, **facts, **seeds, "max_tokens": MAX_TOKENS, "runs": [], "rows": []}
 
 
 def find(name_or_folder: str) -> Path:

@@ -36,18 +36,37 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
     return {cell["cell"]: cell for cell in json.loads(path.read_text(encoding="utf-8"))}
 
 
-def solved(cell: Mapping[str, Any]) -> int:
-    return sum(bool(row["solved"]) for row in cell["rows"])
+def total(cell: Mapping[str, Any]) -> int:
+    """Episodes of a cell, those that were cut off included."""
+    return int(cell["tasks"])
 
 
-def mean(cell: Mapping[str, Any], field: str) -> float:
-    return sum(float(row[field]) for row in cell["rows"]) / len(cell["rows"])
+def solved(cell: Mapping[str, Any], within: int | None = None) -> int:
+    """Episodes that were solved, in at most `within` turns."""
+    return len(solved_tasks(cell, within))
 
 
-def hit_rate(cell: Mapping[str, Any]) -> float:
-    """Prompt tokens that were not prefilled, over all prompt tokens of the cell."""
+def solved_tasks(cell: Mapping[str, Any], within: int | None = None) -> set[str]:
+    return {row["task"] for row in cell["rows"] if row["solved"] and (within is None or row["turns"] <= within)}
+
+
+def reach(cell: Mapping[str, Any]) -> int | None:
+    """The turn up to which a cell is known: None where every episode ended, else the longest episode that did."""
+    if len(cell["rows"]) == total(cell):
+        return None
+    return int(cell.get("cut_at") or max((row["turns"] for row in cell["rows"]), default=0))
+
+
+def mean(cell: Mapping[str, Any], field: str) -> str:
+    """The mean of the episodes that ended."""
     rows = cell["rows"]
-    return 1 - sum(row["prefilled_tokens"] for row in rows) / sum(row["prompt_tokens"] for row in rows)
+    return f"{sum(float(row[field]) for row in rows) / len(rows):,.0f}" if rows else "-"
+
+
+def hit_rate(cell: Mapping[str, Any]) -> str:
+    """Prompt tokens that were not prefilled, over all prompt tokens of the episodes that ended."""
+    prompts = sum(row["prompt_tokens"] for row in cell["rows"])
+    return f"{100 - 100 * sum(row['prefilled_tokens'] for row in cell['rows']) / prompts:.1f} %" if prompts else "-"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -62,23 +81,33 @@ def rates(cells: Cells) -> list[str]:
             cell = cells.get(f"{group}/{arm}")
             if cell is None:
                 continue
-            count, total = solved(cell), len(cell["rows"])
-            interval = wilson(count, total)
+            count, episodes, ended = solved(cell), total(cell), len(cell["rows"])
+            interval = wilson(count, episodes)
             rows.append(
                 (
                     group,
                     arm,
-                    f"{count}/{total}",
+                    f"{count}/{episodes}",
                     f"{100 * interval.estimate:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]",
-                    f"{mean(cell, 'turns'):.1f}",
-                    f"{mean(cell, 'prefilled_tokens'):,.0f}",
-                    f"{mean(cell, 'spliced_tokens'):,.0f}",
-                    f"{100 * hit_rate(cell):.1f} %",
+                    "-" if ended == episodes else f"{episodes - ended} at turn {reach(cell)}",
+                    mean(cell, "turns"),
+                    mean(cell, "prefilled_tokens"),
+                    mean(cell, "spliced_tokens"),
+                    hit_rate(cell),
                 )
             )
-    return table(
-        ("tasks", "arm", "solved", "rate, 95 %", "turns", "prefilled a task", "spliced a task", "hit rate"), rows
+    header = (
+        "tasks",
+        "arm",
+        "solved",
+        "rate, 95 %",
+        "cut off",
+        "turns",
+        "prefilled a task",
+        "spliced a task",
+        "hit rate",
     )
+    return table(header, rows)
 
 
 def pairs(cells: Cells) -> list[str]:
@@ -89,15 +118,26 @@ def pairs(cells: Cells) -> list[str]:
             one, other = cells.get(f"{group}/{first}"), cells.get(f"{group}/{second}")
             if one is None or other is None:
                 continue
-            left = {row["task"]: row["solved"] for row in one["rows"]}
-            right = {row["task"]: row["solved"] for row in other["rows"]}
-            shared = sorted(left.keys() & right.keys())
-            result = mcnemar((left[task], right[task]) for task in shared)
+            known = [turn for turn in (reach(one), reach(other)) if turn is not None]
+            within = min(known, default=None)
+            left, right = solved_tasks(one, within), solved_tasks(other, within)
+            seeds = range(one["first_seed"], one["first_seed"] + one["tasks"])
+            tasks = [f"micro-{group.replace('/', '-')}-{seed:06d}" for seed in seeds]
+            result = mcnemar((task in left, task in right) for task in tasks)
             p = f"{result.p_value:.2g}" if result.p_value >= 1e-4 else f"{result.p_value:.0e}"
             rows.append(
-                (group, f"{first} / {second}", str(len(shared)), str(result.only_first), str(result.only_second), p)
+                (
+                    group,
+                    f"{first} / {second}",
+                    "all" if within is None else f"{within}",
+                    f"{len(left)} / {len(right)}",
+                    str(result.only_first),
+                    str(result.only_second),
+                    p,
+                )
             )
-    return table(("tasks", "first / second", "pairs", "only first", "only second", "p"), rows)
+    header = ("tasks", "first / second", "turns", "solved", "only first", "only second", "p")
+    return table(header, rows)
 
 
 def source(cells: Cells) -> str:
@@ -114,6 +154,10 @@ def render(folder: Path) -> str:
         "Greedy decoding, real execution. Solved: the agent submitted, and visible and hidden tests pass. All arms of",
         "a group of tasks ran on the same tasks. Made by `python -m training.tables` from the JSON beside this page;",
         "`ARMS` in `training/evaluate.py` says what the arms are, `training/train.md` how to run them again.",
+        "",
+        "*Cut off*: episodes that had not ended when the machine's time was over, and about the turn they had",
+        "reached. They count as not solved; turns and tokens are means of the episodes that ended. Pairs (exact",
+        "McNemar) with such a cell count, on both sides, what was solved within that many turns.",
     ]
     for name in MODELS:
         path = folder / f"{name}.json"
@@ -127,7 +171,7 @@ def card(text: str, cells: Cells) -> str:
     """A model card with its table made anew."""
     head, _, rest = text.partition(START)
     _, _, tail = rest.partition(END)
-    facts = f"Measured on: {source(cells)}, by `python -m training.evaluate --matrix`."
+    facts = f"Measured on: {source(cells)}; the commands stand in the results, under `runs`."
     return "\n".join([head + START, "", facts, "", *rates(cells), "", END]) + tail
 
 

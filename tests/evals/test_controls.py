@@ -13,19 +13,21 @@ from typing import Any
 import pytest
 
 from leyline.backends.base import Sampling, TurnInput
+from leyline.backends.render import Renderer
 from leyline.directives import Rendered, diff, token_script
 from leyline.evals import models
+from leyline.evals.stats import mcnemar
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results" / "tiny-agent"
 POLICY = "truncate_older_than(n=2, max_chars=200)"
-SEEDS = range(300, 305)
+SEEDS = range(300, 304)
 
 pytest.importorskip("torch")
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from training import evaluate, tables  # noqa: E402
+from training import checkpoint, tables  # noqa: E402
 from training.batch import BatchBackend  # noqa: E402
 from training.engine import Fault  # noqa: E402
 
@@ -33,21 +35,20 @@ Turn = tuple[list[Any], list[Any], str]
 
 
 def edited_turns() -> list[Turn]:
-    """The second turn of each seed at which the policy edits: what was sent before, what is sent now, what the oracle
-    says now."""
+    """For each seed the first turn at which the policy edits and the oracle repairs: what was sent before, what is sent
+    now, what the oracle says now."""
     from leyline.evals.suites.micro.documents import episode, render_message
 
     out = []
     for seed in SEEDS:
         run = episode(seed, "long", "seen", POLICY)
-        found = []
         for before, now in zip(run.turns, run.turns[1:], strict=False):
             old = [*(before.view or run.messages[: before.index]), run.messages[before.index]]
             new = list(now.view or run.messages[: now.index])
-            if new[: len(old)] != old:
+            if new[: len(old)] != old and now.action == "edit":
                 text = render_message(run.messages[now.index]).partition("\n")[2].removesuffix("<|im_end|>\n")
-                found.append((old, new, text))
-        out += found[1:2]
+                out.append((old, new, text))
+                break
     return out
 
 
@@ -55,26 +56,25 @@ class Splices:
     """Prefills what stood before each edit once; then answers behind the splice, as often as one likes."""
 
     def __init__(self, name: str, turns: list[Turn]) -> None:
-        import torch
-
-        self.model, self.renderer = evaluate.load(name, "cpu", torch.float32)
+        folder = models.resolve(name)
+        self.renderer = Renderer.from_dir(folder)
         self.turns = turns
-        self.backend = BatchBackend(self.model, self.renderer, len(turns))
+        self.backend = BatchBackend(checkpoint.load_model(folder), self.renderer, len(turns))
         self.sources = []
         for old, _, _ in turns:
             whole = self.renderer.render(old)
             self.sources.append(Rendered(whole.ids[: whole.spans[-1][1]], whole.spans))
         self._ask([TurnInput(str(i), prompt=s, sampling=Sampling(max_tokens=0)) for i, s in enumerate(self.sources)])
         self._cache = [c.clone() for c in self.backend.engine.cache]
-        self._held = {name: list(row.cache) for name, row in self.backend._rows.items()}
+        self._held = {name: list(row.cache) for name, row in self.backend.conversations.items()}
 
     def answers(self, fault: Fault) -> list[str]:
         """What the model says after each edit."""
         engine = self.backend.engine
-        engine.fault = fault
+        self.backend.fault = fault
         for cache, saved in zip(engine.cache, self._cache, strict=True):
             cache[:, :, :, : saved.shape[3]] = saved
-        for name, row in self.backend._rows.items():
+        for name, row in self.backend.conversations.items():
             row.cache.clear()
             row.cache.insert(self._held[name][0])
         asked = []
@@ -109,23 +109,33 @@ class Splices:
 @pytest.mark.parametrize("name", models.names())
 def test_a_broken_splice_is_noticed(name: str) -> None:
     turns = edited_turns()
-    assert len(turns) >= 4
     wanted = [text for _, _, text in turns]
     splices = Splices(name, turns)
 
     def right(fault: Fault) -> int:
         return sum(a == b for a, b in zip(splices.answers(fault), wanted, strict=True))
 
-    honest = right("none")
-    assert honest >= 0.6 * len(turns)
-    assert right("unrotated") <= honest - 2
-    assert right("shifted") <= honest - 2
+    assert right("none") >= len(turns) - 1
+    assert right("unrotated") <= len(turns) - 2
 
 
-@pytest.mark.skipif(not RESULTS.is_dir(), reason="the results are kept in the repository, not in the package")
-@pytest.mark.parametrize("name", ["tiny-mla", "tiny-gqa"])
-def test_controls_fall_far_below_the_honest_arm(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "control", "honest", "share"),
+    [
+        ("tiny-mla", "unrotated", "amortize", 0.1),
+        ("tiny-mla", "cut_all", "truncate", 0.1),
+        # MLA's latent feeds key and value alike, so that a latent of the next token costs less than a wrong value
+        ("tiny-mla", "shifted", "amortize", 0.9),
+        ("tiny-gqa", "unrotated", "amortize", 0.1),
+        ("tiny-gqa", "shifted", "amortize", 0.1),
+        ("tiny-gqa", "cut_all", "truncate", 0.1),
+    ],
+)
+def test_controls_fall_below_the_honest_arm(name: str, control: str, honest: str, share: float) -> None:
+    """Whole long episodes, within the turns that both cells reached."""
     cells = tables.read(RESULTS / f"{name}.json")
-    for control, honest in (("unrotated", "amortize"), ("shifted", "amortize"), ("cut_all", "truncate")):
-        broken, right = cells[f"long/seen/{control}"], cells[f"long/seen/{honest}"]
-        assert tables.solved(broken) < 0.5 * tables.solved(right), control
+    broken, right = cells[f"long/seen/{control}"], cells[f"long/seen/{honest}"]
+    within = min((turn for turn in (tables.reach(broken), tables.reach(right)) if turn is not None), default=None)
+    first, second = tables.solved_tasks(right, within), tables.solved_tasks(broken, within)
+    assert len(second) <= share * len(first)
+    assert mcnemar((task in first, task in second) for task in first | second).p_value < 0.001
