@@ -120,6 +120,10 @@ class Renderer:
         clean = [normalise(m) for m in messages]
         finder = self._finders[TOOL_TEMPLATE if tools and TOOL_TEMPLATE in self._finders else "default"]
         text, boundaries = finder.find(clean, tools)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise BackendError(f"the messages hold text that is not valid Unicode ({error}); clean them") from None
         pins: list[_Pin] = []
         missed: list[int] = []
         for index, ids in sorted((pinned or {}).items()):

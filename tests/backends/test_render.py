@@ -198,3 +198,8 @@ def test_an_empty_script_for_an_empty_change(make_renderer: Callable[..., Render
     renderer = make_renderer()
     source = renderer.render([{"role": "user", "content": "a"}])
     assert token_script(source, source, []) == EditScript(())
+
+
+def test_text_that_no_tokenizer_takes_is_one_line(make_renderer: Callable[..., Renderer]) -> None:
+    with pytest.raises(BackendError, match="not valid Unicode"):
+        make_renderer().render([{"role": "user", "content": "half a character: \ud800"}])
