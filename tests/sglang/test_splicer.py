@@ -341,3 +341,24 @@ def test_a_run_of_no_whole_page_is_not_called_cached() -> None:
     assert again is not None
     assert again.acknowledged == (Outcome.CACHED, Outcome.CACHED)
     assert again.fallback is None
+
+
+def test_a_request_in_chunks_never_leaves_the_path_that_it_holds() -> None:
+    """An equal request may move meanwhile what this one had no room for: only this one's own slots are locked."""
+    rig = Rig()
+    rig.serve(SOURCE, None)
+    ids = array("q", PROMPT)
+    plan = make_plan(VALUE, ids, SPACE, RING, page=1, max_tokens=4096)
+    rest, rig.tree.free = rig.tree.free, []
+    rig.splicer.admit(plan, ids, len(ids) - 1, SPACE)
+    assert plan.fallback is Fallback.NO_SLOTS
+    rig.tree.free = rest
+    _, twin = rig.serve(PROMPT, VALUE)
+    assert twin is not None
+    assert twin.approximate_from == 20
+    computed = rig.tree.compute(ids, 40)
+    own = rig.tree.slots(rig.tree.match(ids, computed, SPACE)).tolist()
+    hit = rig.splicer.advance(plan, ids, computed, len(ids) - 1, SPACE)
+    assert hit is not None
+    assert rig.tree.slots(hit).tolist()[:computed] == own
+    assert rig.tree.adds_up()

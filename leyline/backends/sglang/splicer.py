@@ -80,7 +80,7 @@ class Splicer:
         if plan.run_at(computed) is None:
             return None
         before = len(plan.splices)
-        hit = self._grow(plan, ids, limit, space)
+        hit = self._grow(plan, ids, limit, space, computed)
         if hit.length <= computed:
             return None
         plan.kept += [(max(a, computed), b) for a, b in _gaps(hit.length, plan.splices[before:]) if b > computed]
@@ -121,21 +121,22 @@ class Splicer:
         if plain >= own + plan.potential(own, self._ops.page):
             plan.marks = ()
 
-    def _grow(self, plan: Plan, ids: array[int], limit: int, space: Space) -> Hit:
-        hit = self._resume(plan, ids, limit, space)
+    def _grow(self, plan: Plan, ids: array[int], limit: int, space: Space, held: int = 0) -> Hit:
+        """held: tokens whose path the request already holds, and must not leave: other slots are not locked for it."""
+        hit = self._resume(plan, ids, limit, space, held)
         while (run := plan.run_at(hit.length)) is not None:
             if not self._splice(plan, run, ids, hit, limit, space):
                 break
             hit = self._ops.match(self.keyring.marked(ids, plan.marks), limit, space)
         return hit
 
-    def _resume(self, plan: Plan, ids: array[int], limit: int, space: Space) -> Hit:
+    def _resume(self, plan: Plan, ids: array[int], limit: int, space: Space, held: int) -> Hit:
         """The prompt's own path; without marks, also the path that an equal request may have left."""
         hit = self._ops.match(self.keyring.marked(ids, plan.marks), limit, space)
         if plan.marks or plan.closed or not plan.runs:
             return hit
         for position in (plan.runs[0].start, hit.length):
-            if plan.run_at(position) is None or position > hit.length:
+            if plan.run_at(position) is None or not held <= position <= hit.length:
                 continue
             marks = (Mark(position, plan.name),)
             twin = self._ops.match(self.keyring.marked(ids, marks), limit, space)
