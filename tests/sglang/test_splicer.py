@@ -17,7 +17,7 @@ from leyline.backends.sglang.generations import Generations
 from leyline.backends.sglang.keys import Keyring, Space
 from leyline.backends.sglang.metrics import Metrics
 from leyline.backends.sglang.ops import Hit
-from leyline.backends.sglang.plan import Plan, make_plan
+from leyline.backends.sglang.plan import Plan, Refusal, make_plan
 from leyline.backends.sglang.receipts import make_receipt
 from leyline.backends.sglang.splicer import Splicer
 from leyline.directives import Directive, EditScript, Fallback, Mode, Outcome, Receipt, WireRequest
@@ -362,3 +362,37 @@ def test_a_request_in_chunks_never_leaves_the_path_that_it_holds() -> None:
     assert hit is not None
     assert rig.tree.slots(hit).tolist()[:computed] == own
     assert rig.tree.adds_up()
+
+
+def test_logprobs_of_the_prompt_are_told_as_the_reason() -> None:
+    rig = Rig()
+    rig.serve(SOURCE, None)
+    ids = array("q", PROMPT)
+    plan = make_plan(VALUE, ids, SPACE, RING, page=1, max_tokens=4096)
+    rig.splicer.admit(plan, ids, 5, SPACE)
+    receipt = make_receipt(plan, len(ids), RING, SPACE)
+    assert receipt.acknowledged == (Outcome.PREFILLED,)
+    assert receipt.fallback is Fallback.UNSUPPORTED_FEATURE
+    assert receipt.detail is not None
+    assert "logprobs" in receipt.detail
+
+
+def test_a_server_that_does_not_splice_does_not_purge(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    dropped: list[int] = []
+    monkeypatch.setattr(rig.tree, "drop_branch", lambda ids, start, space: dropped.append(start) or True)
+    script = EditScript((Directive(20, 30, (), Mode.FORGET),))
+    value = WireRequest.build(script, SOURCE, purge=True).to_json()
+    for refusal in (None, Refusal(Fallback.UNSUPPORTED_FEATURE, "the server runs with the hierarchical cache")):
+        ids = array("q", script.apply(SOURCE))
+        params = SimpleNamespace(custom_params={"leyline": value})
+        request = SimpleNamespace(origin_input_ids=ids, output_ids=[], customized_info=None, sampling_params=params)
+        controller = Controller(rig.splicer, Metrics(False), 1, 4096, refusal)
+        plan = controller.plan(request, SPACE)
+        assert plan is not None
+        controller.admit(request, plan, ids, len(ids) - 1, SPACE)
+        receipt = Receipt.from_meta_info(request.customized_info)
+        assert receipt is not None
+        assert receipt.acknowledged == (Outcome.FORGOTTEN,)
+        assert receipt.fallback is (refusal.reason if refusal else None)
+    assert dropped == [20]

@@ -71,8 +71,9 @@ class Controller:
 
     @staticmethod
     def _refuse(plan: Plan, refusal: Refusal) -> None:
-        asked = bool(plan.runs or plan.short or plan.marks or plan.donor_marks)
-        plan.runs, plan.short, plan.marks, plan.donor_marks = (), (), (), ()
+        # A purge is refused too: it takes leaves out of the tree, which other caches may hold on to.
+        asked = bool(plan.runs or plan.short or plan.marks or plan.donor_marks or plan.purge_from is not None)
+        plan.runs, plan.short, plan.marks, plan.donor_marks, plan.purge_from = (), (), (), (), None
         if asked:
             plan.refuse(*refusal)
 

@@ -67,6 +67,9 @@ class Splicer:
             )
         plan.kept = _gaps(hit.length, plan.splices)
         if plan.runs and not plan.closed:
+            if limit < len(ids) - 1 and plan.runs[-1].start >= limit:
+                said = f"logprobs of the prompt are asked for from token {limit} on: nothing behind it is reused"
+                plan.refuse(Fallback.UNSUPPORTED_FEATURE, said)
             self._explain(plan, hit.length)
         nothing_kept = bool(plan.marks) and not plan.splices and hit.length <= plan.marks[0].position
         if nothing_kept and plan.next_cut(hit.length, ops.page) is None:
