@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from training import checkpoint
 from training.models import SHAPES
@@ -92,6 +93,17 @@ def restore(weights: Path, state: Path) -> None:
                 (state / (name + suffix)).write_text(summary[name + suffix], encoding="utf-8")
 
 
+def restore_bundled(state: Path) -> None:
+    """Lay the weights of the bundled models where the trainers look, for a schedule of their own."""
+    from leyline.evals.models import resolve
+
+    for name in MODELS:
+        weights = load_file(resolve(name) / "model.safetensors")
+        weights.pop("lm_head.weight")
+        checkpoint.save_pieces(state, name, weights)
+        (state / f"{name}.json").write_text('{"steps": 0, "tokens": 0, "seconds": 0.0}', encoding="utf-8")
+
+
 def pack(work: Path, name: str) -> dict[str, object]:
     """WORK/plain/NAME (bf16) and WORK/packed/NAME (expanded from the pack), and the sizes."""
     from leyline.evals.models.pack import expand
@@ -118,6 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--on-policy", type=float, default=0.0, help="seconds of rollouts beside the training")
     parser.add_argument("--lanes", type=int, default=2, help="rollout processes a model")
     parser.add_argument("--weights", type=Path, help="pieces of an earlier slot, for a machine without its work folder")
+    parser.add_argument("--bundled", action="store_true", help="start from the bundled weights, with a new schedule")
     parser.add_argument("--pack", action="store_true", help="pack the models at the end")
     parser.add_argument("--first", type=int, default=10_000_000, help="first training seed of this slot")
     parser.add_argument("--data", default="", help="more options for the generators, as one string")
@@ -125,8 +138,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     began = time.time()
     work, state, shards = args.work, args.work / "state", args.work / "shards"
-    if args.weights and not any(state.glob("*.pt")):
-        restore(args.weights, state)
+    if not any(state.glob("*.pt")):
+        if args.weights:
+            restore(args.weights, state)
+        elif args.bundled:
+            restore_bundled(state)
     shutil.rmtree(shards, ignore_errors=True)  # every slot has fresh seeds
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(work / "inductor"))
     fleet = Fleet(work / "logs")
