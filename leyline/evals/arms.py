@@ -12,6 +12,8 @@ from leyline.directives import LeylineError
 from leyline.evals.records import config_digest
 
 TRUNCATE = "truncate_older_than(n=2, max_chars=200)"
+SERVED = "served"
+"""Stands for the model that a server serves, whatever its name."""
 
 
 class ArmError(LeylineError, ValueError):
@@ -107,20 +109,37 @@ def parse_arm(text: str, **fields: Any) -> Arm:
 def resolve_arms(chosen: Any, models: Sequence[str], **fields: Any) -> list[Arm]:
     """Arms from what a person writes: "default", an arm as text, a mapping, or a list of these.
 
-    models: what "default" is run on. fields: used where an arm says nothing. Raises ArmError.
+    models: the ones that were named, none for those of the arm's backend; "default" is run on all of them, an arm that
+    names none on the first. fields: used where an arm says nothing. Raises ArmError.
     """
     arms: list[Arm] = []
     for item in [chosen] if isinstance(chosen, str | Mapping) else chosen:
         if item == "default":
-            arms += default_arms(models, **fields)
-        elif isinstance(item, str):
-            arms.append(parse_arm(item, **{"model": models[0], **fields}))
+            arms += default_arms(models or default_models(fields.get("backend", "local")), **fields)
+            continue
+        if isinstance(item, str):
+            arm = parse_arm(item, **fields)
         elif isinstance(item, Mapping):
-            named = {"name": str(item.get("policy", "keep_all")).replace("/", "-"), **item}
-            arms.append(make_arm({"model": models[0], **fields, **named}))
+            arm = make_arm({**fields, "name": str(item.get("policy", "keep_all")).replace("/", "-"), **item})
         else:
             raise ArmError(f"an arm is a text or a mapping, not {type(item).__name__}")
+        if "model" not in arm.model_fields_set:
+            arm = arm.model_copy(update={"model": (models or default_models(arm.backend))[0]})
+        arms.append(arm)
     return arms
+
+
+def default_models(backend: str) -> list[str]:
+    """What an arm runs on that names no model: every bundled one, or whatever the server serves. Raises ArmError."""
+    if backend == "openai":
+        raise ArmError("the openai backend needs the name of the model that the server serves: --model NAME")
+    if backend != "local":
+        return [SERVED if backend == "sglang" else backend]
+    from leyline.evals.models import names
+
+    if found := names():
+        return found
+    raise ArmError("no bundled model is installed; give --model FOLDER")
 
 
 def make_arm(values: Mapping[str, Any]) -> Arm:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from leyline.directives import LeylineError
 from leyline.evals.arms import resolve_arms
 from leyline.evals.config import ConfigError, EvalConfig, build_config, override, read_config
 
@@ -37,9 +36,9 @@ def assemble(
     override(data, [f"{key}={value}" for key, value in _flat(settings)])
     chosen = list(arms) or data.get("arms") or "default"
     fields = {**data.pop("arm_defaults", {}), **{k: v for k, v in (arm_fields or {}).items() if v is not None}}
-    known = list(models) or data.pop("models", None) or [fields.pop("model", None)]
-    data.pop("models", None)
-    data["arms"] = [arm.model_dump() for arm in resolve_arms(chosen, _models(known, fields), **fields)]
+    listed, one = data.pop("models", None), fields.pop("model", None)
+    known = list(models) or listed or ([one] if one else [])
+    data["arms"] = [arm.model_dump() for arm in resolve_arms(chosen, known, **fields)]
     override(data, overrides)
     return build_config(data)
 
@@ -57,23 +56,6 @@ def _flat(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     import json
 
     return [(key, json.dumps(value)) for key, value in settings.items() if value is not None]
-
-
-def _models(known: Sequence[str | None], fields: Mapping[str, Any]) -> list[str]:
-    """The models named, else every bundled one for the local backend."""
-    named = [model for model in known if model]
-    if named:
-        return named
-    if fields.get("backend", "local") != "local":
-        if fields["backend"] == "openai":
-            raise ConfigError("the openai backend needs the name of the model that the server serves: --model NAME")
-        return ["mock" if fields["backend"] == "mock" else "served"]
-    from leyline.evals.models import names
-
-    found = names()
-    if not found:
-        raise LeylineError("no bundled model is installed; give --model FOLDER")
-    return found
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""The backend of an arm, loaded once in a process."""
+"""From words to backends: of an arm, loaded once in a process, or of a command line."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ import httpx
 from leyline.backends.base import Backend, BackendError, Capabilities, TokenRenderer, Turn, TurnInput
 from leyline.backends.gate import gated
 from leyline.directives import EditScript, LeylineError, Message
-from leyline.evals.arms import Arm
+from leyline.evals.arms import SERVED, Arm
 
 BUNDLED_CACHE_TOKENS = 32_768
+SMALL_MODEL = 200_000_000  # bytes of weights
+
+
+class ModelError(LeylineError):
+    """No model has this name."""
 
 
 class PlainBackend:
@@ -75,10 +80,8 @@ def check_backends(arms: Sequence[Arm]) -> None:
     """
     for arm in {arm.backend_key(): arm for arm in arms}.values():
         if arm.backend == "local":
-            missing = [name for name in ("torch", "transformers") if util.find_spec(name) is None]
-            if missing:
-                raise BackendError(f"arm {arm.name!r} needs {missing[0]}: pip install 'leyline-kv[local]'")
-            model_path(arm.model)
+            need_local()
+            model_folder(arm.model)
         elif arm.backend == "mock":
             make_backend(arm).close()
         else:
@@ -92,29 +95,90 @@ def check_backends(arms: Sequence[Arm]) -> None:
 def make_backend(arm: Arm) -> Backend:
     """Build the backend that an arm names, behind the gate that its option `gate` names. Raises LeylineError."""
     options = dict(arm.options)
-    if gate := options.pop("gate", None):
-        inner = make_backend(arm.model_copy(update={"options": options}))
-        return gated(inner, str(gate), model_path(arm.model) if arm.backend == "local" else None)
-    rotate = options.pop("rotate", True)
+    gate, rotate = options.pop("gate", None), bool(options.pop("rotate", True))
+    model = None if arm.model == SERVED or _named_by_server(arm) else arm.model
     try:
-        if arm.backend == "local":
-            return _local(arm, options, bool(rotate))
         if arm.backend == "mock":
-            return _scripted(arm, **options)
-        if arm.backend == "sglang":
-            from leyline.backends.sglang.client import SGLangBackend
-
-            return SGLangBackend(
-                str(arm.url), tokenizer=_tokenizer(arm.model), api_key=os.environ.get("OPENAI_API_KEY"), **options
-            )
-        from leyline.backends.openai import OpenAIBackend
-
-        return OpenAIBackend(arm.model, base_url=arm.url, **options)
+            served = _scripted(arm, **options)
+        else:
+            served = connect(arm.backend, model, arm.url, **options)
     except TypeError as error:
         raise BackendError(f"arm {arm.name!r}: options do not fit the {arm.backend} backend: {error}") from None
     except ImportError as error:
         hint = f"pip install 'leyline-kv[{arm.backend}]'"
         raise BackendError(f"the {arm.backend} backend needs {error.name}: {hint}") from None
+    if arm.backend == "local" and not rotate:
+        from leyline.evals.controls import without_rotation
+
+        without_rotation(served)
+    return behind_gate(served, str(gate), arm.backend, model) if gate else served
+
+
+def _named_by_server(arm: Arm) -> bool:
+    """Whether an arm gives the server's name for a model, and no folder with its tokenizer."""
+    from leyline.evals.models import names
+
+    return arm.backend == "sglang" and not Path(arm.model).expanduser().is_dir() and arm.model not in names()
+
+
+def connect(kind: str, model: str | None, url: str | None, *, api_key: str | None = None, **options: Any) -> Backend:
+    """The backend `local`, `sglang` or `openai`. Raises LeylineError, and TypeError for an option that it has not.
+
+    model: a bundled model or a folder for `local`; the folder of the same tokenizer, or None, for `sglang`; the
+    server's name for it for `openai`. api_key: None takes OPENAI_API_KEY.
+    """
+    if kind == "openai":
+        from leyline.backends.openai import OpenAIBackend
+
+        return OpenAIBackend(model, base_url=url, api_key=api_key, **options)
+    if kind == "sglang":
+        from leyline.backends.sglang.client import SGLangBackend
+
+        # The model is the server's; a folder given here only holds the same tokenizer and chat template.
+        folder = None if model is None else model_folder(model)
+        return SGLangBackend(str(url), tokenizer=folder, api_key=api_key or os.environ.get("OPENAI_API_KEY"), **options)
+    need_local()
+    folder = model_folder(str(model))
+    _choose_threads(folder)
+    from leyline.backends.local import LocalBackend
+
+    if not Path(str(model)).expanduser().is_dir():  # a bundled model reads 8,192 tokens; several may be loaded
+        options.setdefault("max_cached_tokens", BUNDLED_CACHE_TOKENS)
+    return LocalBackend(folder, **options)
+
+
+def behind_gate(served: Backend, gate: str | Path, kind: str, model: str | None) -> Backend:
+    """`served`, splicing only what the file `gate` allows. Raises GateError where it was measured on another model."""
+    return gated(served, gate, model_folder(str(model)) if kind == "local" else None)
+
+
+def need_local() -> None:
+    """Raise BackendError unless the packages of the local backend are installed."""
+    if any(util.find_spec(name) is None for name in ("torch", "transformers")):
+        raise BackendError("the local backend is not installed; run: pip install 'leyline-kv[local]'")
+
+
+def model_folder(name: str) -> Path:
+    """A model folder by path, or a bundled model by name. Raises ModelError."""
+    from leyline.evals import models
+
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise ModelError(f"{path} has no config.json; give a Hugging Face model folder")
+        return path
+    if name in models.names():
+        return models.resolve(name)
+    raise ModelError(f"no model {name!r}; give a model folder, or one of the bundled {', '.join(models.names())}")
+
+
+def _choose_threads(folder: Path) -> None:
+    """One thread for a small model: its matrices are so small that more threads mostly wait for each other."""
+    import torch
+
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    if size < SMALL_MODEL and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
 
 
 def _scripted(arm: Arm, script: str) -> Backend:
@@ -133,36 +197,3 @@ def _scripted(arm: Arm, script: str) -> Backend:
         return replies[min(turn, len(replies) - 1)]
 
     return MockBackend(answer, model=arm.model)
-
-
-def _local(arm: Arm, options: dict[str, Any], rotate: bool) -> Backend:
-    from leyline.backends.local import LocalBackend
-
-    if not Path(arm.model).is_dir():  # a bundled model reads 8,192 tokens; several are loaded in every worker
-        options.setdefault("max_cached_tokens", BUNDLED_CACHE_TOKENS)
-    backend = LocalBackend(model_path(arm.model), **options)
-    if not rotate:
-        from leyline.evals.controls import without_rotation
-
-        without_rotation(backend)
-    return backend
-
-
-def _tokenizer(model: str) -> str | None:
-    """The folder of a model that is here; None leaves it to the server to name one."""
-    from leyline.evals.models import names
-
-    return model_path(model) if Path(model).is_dir() or model in names() else None
-
-
-def model_path(name: str) -> str:
-    """A model directory: as given where there is one, else a bundled model of that name. Raises LeylineError."""
-    if Path(name).is_dir():
-        return name
-    from leyline.evals.models import ModelNotFoundError, names, resolve
-
-    try:
-        return str(resolve(name))
-    except ModelNotFoundError as error:
-        shown = ", ".join(names())
-        raise LeylineError(f"{name!r} is no folder and no bundled model ({shown}): {error}") from None

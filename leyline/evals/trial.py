@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
+import uuid
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
 from leyline.backends.base import Backend, Sampling
 from leyline.directives import LeylineError, Message, Mode
+from leyline.evals.arms import SERVED
 from leyline.evals.backends import Backends
 from leyline.evals.energy import EnergyMeter
 from leyline.evals.plan import TrialSpec
@@ -39,9 +41,12 @@ class TrialRunner:
         seen: list[SessionTurn] = []
         artifacts: dict[str, str] = {}
         detail: str | None = None
+        model = spec.arm.model
         started, clock, energy = time.time(), time.monotonic(), None
         try:
             suite, backend = self._suite(spec), self._backends.open(spec.arm)
+            if model == SERVED:
+                model = backend.capabilities().model
             # A model that a worker loads for its first trial is no part of that trial.
             started, clock, energy = time.time(), time.monotonic(), self._energy(spec)
             outcome, detail = self._run(spec, suite, backend, turns, seen, artifacts)
@@ -69,7 +74,7 @@ class TrialRunner:
             policy=spec.arm.policy,
             mode=spec.arm.mode,
             backend=spec.arm.backend,
-            model=spec.arm.model,
+            model=model,
             control=spec.arm.control,
             tags=dict(spec.task.tags),
             artifacts=artifacts,
@@ -133,7 +138,10 @@ def versions() -> dict[str, str]:
 
 
 def make_session(spec: TrialSpec, backend: Backend, attempt: Attempt) -> Session:
-    """The session of an arm, in a cache namespace of its own: no trial starts on what another one left behind."""
+    """The session of an arm, in a cache namespace of its own: no trial starts on what another one left behind.
+
+    Not even on its own traces: a server outlives a run, and a trial that was killed or is run again starts cold too.
+    """
     arm = spec.arm
     sampling = Sampling(
         max_tokens=spec.limits.max_tokens,
@@ -150,7 +158,7 @@ def make_session(spec: TrialSpec, backend: Backend, attempt: Attempt) -> Session
         tools=list(attempt.tools) or None,
         sampling=sampling,
         session_id=config_digest({"key": spec.key, "attempt": spec.attempt}),
-        tenant=config_digest({"cold": spec.key, "attempt": spec.attempt}),
+        tenant=f"trial-{uuid.uuid4().hex}",
     )
 
 

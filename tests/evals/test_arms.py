@@ -3,7 +3,17 @@ from typing import Any
 
 import pytest
 
-from leyline.evals.arms import TRUNCATE, Arm, ArmError, check_arms, default_arms, parse_arm, resolve_arms
+from leyline.evals.arms import (
+    SERVED,
+    TRUNCATE,
+    Arm,
+    ArmError,
+    check_arms,
+    default_arms,
+    default_models,
+    parse_arm,
+    resolve_arms,
+)
 from leyline.policies import PolicyError
 
 
@@ -87,6 +97,15 @@ def test_arms_of_a_file_are_texts_mappings_and_default() -> None:
     assert len(resolve_arms("default", ["m"])) == 5
     with pytest.raises(ArmError, match="an arm is a text or a mapping, not int"):
         resolve_arms([3], ["m"])
+
+
+def test_an_arm_on_a_server_is_not_called_after_a_bundled_model() -> None:
+    asked = ["keep_all,backend=sglang,url=http://h", {"backend": "mock"}, "keep_all", "keep_all,model=x,backend=sglang"]
+    assert [arm.model for arm in resolve_arms(asked, [])] == [SERVED, "mock", default_models("local")[0], "x"]
+    assert [arm.model for arm in resolve_arms(asked, ["named"])] == ["named", "named", "named", "x"]
+    assert [arm.model for arm in resolve_arms("default", [], backend="sglang")] == [SERVED] * 4
+    with pytest.raises(ArmError, match="--model NAME"):
+        resolve_arms(["keep_all,backend=openai"], [])
 
 
 def test_a_name_does_not_decide_a_trial_and_everything_else_does() -> None:

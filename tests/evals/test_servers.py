@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from leyline.backends.base import BackendError
-from leyline.evals.arms import Arm
+from leyline.evals.arms import Arm, ArmError
 from leyline.evals.assemble import assemble
 from leyline.evals.backends import check_backends
 from leyline.evals.commands.eval_progress import PlainProgress
-from leyline.evals.config import ConfigError
 from leyline.evals.engine import run_eval
 from leyline.evals.records import Outcome
 
@@ -124,9 +123,9 @@ def test_a_server_that_is_not_there_is_said_before_anything_runs(tmp_path: Path)
 def test_what_else_is_looked_for_before_anything_runs(server: Server) -> None:
     check_backends([Arm(name="a", backend="openai", url=server.url), Arm(name="b", backend="sglang", url=server.url)])
     assert server.requests == []
-    with pytest.raises(Exception, match="'no-such' is no folder and no bundled model"):
+    with pytest.raises(Exception, match="no model 'no-such'; give a model folder"):
         check_backends([Arm(name="a", model="no-such")])
     with pytest.raises(BackendError, match="cannot read the script"):
         check_backends([Arm(name="a", backend="mock", options={"script": "none.json"})])
-    with pytest.raises(ConfigError, match="--model NAME"):
+    with pytest.raises(ArmError, match="--model NAME"):
         assemble("micro", {}, arm_fields={"backend": "openai", "url": server.url})

@@ -104,7 +104,7 @@ def test_failures_are_records(tmp_path: Path, script: dict[str, Any]) -> None:
     cases = {
         "policy": (Arm(name="p", policy=f"{broken}:bad", **script), TASK, "bad"),
         "task": (Arm(name="t", **script), "micro-none", "micro has no task 'micro-none'"),
-        "model": (Arm(name="m", model="no-such"), TASK, "'no-such' is no folder and no bundled model"),
+        "model": (Arm(name="m", model="no-such"), TASK, "no model 'no-such'; give a model folder"),
         "script": (Arm(name="s", **{**script, "options": {"script": "none.json"}}), TASK, "cannot read the script"),
         "options": (Arm(name="o", **{**script, "options": {**script["options"], "speed": 1}}), TASK, "do not fit"),
     }

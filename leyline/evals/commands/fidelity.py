@@ -13,7 +13,7 @@ import typer
 from leyline.directives import Mode
 from leyline.evals.commands.meter import Meter
 from leyline.evals.commands.replay import table_text
-from leyline.evals.commands.sources import UsageError, model_folder
+from leyline.evals.commands.sources import UsageError
 from leyline.evals.fidelity.records import FidelityRecord
 from leyline.evals.fidelity.tables import RULE, THRESHOLD, Row, Verdict, by_edits, by_margin, recommend, rows
 from leyline.evals.traces import Trajectory, answer_places, load_trajectories, trace_files
@@ -52,6 +52,8 @@ def fidelity(
     from leyline.policies import load_policy
 
     load_policy(policy)
+    from leyline.evals.backends import model_folder
+
     folder = model_folder(model)
     directory = out or Path("runs") / f"fidelity-{folder.name}"
     found = _trajectories(trace, tasks, level, policy)

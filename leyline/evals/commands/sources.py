@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from importlib import util
 from pathlib import Path
 
 from leyline.backends.base import Backend
@@ -13,7 +11,6 @@ from leyline.harness.tasks import Task
 DEFAULT_MODEL = "tiny-mla"
 BACKENDS = ("local", "sglang", "openai")
 FIRST_SEED = 1_000_000  # far from the seeds of the training data
-SMALL_MODEL = 200_000_000  # bytes of weights
 
 
 class UsageError(LeylineError):
@@ -53,53 +50,13 @@ def make_backend(
     kind: str, model: str | None, base_url: str | None, api_key: str | None, gate: Path | None = None
 ) -> Backend:
     """Start the backend that serves `model`; the bundled agent is the local default. gate: what it may splice."""
-    if gate is not None:
-        from leyline.backends.gate import gated
+    from leyline.evals.backends import behind_gate, connect
 
-        folder = model_folder(model or DEFAULT_MODEL) if kind == "local" else None
-        return gated(make_backend(kind, model, base_url, api_key), gate, folder)
     if kind not in BACKENDS:
         raise UsageError(f"unknown backend {kind!r}; choose one of {', '.join(BACKENDS)}")
-    if kind == "openai":
-        from leyline.backends.openai import OpenAIBackend
-
-        return OpenAIBackend(model, base_url=base_url, api_key=api_key)
-    if kind == "sglang":
-        if base_url is None:
-            raise UsageError(
-                "--backend sglang needs --base-url, such as http://localhost:30000; start it: leyline serve"
-            )
-        from leyline.backends.sglang.client import SGLangBackend
-
-        # The model is the server's; a folder given here only holds the same tokenizer and chat template.
-        return SGLangBackend(base_url, tokenizer=None if model is None else model_folder(model), api_key=api_key)
-    if any(util.find_spec(name) is None for name in ("torch", "transformers")):
-        raise UsageError("the local backend is not installed; run: pip install 'leyline-kv[local]'")
-    folder = model_folder(model or DEFAULT_MODEL)
-    _choose_threads(folder)
-    from leyline.backends.local import LocalBackend
-
-    return LocalBackend(folder)
-
-
-def _choose_threads(folder: Path) -> None:
-    """One thread for a small model: its matrices are so small that more threads mostly wait for each other."""
-    import torch
-
-    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    if size < SMALL_MODEL and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)
-
-
-def model_folder(name: str) -> Path:
-    """A model folder by path, or a bundled model by name."""
-    from leyline.evals import models
-
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").exists():
-            raise UsageError(f"{path} has no config.json; give a Hugging Face model folder")
-        return path
-    if name in models.names():
-        return models.resolve(name)
-    raise UsageError(f"no model {name!r}; give a model folder, or one of the bundled {', '.join(models.names())}")
+    if kind == "sglang" and base_url is None:
+        raise UsageError("--backend sglang needs --base-url, such as http://localhost:30000; start it: leyline serve")
+    if kind == "local":
+        model = model or DEFAULT_MODEL
+    served = connect(kind, model, base_url, api_key=api_key)
+    return served if gate is None else behind_gate(served, gate, kind, model)
