@@ -76,16 +76,17 @@ def run_conversations(
     parallel: int = 12,
     answer: int = 8,
     length: int = 260,
+    shortest: int = 1,
     stop_at_eos: bool = False,
 ) -> list[list[Exchange]]:
     """Run conversations, `parallel` at a time.
 
-    answer: at most so many generated tokens a turn; length: about so many tokens a prompt. stop_at_eos: the scheduler
+    shortest, answer: so many generated tokens a turn; length: about so many tokens a prompt. stop_at_eos: the scheduler
     then reserves less than the whole answer, so that a small pool runs out and requests are retracted.
     """
 
     def send(prompt: list[int], value: str | None, tokens: int) -> dict[str, Any]:
-        return server.generate(prompt, value, tokens=tokens, ignore_eos=not stop_at_eos)
+        return server.generate(prompt, value, tokens=max(tokens, shortest), ignore_eos=not stop_at_eos)
 
     with ThreadPoolExecutor(parallel) as pool:
         return list(pool.map(lambda seed: _converse(send, seed, turns, answer, length), seeds))
