@@ -50,12 +50,13 @@ class Attempt:
 def measure(backend: LocalBackend, seed: int, level: str, split: str, policy: str, mode: str) -> dict[str, Any]:
     attempt = Attempt(seed, level, split)
     session = Session(backend, policy, mode=mode, tools=micro.TOOLS, sampling=Sampling(max_tokens=256))
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     result = run_agent(attempt, attempt, session, limits=Limits(turns=attempt.task.budget))
     totals = result.totals
     return {
         "task": attempt.task.id,
         "seconds": round(time.perf_counter() - began, 2),
+        "processor_seconds": round(time.process_time() - used, 2),
         "outcome": result.outcome,
         "turns": result.turns,
         "prefilled_tokens": totals.prefilled_tokens,
@@ -91,7 +92,8 @@ def main() -> None:
         decoded = sum(row["completion_tokens"] for row in rows) / max(1e-9, sum(r["decode_seconds"] for r in rows))
         print(
             f"{name}: {args.level} {args.split}, {args.threads} threads: median {statistics.median(seconds):.1f} s, "
-            f"worst {seconds[-1]:.1f} s, solved {sum(r['outcome'] == 'solved' for r in rows)}/{len(rows)}, "
+            f"worst {seconds[-1]:.1f} s, processor time {statistics.median(r['processor_seconds'] for r in rows):.1f} s, "
+            f"solved {sum(r['outcome'] == 'solved' for r in rows)}/{len(rows)}, "
             f"decode {decoded:.0f} tokens/s",
             flush=True,
         )
