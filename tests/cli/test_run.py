@@ -283,7 +283,7 @@ def test_ctrl_c_keeps_what_was_done(server: Any, tmp_path: Path, fix: Any, make_
 def test_the_bundled_agent_runs_in_process(leyline: Any, tmp_path: Path, mode: str) -> None:
     pytest.importorskip("torch", reason="the local backend needs torch")
     done = leyline(
-        "run", "--suite", "micro", "--tasks", 1, "--max-turns", 5, "--mode", mode, "--json",
+        "run", "--suite", "micro", "--tasks", 1, "--max-turns", 4, "--mode", mode, "--json",
         "--policy", "truncate_older_than(n=1, max_chars=40)",
     )  # fmt: skip
     assert done.code == 0, done.err
