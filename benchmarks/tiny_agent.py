@@ -89,10 +89,11 @@ def main() -> None:
             rows.append(measure(backend, seed, args.level, args.split, args.policy, args.mode))
             print(f"{name}  {rows[-1]}", flush=True)
         seconds = sorted(row["seconds"] for row in rows)
+        used = statistics.median(row["processor_seconds"] for row in rows)
         decoded = sum(row["completion_tokens"] for row in rows) / max(1e-9, sum(r["decode_seconds"] for r in rows))
         print(
             f"{name}: {args.level} {args.split}, {args.threads} threads: median {statistics.median(seconds):.1f} s, "
-            f"worst {seconds[-1]:.1f} s, processor time {statistics.median(r['processor_seconds'] for r in rows):.1f} s, "
+            f"worst {seconds[-1]:.1f} s, processor time {used:.1f} s, "
             f"solved {sum(r['outcome'] == 'solved' for r in rows)}/{len(rows)}, "
             f"decode {decoded:.0f} tokens/s",
             flush=True,
