@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -16,6 +17,12 @@ from typing import Any
 import httpx
 
 START_TIMEOUT = 400.0
+
+
+def _end_with_parent() -> None:
+    """In the child, before it starts: end when the test run is killed (Linux: PR_SET_PDEATHSIG)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def free_port() -> int:
@@ -129,6 +136,7 @@ def start_server(
             stderr=subprocess.STDOUT,
             env=environment,
             start_new_session=True,
+            preexec_fn=_end_with_parent,
             cwd=log.parent,
         )
     server = Server(process, f"http://127.0.0.1:{port}", log)
