@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the run finished but something in it failed, 2 bad input o
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Any
 
@@ -58,6 +59,11 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # OpenMP's threads otherwise spin while they wait, and beside any other load take ten times the processor time.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # A kill or a closed terminal ends a run as Ctrl-C does: trajectories are closed, copies of files removed.
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, signal.default_int_handler)
     try:
         code = app(standalone_mode=False)
     except LeylineError as error:

@@ -241,10 +241,14 @@ def test_an_unwritable_folder_is_one_line(leyline: Any, server: Any, folder: Pat
     assert "--out" in done.error
 
 
-def test_ctrl_c_keeps_what_was_done(server: Any, tmp_path: Path, fix: Any, make_task: Callable[[Path], Path]) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_or_a_kill_keeps_what_was_done(
+    server: Any, tmp_path: Path, fix: Any, make_task: Callable[[Path], Path], stop: signal.Signals
+) -> None:
     for name in ("a", "b"):
         make_task(tmp_path / "many" / name)
-    server.answers = [*fix, tool_call("eval"), 30.0, tool_call("submit")]
+    server.answers = [*fix, fix[2], 30.0, tool_call("submit")]
+    (tmp_path / "tmp").mkdir()
     command = [
         sys.executable,
         "-c",
@@ -253,7 +257,7 @@ def test_ctrl_c_keeps_what_was_done(server: Any, tmp_path: Path, fix: Any, make_
         str(tmp_path / "many"),
         *map(str, served(server, "--json")),
     ]
-    environment = {**os.environ, "LEYLINE_CACHE": str(tmp_path / "cache")}
+    environment = {**os.environ, "LEYLINE_CACHE": str(tmp_path / "cache"), "TMPDIR": str(tmp_path / "tmp")}
     out = tmp_path / "kept"
     with subprocess.Popen(
         [*command, "--out", str(out)],
@@ -266,17 +270,19 @@ def test_ctrl_c_keeps_what_was_done(server: Any, tmp_path: Path, fix: Any, make_
         deadline = time.monotonic() + 60
         while len(server.requests) < 7 and time.monotonic() < deadline:
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(stop)
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert stderr.splitlines()[-1] == "leyline: interrupted"
     assert "Traceback" not in stderr
+    assert list((tmp_path / "tmp").glob("leyline-*")) == []
     told = json.loads(stdout)
     assert (told["tasks"], told["solved"], told["complete"]) == (1, 1, False)
     assert read_trajectory(out / "a.jsonl").outcome == "solved"
     cut = read_trajectory(out / "b.jsonl")
     assert cut.outcome == "interrupted"
     assert len(cut.turns) == 1
+    assert "+    return x * 2" in (out / "b.patch").read_text()
 
 
 @pytest.mark.parametrize("mode", ["amortize", "forget"])

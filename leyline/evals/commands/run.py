@@ -26,7 +26,7 @@ from leyline.evals.commands.sources import (
 )
 from leyline.harness.agent import Limits, run_agent
 from leyline.harness.session import Session
-from leyline.harness.tasks import Task
+from leyline.harness.tasks import Episode, Task
 from leyline.harness.trajectory import TrajectoryWriter
 from leyline.policies import load_policy
 
@@ -148,8 +148,19 @@ def run_task(task: Task, backend: Backend, settings: Settings, progress: Progres
         )
         limits = Limits(turns=settings.max_turns or task.max_turns)
         with _trajectory(task, backend, settings) as writer:
-            result = run_agent(episode, episode, session, limits=limits, trajectory=writer, on_event=progress)
+            try:
+                result = run_agent(episode, episode, session, limits=limits, trajectory=writer, on_event=progress)
+            except BaseException:
+                _keep_patch(episode, writer.path.with_suffix(".patch"), progress)
+                raise
         return row(task, result, writer, episode.artifacts()["model_patch"])
+
+
+def _keep_patch(episode: Episode, file: Path, progress: Progress) -> None:
+    """Save what an agent that was stopped had changed; its copy of the files is removed."""
+    if patch := episode.artifacts()["model_patch"]:
+        file.write_text(patch, "utf-8")
+        progress.say(f"its changes so far: {file}")
 
 
 def _new_folder() -> Path:
