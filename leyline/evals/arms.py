@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from leyline.directives import LeylineError
+from leyline.evals.jsonl import first_problem
 from leyline.evals.records import config_digest
 
 TRUNCATE = "truncate_older_than(n=2, max_chars=200)"
@@ -149,9 +150,7 @@ def make_arm(values: Mapping[str, Any]) -> Arm:
     try:
         return Arm.model_validate(dict(values))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ArmError(f"arm {values.get('name', '?')!r}: {where}: {first['msg']}") from None
+        raise ArmError(f"arm {values.get('name', '?')!r}: {first_problem(error, 'arm')}") from None
 
 
 def check_arms(arms: Sequence[Arm]) -> None:

@@ -92,6 +92,25 @@ def check_backends(arms: Sequence[Arm]) -> None:
                 raise BackendError(f"arm {arm.name!r}: no server answers at {arm.url} ({reason})") from None
 
 
+def name_served(arms: Sequence[Arm]) -> list[Arm]:
+    """The arms, with the name of the model that is served where they leave it to the server. Raises BackendError.
+
+    So that a record says what was measured, and a run is not continued on another model.
+    """
+    names: dict[str, str] = {}
+    for arm in arms:
+        if arm.model == SERVED and str(arm.url) not in names:
+            from leyline.backends.sglang.client import ServerFacts
+            from leyline.backends.sglang.transport import Transport
+
+            server = Transport(str(arm.url), api_key=os.environ.get("OPENAI_API_KEY"), timeout=10, retries=1)
+            try:
+                names[str(arm.url)] = ServerFacts.read(server.get("/server_info")).model
+            finally:
+                server.close()
+    return [arm.model_copy(update={"model": names[str(arm.url)]}) if arm.model == SERVED else arm for arm in arms]
+
+
 def make_backend(arm: Arm) -> Backend:
     """Build the backend that an arm names, behind the gate that its option `gate` names. Raises LeylineError."""
     options = dict(arm.options)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from leyline.directives import LeylineError
 from leyline.evals.arms import Arm
+from leyline.evals.jsonl import first_problem
 
 
 class ConfigError(LeylineError, ValueError):
@@ -93,9 +94,7 @@ def build_config(data: Mapping[str, Any]) -> EvalConfig:
     try:
         return EvalConfig.model_validate(dict(data))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "config"
-        raise ConfigError(f"{where}: {first['msg']}") from None
+        raise ConfigError(first_problem(error, "config")) from None
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from types import FrameType, TracebackType
 from typing import Protocol, Self
 
 from leyline.evals.arms import check_arms
-from leyline.evals.backends import check_backends
+from leyline.evals.backends import check_backends, name_served
 from leyline.evals.config import Budget, ConfigError, EvalConfig
 from leyline.evals.journal import Journal, load
 from leyline.evals.plan import TrialSpec, check_same, outstanding, plan
@@ -73,6 +73,7 @@ def run_eval(
     """
     check_arms(config.arms)
     check_backends(config.arms)
+    config = config.model_copy(update={"arms": tuple(name_served(config.arms))})
     suite = load_suite(config.suite)
     watcher.notes([*suite.preflight(), *_notes(config)])
     inline = config.executor == "local" and config.workers == 0

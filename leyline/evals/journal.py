@@ -17,6 +17,7 @@ from types import TracebackType
 from pydantic import ValidationError
 
 from leyline.directives import LeylineError
+from leyline.evals.jsonl import first_problem
 from leyline.evals.records import TrialKey, TrialRecord
 
 FILE = "records.jsonl"
@@ -59,9 +60,7 @@ def load(path: Path | str) -> Loaded:
         try:
             record = TrialRecord.model_validate_json(line)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "line"
-            loaded.broken.append(f"{file.name}:{number}: {where}: {first['msg']}")
+            loaded.broken.append(f"{file.name}:{number}: {first_problem(error)}")
             continue
         held = best.get(record.key)
         if held is None or record.attempt > held.attempt:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from leyline.evals.arms import Arm
 from leyline.evals.config import ConfigError, EvalConfig, SamplingSpec, SuiteSpec, TrialLimits
@@ -34,6 +35,19 @@ class TrialSpec:
     @property
     def key(self) -> TrialKey:
         return TrialKey(self.suite.name, self.task.id, self.arm.name, self.seed, self.digest)
+
+    def record(self, outcome: Outcome, **found: Any) -> TrialRecord:
+        """The record of this trial; found: further fields, or better ones."""
+        known = {
+            "attempt": self.attempt,
+            "policy": self.arm.policy,
+            "mode": self.arm.mode,
+            "backend": self.arm.backend,
+            "model": self.arm.model,
+            "control": self.arm.control,
+            "tags": dict(self.task.tags),
+        }
+        return TrialRecord(**self.key._asdict(), outcome=outcome, **{**known, **found})
 
 
 def select(tasks: Sequence[TaskInfo], *, pattern: str | None, cut: str | None, n: int | None) -> list[TaskInfo]:

@@ -171,22 +171,7 @@ def died(spec: TrialSpec, code: int | None) -> TrialRecord:
         else f"exit code {'unknown' if code is None else code}"
     )
     hint = "; out of memory? try fewer --workers" if code == -signal.SIGKILL else ""
-    return TrialRecord(
-        suite=spec.suite.name,
-        task=spec.task.id,
-        arm=spec.arm.name,
-        seed=spec.seed,
-        digest=spec.digest,
-        attempt=spec.attempt,
-        outcome=Outcome.ERROR,
-        detail=f"the worker process ended twice: {how}{hint}",
-        policy=spec.arm.policy,
-        mode=spec.arm.mode,
-        backend=spec.arm.backend,
-        model=spec.arm.model,
-        control=spec.arm.control,
-        tags=dict(spec.task.tags),
-    )
+    return spec.record(Outcome.ERROR, detail=f"the worker process ended twice: {how}{hint}")
 
 
 def _work(pipe: Connection, parent: int, factory: Callable[[], Runner]) -> None:

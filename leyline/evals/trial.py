@@ -12,7 +12,6 @@ from pathlib import Path
 
 from leyline.backends.base import Backend, Sampling
 from leyline.directives import LeylineError, Message, Mode
-from leyline.evals.arms import SERVED
 from leyline.evals.backends import Backends
 from leyline.evals.energy import EnergyMeter
 from leyline.evals.plan import TrialSpec
@@ -41,12 +40,9 @@ class TrialRunner:
         seen: list[SessionTurn] = []
         artifacts: dict[str, str] = {}
         detail: str | None = None
-        model = spec.arm.model
         started, clock, energy = time.time(), time.monotonic(), None
         try:
             suite, backend = self._suite(spec), self._backends.open(spec.arm)
-            if model == SERVED:
-                model = backend.capabilities().model
             # A model that a worker loads for its first trial is no part of that trial.
             started, clock, energy = time.time(), time.monotonic(), self._energy(spec)
             outcome, detail = self._run(spec, suite, backend, turns, seen, artifacts)
@@ -56,14 +52,8 @@ class TrialRunner:
             outcome, detail = Outcome.ERROR, f"{type(error).__name__}: {str(error)[:300]}"
         end = self._energy(spec)
         kept = spec.trajectory if spec.trajectory and Path(spec.directory, spec.trajectory).exists() else None
-        return TrialRecord(
-            suite=spec.suite.name,
-            task=spec.task.id,
-            arm=spec.arm.name,
-            seed=spec.seed,
-            digest=spec.digest,
-            attempt=spec.attempt,
-            outcome=outcome,
+        return spec.record(
+            outcome,
             detail=" ".join(detail.split())[:400] if detail else None,
             turns=tuple(turns),
             wall_s=round(time.monotonic() - clock, 4),
@@ -71,12 +61,6 @@ class TrialRunner:
             energy_j=round(end - energy, 3) if end is not None and energy is not None else None,
             approximate=any(t.receipt.approximate_from is not None for t in seen),
             trajectory=kept,
-            policy=spec.arm.policy,
-            mode=spec.arm.mode,
-            backend=spec.arm.backend,
-            model=model,
-            control=spec.arm.control,
-            tags=dict(spec.task.tags),
             artifacts=artifacts,
             versions=self._versions,
         )

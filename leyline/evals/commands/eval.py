@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -183,12 +184,16 @@ def _closing(summary: Any, errors: int) -> str:
 
 def _plan_text(config: Any, directory: Path) -> str:
     """What an eval would run: arms, tasks, and what is recorded already."""
+    from leyline.backends.base import BackendError
     from leyline.evals.arms import check_arms
+    from leyline.evals.backends import name_served
     from leyline.evals.journal import load
     from leyline.evals.plan import plan
     from leyline.evals.suites import load_suite
 
     check_arms(config.arms)
+    with contextlib.suppress(BackendError):  # a server need not be there yet
+        config = config.model_copy(update={"arms": tuple(name_served(config.arms))})
     suite = load_suite(config.suite)
     specs = plan(config, suite, directory)
     recorded = {record.key for record in load(directory).records}

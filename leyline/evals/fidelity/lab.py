@@ -16,9 +16,10 @@ from torch import Tensor
 
 from leyline.backends.base import Capabilities, ContextOverflowError, Sampling, TokenRenderer, Turn, TurnInput, Usage
 from leyline.backends.local import LocalBackend
-from leyline.directives import EditScript, Message, Mode, Receipt, Rendered
+from leyline.directives import Message, Mode, Receipt
 from leyline.evals.cachesim import answer_ids, common_prefix
 from leyline.evals.fidelity.records import FidelityError, FidelityRecord
+from leyline.evals.replay.recorded import with_answer
 from leyline.evals.traces import Trajectory, answer_places
 from leyline.harness.session import Session
 
@@ -76,19 +77,8 @@ class Probe:
     def keep(self) -> None:
         """Prefill the recorded answer behind the prompt of the turn just served, under the turn's own lineage."""
         session, turn, _ = self._last()
-        prompt = session.prompt.ids if session.prompt is not None else ()
-        held = Rendered((*prompt, *(turn.output_ids or ())))
-        self._inner.first_logits(
-            replace(
-                session,
-                prompt=held,
-                source=None,
-                script=EditScript(()),
-                lineage=turn.receipt.lineage,
-                lineage_start=turn.receipt.approximate_from,
-                seam=0,
-            )
-        )
+        assert session.prompt is not None  # `first_logits` was given it
+        self._inner.first_logits(with_answer(session, session.prompt, turn.output_ids or (), turn.receipt))
 
     def _last(self) -> tuple[TurnInput, Turn, Tensor]:
         if self._served is None:

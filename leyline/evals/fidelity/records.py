@@ -13,9 +13,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from leyline.directives import LeylineError
+from leyline.evals.jsonl import read_lines
 
 FORMAT: Final = "leyline-fidelity/1"
 
@@ -63,17 +64,4 @@ class FidelityRecord(BaseModel):
 
 def read_records(path: str | Path) -> list[FidelityRecord]:
     """The records of a file, a torn last line left out. Raises FidelityError naming the line."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise FidelityError(f"cannot read {path}: {error.strerror or error}") from None
-    records = []
-    for number, line in enumerate(lines[:-1], 1):
-        if line.strip():
-            try:
-                records.append(FidelityRecord.model_validate_json(line))
-            except ValidationError as error:
-                first = error.errors(include_url=False)[0]
-                where = ".".join(str(part) for part in first["loc"])
-                raise FidelityError(f"{path}, line {number}: not a {FORMAT} record: {where}: {first['msg']}") from None
-    return records
+    return read_lines(path, FidelityRecord, FORMAT, FidelityError)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from leyline.backends.base import Backend, BackendError, Capabilities, TokenRenderer, Turn, TurnInput, Usage
-from leyline.directives import EditScript, Message, Rendered
+from leyline.directives import EditScript, Message, Receipt, Rendered
 from leyline.evals.cachesim import answer_ids
 
 
@@ -49,7 +49,7 @@ class RecordedBackend:
         output: tuple[int, ...] | None = None
         if self._inner.renderer is not None and session.prompt is not None:
             output = answer_ids(self._inner.renderer, messages, answer, tools)
-            self._warm(session, session.prompt, output, turn)
+            self._inner.prewarm(with_answer(session, session.prompt, output, turn.receipt))
         usage = Usage(turn.usage.prompt_tokens, turn.usage.cached_tokens, len(output or ()))
         return replace(turn, message=answer, output_ids=output, usage=usage, finish_reason="stop")
 
@@ -59,16 +59,18 @@ class RecordedBackend:
     def close(self) -> None:
         self._inner.close()
 
-    def _warm(self, session: TurnInput, prompt: Rendered, output: tuple[int, ...], turn: Turn) -> None:
-        held = Rendered(prompt.ids + output, prompt.spans)
-        # No directives: the prompt is in the cache as the turn left it, under the turn's lineage.
-        self._inner.prewarm(
-            replace(
-                session,
-                prompt=held,
-                source=None,
-                script=EditScript(()),
-                lineage=turn.receipt.lineage,
-                lineage_start=turn.receipt.approximate_from,
-            )
-        )
+
+def with_answer(session: TurnInput, prompt: Rendered, output: Sequence[int], receipt: Receipt) -> TurnInput:
+    """What puts an answer into the cache behind the prompt that was just served, as if it had been generated.
+
+    No directives: the prompt is in the cache as its turn left it, under the lineage of its receipt.
+    """
+    return replace(
+        session,
+        prompt=Rendered((*prompt.ids, *output), prompt.spans),
+        source=None,
+        script=EditScript(()),
+        lineage=receipt.lineage,
+        lineage_start=receipt.approximate_from,
+        seam=0,
+    )

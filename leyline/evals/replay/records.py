@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from leyline.directives import LeylineError
+from leyline.evals.jsonl import read_lines
 from leyline.evals.records import TurnRecord
 
 FORMAT: Final = "leyline-replay/1"
@@ -48,17 +49,4 @@ class ReplayRecord(BaseModel):
 
 def read_records(path: str | Path) -> list[ReplayRecord]:
     """The records of a file, a torn last line left out. Raises ReplayError naming the line."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise ReplayError(f"cannot read {path}: {error.strerror or error}") from None
-    records = []
-    for number, line in enumerate(lines[:-1], 1):
-        if line.strip():
-            try:
-                records.append(ReplayRecord.model_validate_json(line))
-            except ValidationError as error:
-                first = error.errors(include_url=False)[0]
-                where = ".".join(str(part) for part in first["loc"])
-                raise ReplayError(f"{path}, line {number}: not a {FORMAT} record: {where}: {first['msg']}") from None
-    return records
+    return read_lines(path, ReplayRecord, FORMAT, ReplayError)

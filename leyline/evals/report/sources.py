@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from leyline.directives import LeylineError
 from leyline.evals.fidelity.records import FidelityRecord
 from leyline.evals.journal import FILE, load
+from leyline.evals.jsonl import first_problem
 from leyline.evals.records import TrialRecord
 
 CONFIG = "config.json"
@@ -191,7 +192,7 @@ def _probes(file: Path) -> tuple[list[FidelityRecord], list[str]]:
             try:
                 found.append(FidelityRecord.model_validate_json(line))
             except ValidationError as error:
-                problems.append(f"{file.name}:{number}: {error.errors(include_url=False)[0]['msg']}")
+                problems.append(f"{file.name}:{number}: {first_problem(error)}")
     return found, problems
 
 

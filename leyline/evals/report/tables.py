@@ -76,6 +76,8 @@ def outcomes(report: Report) -> Table:
             f"{arm.unscored:,}",
             arm.facts["mode"] or NONE,
             arm.facts["policy"] or NONE,
+            arm.facts["backend"] or NONE,
+            arm.facts["model"] or NONE,
         )
         for arm in report.arms
     )
@@ -84,8 +86,9 @@ def outcomes(report: Report) -> Table:
         "trials = solved + failed + limit + error + unscored. Failed, limit (turns, time or context) and error count "
         "as not solved; unscored trials wait for a verdict and are no part of the rate."
     )
-    end = ("solved", "failed", "limit", "error", "unscored", "mode", "policy")
-    return Table("outcomes", "Outcomes", caption, (*head, *end), rows, words=("interval", "mode", "policy"))
+    words = ("mode", "policy", "backend", "model")
+    end = ("solved", "failed", "limit", "error", "unscored", *words)
+    return Table("outcomes", "Outcomes", caption, (*head, *end), rows, words=("interval", *words))
 
 
 def tokens_table(report: Report) -> Table:

@@ -495,7 +495,7 @@ def test_every_number_of_the_page_and_the_text(made: tuple[Json, Written]) -> No
         check(row[2], arm["solve_rate"], 0.001)
         names = ("tasks", "trials", "solved", "failed", "limit", "error", "unscored")
         assert row[4:11] == [str(arm[name]) for name in names]
-        assert row[11:] == [arm["facts"]["mode"], arm["facts"]["policy"]]
+        assert row[11:] == [arm["facts"][name] for name in ("mode", "policy", "backend", "model")]
     for arm, row in zip(want["arms"], tables["tokens"][1:], strict=True):
         check(row[1], arm["hit_rate"], 0.001)
         sums = ("prompt", "prefix", "spliced", "prefilled")
