@@ -5,9 +5,7 @@ The test runner needs the main thread of its process, so a worker's episodes are
 
 from __future__ import annotations
 
-import gzip
 import multiprocessing
-import pickle
 import queue
 import threading
 import time
@@ -49,12 +47,11 @@ class Episode:
 
 @dataclass(frozen=True)
 class Setting:
-    """What is the same for every episode. tasks: a folder of generated tasks, or None to make them anew."""
+    """What is the same for every episode. folder: of the model, for its tokenizer and template."""
 
     folder: Path
     context: int
     max_tokens: int
-    tasks: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ class _Attempt:
 
     def __init__(self, worker: _Worker, episode: Episode) -> None:
         self._worker = worker
-        self.task = worker.main(lambda: worker.task(episode))
+        self.task = worker.main(lambda: micro.make_task(episode.seed, episode.level, episode.split))
         self._env: MicroEnv = MicroEnv(self.task)
         self.messages: Sequence[Message] = self._env.messages
 
@@ -108,7 +105,6 @@ class _Worker:
         self._calls = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._answers: dict[int, tuple[threading.Event, list[list[int]]]] = {}
-        self._kept: dict[str, list[micro.MicroTask]] = {}
         self._first: Renderer | None = None
 
     def run(self) -> None:
@@ -132,18 +128,6 @@ class _Worker:
         if "error" in box:
             raise box["error"]
         return box["value"]
-
-    def task(self, episode: Episode) -> micro.MicroTask:
-        """From the folder of generated tasks where it is there."""
-        name = f"{episode.level}-{episode.split}.pkl.gz"
-        folder = self._setting.tasks
-        if folder is not None and (folder / name).exists():
-            if name not in self._kept:
-                self._kept[name] = pickle.loads(gzip.decompress((folder / name).read_bytes()))
-            for task in self._kept[name]:
-                if task.seed == episode.seed:
-                    return task
-        return micro.make_task(episode.seed, episode.level, episode.split)
 
     def renderer(self) -> Renderer:
         """One for each session, since it remembers a conversation; the tokenizer is shared."""

@@ -220,7 +220,7 @@ def evaluate(args: argparse.Namespace) -> None:
             print(f"-- {time.time() - began:.0f} s", *lines, sep="\n", flush=True)
             written = time.time()
 
-    setting = Setting(folder, args.context, MAX_TOKENS, args.cache)
+    setting = Setting(folder, args.context, MAX_TOKENS)
     stop = int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["eos_token_id"])
     spent = run_all(engine, stop, episodes, setting, args.workers, until=began + args.seconds, on_row=on_row)
     for cell in names:
@@ -246,7 +246,6 @@ def matrix(args: argparse.Namespace) -> None:
             command += ["--tasks", str(args.tasks), "--first", str(args.first), "--out", str(args.out)]
             command += ["--workers", str(args.workers), "--seconds", str(args.seconds - 15)]
             command += ["--context", str(args.short_context if group[0].startswith("short") else args.context)]
-            command += ["--cache", str(args.cache)] if args.cache else []
             command += ["--model", str(Path(args.model) / name)] if args.model else []
             running.append(subprocess.Popen(command, env=environment))
     while any(process.poll() is None for process in running) and time.time() < until + 5:
@@ -292,7 +291,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2, help="processes in which the episodes run")
     parser.add_argument("--context", type=int, default=8192, help="tokens of prompt and answer, at most")
     parser.add_argument("--short-context", type=int, default=8192, help="with --matrix: the same for short tasks")
-    parser.add_argument("--cache", type=Path, help="folder of generated tasks, LEVEL-SPLIT.pkl.gz")
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after so many; finished cells are kept")
     parser.add_argument("--device")
     args = parser.parse_args(argv)
