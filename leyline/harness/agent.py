@@ -200,6 +200,6 @@ def _parse(call: Mapping[str, Any]) -> tuple[str, dict[str, Any] | None]:
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments or "{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             arguments = None
     return str(function.get("name") or ""), arguments if isinstance(arguments, dict) else None

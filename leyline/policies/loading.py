@@ -79,7 +79,9 @@ def _build(thing: Any, spec: Spec) -> Policy:
     if isinstance(thing, RulePolicy):
         if spec.args:
             raise PolicyError(f"{spec.target}: name the settings of a rule, as {spec.target}(name=value)")
-        return thing(**kwargs) if spec.called else thing
+        made_rule = thing(**kwargs) if spec.called else thing
+        made_rule.check_complete()  # here rather than at the first turn, before a model is loaded
+        return made_rule
     if isinstance(thing, Policy) and not isinstance(thing, type):
         if spec.args or kwargs:
             raise PolicyError(f"{spec.target} is a finished policy and takes no arguments; write {spec.target}")

@@ -100,10 +100,14 @@ class RulePolicy(ChangePolicy):
         own = self.mode if mode is None else as_mode(mode, self.name)
         return RulePolicy(self.function, self.roles, {**self.settings, **settings}, mode=own)
 
-    def changes(self, messages: Sequence[Message], turn: int) -> Mapping[int, Message | None]:
+    def check_complete(self) -> None:
+        """Raise PolicyError if a setting without a default is not set."""
         missing = [p.name for p in self.parameters if p.default is p.empty and p.name not in self.settings]
         if missing:
             raise PolicyError(f"{self.name}: needs {missing[0]}; write {self.name}({missing[0]}=...)")
+
+    def changes(self, messages: Sequence[Message], turn: int) -> Mapping[int, Message | None]:
+        self.check_complete()
         # The rule gets copies: whatever it does to them, the history stays.
         history = copy.deepcopy(list(messages))
         outputs = observations(history)

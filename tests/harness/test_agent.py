@@ -82,10 +82,15 @@ def test_a_submission_that_does_not_pass_has_failed(scripted: Callable[..., Any]
     assert run_agent(job, job, Session(scripted([SUBMIT]))).outcome == "failed"
 
 
-@pytest.mark.parametrize("answer", ["no call at all", calls(("echo", "{not json")), calls(("echo", "[1]"))])
+@pytest.mark.parametrize(
+    "answer",
+    ["no call at all", calls(("echo", "{not json")), calls(("echo", "[1]")), calls(("echo", '{"a":' * 100_000))],
+    ids=["text", "no JSON", "no object", "nested too deep"],
+)
 def test_a_call_that_cannot_be_read_is_said_to_the_model(scripted: Callable[..., Any], answer: Any) -> None:
     job = Job()
-    result = run_agent(job, job, Session(scripted([answer, SUBMIT])))
+    # A policy that looks at every call reads it too.
+    result = run_agent(job, job, Session(scripted([answer, SUBMIT]), "then(drop_stale, redact(pattern='sk-'))"))
     assert result.outcome == "solved"
     assert result.messages[3]["content"] == NO_CALL == "Error: no valid tool call."
     # A native call must be answered under its id; text without a call has none.

@@ -45,6 +45,14 @@ def test_a_function_in_a_file_may_edit_in_place(native, tmp_path):
     assert messages == before
 
 
+def test_a_setting_that_is_missing_is_found_when_the_policy_is_loaded(tmp_path):
+    file = tmp_path / "rules.py"
+    file.write_text("from leyline import rule\n@rule\ndef needs(message, ctx, size):\n    return None\n")
+    with pytest.raises(PolicyError, match="needs: needs size"):
+        load_policy(f"{file}:needs")
+    assert str(load_policy(f"{file}:needs(size=1)")) == "needs(size=1)"
+
+
 def test_appended_messages_are_edits(native):
     note = {"role": "user", "content": "note"}
     edits = policy_edits(Foreign(lambda m: [*m, note]), native().messages, 0)

@@ -75,7 +75,7 @@ class Redact(ChangePolicy):
             return self._data(value)
         try:
             data = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return self._text(value)
         clean = self._data(data)
         result = value if clean == data else json.dumps(clean, ensure_ascii=False)
