@@ -103,9 +103,10 @@ def title(report: Report) -> str:
 
 
 def subtitle(report: Report) -> str:
-    """Trials, runs, machines and when."""
+    """Models and backends, trials, runs, machines and when."""
     probes = sum(len(run.fidelity) for run in report.runs)
-    parts = [count(report.trials, "trial")] if report.trials or not probes else []
+    parts = [f"{arm.facts['model']} ({arm.facts['backend']})" for arm in report.arms if arm.facts["model"]]
+    parts += [count(report.trials, "trial")] if report.trials or not probes else []
     parts += [count(probes, "probe")] if probes else []
     parts.append(count(len(report.runs), "run"))
     for run in report.runs:
