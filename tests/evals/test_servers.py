@@ -12,10 +12,13 @@ import pytest
 from leyline.backends.base import BackendError
 from leyline.evals.arms import Arm, ArmError
 from leyline.evals.assemble import assemble
-from leyline.evals.backends import check_backends
+from leyline.evals.backends import check_backends, name_served
 from leyline.evals.commands.eval_progress import PlainProgress
+from leyline.evals.config import ConfigError
 from leyline.evals.engine import run_eval
+from leyline.evals.plan import TrialSpec, check_same, plan
 from leyline.evals.records import Outcome
+from leyline.evals.suites import load_suite
 
 
 class Server(ThreadingHTTPServer):
@@ -24,6 +27,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.requests: list[dict[str, Any]] = []
+        self.serves: str | None = "org/first"
 
     @property
     def url(self) -> str:
@@ -32,6 +36,10 @@ class Server(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
+        if self.path == "/server_info":
+            assert isinstance(self.server, Server)
+            self.answer({"model_path": "/models/m", "served_model_name": self.server.serves})
+            return
         self.answer({"object": "list", "data": [{"id": "scripted", "object": "model"}]})
 
     def do_POST(self) -> None:
@@ -118,6 +126,24 @@ def test_a_server_that_is_not_there_is_said_before_anything_runs(tmp_path: Path)
     with pytest.raises(BackendError, match=r"arm 'keep_all': no server answers at http://127\.0\.0\.1:9/v1"):
         run_eval(config, tmp_path / "run", PlainProgress(quiet=True))
     assert not (tmp_path / "run").exists()
+
+
+def test_an_arm_that_names_no_model_is_named_by_its_server(server: Server, tmp_path: Path) -> None:
+    config = assemble("micro", {"n": 1}, arms=["keep_all"], arm_fields={"backend": "sglang", "url": server.url[:-3]})
+
+    def planned() -> list[TrialSpec]:
+        arms = tuple(name_served(config.arms))
+        assert [arm.model for arm in arms] == [server.serves]
+        return plan(config.model_copy(update={"arms": arms}), load_suite(config.suite), tmp_path)
+
+    (record,) = (spec.record(Outcome.SOLVED) for spec in planned())
+    assert record.model == "org/first"
+    check_same(planned(), [record])
+    server.serves = "org/second"
+    with pytest.raises(ConfigError, match="with other settings"):
+        check_same(planned(), [record])
+    named = Arm(name="a", backend="sglang", url="http://127.0.0.1:9", model="m")
+    assert name_served([named]) == [named]  # nobody is asked
 
 
 def test_what_else_is_looked_for_before_anything_runs(server: Server) -> None:

@@ -127,6 +127,13 @@ def test_a_scripted_trial_ends_at_its_limit(tmp_path: Path, script: dict[str, An
     assert record.energy_j is None
 
 
+def test_a_trial_that_runs_again_has_a_cache_of_its_own(tmp_path: Path, script: dict[str, Any]) -> None:
+    runner, again = TrialRunner(), spec(Arm(name="m", **script), tmp_path, turns=2)
+    first, second = runner.run(again), runner.run(again)
+    runner.close()
+    assert first.turns[0].prefix == second.turns[0].prefix == 0 < first.turns[1].prefix
+
+
 def test_full_lengths_begin_with_the_first_edit() -> None:
     turns = [TurnRecord(prompt=p, prefix=0, spliced=0, prefilled=p, edits=e) for p, e in ((10, 0), (20, 1), (25, 0))]
     assert [turn.full for turn in with_full(turns, [11, 40, 60])] == [10, 40, 60]
