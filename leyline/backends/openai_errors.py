@@ -14,6 +14,7 @@ _OVERFLOW = re.compile(
     r"|too many (input )?tokens|max_model_len|longer than the model|input is too long|exceeds? the .{0,30}context",
     re.IGNORECASE,
 )
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # a terminal would obey them
 
 
 def translate(error: Exception, *, url: str, model: str, timeout: float) -> BackendError:
@@ -44,7 +45,7 @@ def is_overflow(text: str) -> bool:
 
 def clean(value: object, limit: int = 300) -> str:
     """Untrusted text as one short line."""
-    text = " ".join(str(value).split())
+    text = " ".join(_CONTROL.sub(" ", str(value)).split())
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

@@ -50,9 +50,7 @@ class Assembly:
         if chunk.get("error"):
             raise _failed(chunk)
         self.usage = read_usage(chunk.get("usage")) or self.usage
-        choices = chunk.get("choices")
-        if not isinstance(choices, list):
-            raise MalformedReplyError("a chunk has no list 'choices'")
+        choices = _list(chunk.get("choices"), "'choices'")  # some servers leave them out of the usage's chunk
         if not choices:
             return ""
         choice = _mapping(choices[0], "a choice")
@@ -68,7 +66,8 @@ class Assembly:
         return text
 
     def _add_call(self, part: Mapping[str, Any]) -> None:
-        index = part.get("index", len(self.calls))
+        index = part.get("index")
+        index = len(self.calls) if index is None else index  # from servers that send each call whole
         if type(index) is not int:
             raise MalformedReplyError("the index of a tool call is not an int")
         call = self.calls.setdefault(index, _Call())

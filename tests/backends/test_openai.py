@@ -182,6 +182,20 @@ def test_streaming() -> None:
     assert server.bodies[0]["stream_options"] == {"include_usage": True}
 
 
+def test_a_stream_whose_calls_have_no_index_and_whose_usage_chunk_has_no_choices() -> None:
+    call = {"index": None, "id": "c1", "function": {"name": "view", "arguments": '{"path": "a.py"}'}}
+    usage = {"usage": {"prompt_tokens": 9, "completion_tokens": 4}}
+    server = Server(sse(delta("tool_calls", tool_calls=[call]), usage, {**usage, "choices": None}))
+    turn = backend(server).chat(USER, TOOLS, TurnInput("s", on_text=lambda piece: None))
+    assert turn.message == {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    assert turn.usage.prompt_tokens == 9
+
+
+def test_what_a_server_says_cannot_steer_a_terminal() -> None:
+    with pytest.raises(BackendError, match=r"400: a \[31mred\)"):
+        backend(Server(error(400, "a\x1b[31mred"))).chat(USER, None, TurnInput("s"))
+
+
 def test_line_separators_of_unicode_do_not_end_a_line() -> None:
     text = "a\u2028b\x85c"
     raw = json.dumps(delta("stop", content=text), ensure_ascii=False)
