@@ -35,7 +35,7 @@ class Arm(BaseModel):
     backend: Literal["local", "sglang", "openai", "mock"] = Field(
         default="local", description="What serves the model; mock answers from options.script, a JSON list of replies."
     )
-    model: str = Field(default="tiny-mla", description="A bundled model, a directory, or the server's model name.")
+    model: str = Field(default="tiny-gqa", description="A bundled model, a directory, or the server's model name.")
     url: str | None = Field(default=None, description="Address of the server, for sglang and openai.")
     seam: int = Field(default=0, ge=0, description="Tokens recomputed at the start of every reused run.")
     prewarm: bool = Field(default=False, description="Prefill the known part of the next turn while a tool runs.")

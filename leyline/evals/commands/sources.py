@@ -8,7 +8,7 @@ from leyline.backends.base import Backend
 from leyline.directives import LeylineError
 from leyline.harness.tasks import Task
 
-DEFAULT_MODEL = "tiny-mla"
+DEFAULT_MODEL = "tiny-gqa"  # of the two it solves more: see its model card
 BACKENDS = ("local", "sglang", "openai")
 FIRST_SEED = 1_000_000  # far from the seeds of the training data
 
