@@ -21,7 +21,7 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 def serve(
     ctx: typer.Context,
-    model: str = typer.Argument(help="A model folder, a name of the Hugging Face hub, or a bundled model: tiny-mla."),
+    model: str = typer.Argument(help="A model folder, a bundled model (tiny-gqa, tiny-mla), or a Hugging Face name."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Print the command and its environment, and start nothing."),
 ) -> None:
     """Start an SGLang server that takes directives.
