@@ -207,6 +207,8 @@ def test_a_stream_is_the_stream(server: Server, client: openai.OpenAI, usage: bo
     for turns in range(3):
         stream = wrapped.chat.completions.create(model="m", messages=history(turns), stream=True, **options)
         assert isinstance(stream, openai.Stream)
+        assert not hasattr(stream, "__aiter__")
+        assert not hasattr(stream, "__aenter__")
         with stream:
             text = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
         assert text == f"answer{turns + 1}"
@@ -315,6 +317,17 @@ def test_what_are_no_messages_fails_as_with_the_bare_client(client: openai.OpenA
         wrap(client).chat.completions.create(model="m")
 
 
+def test_messages_of_a_generator_are_edited_too(server: Server, client: openai.OpenAI) -> None:
+    given: Any = (message for message in history(2))
+    wrapped = wrap(client, policy=CUT)
+    wrapped.chat.completions.create(model="m", messages=given)
+    assert "removed" in server.messages()[3]["content"]
+    assert len(server.messages()) == len(history(2))
+    unread: Any = (message for message in [{"role": "user", "content": "go"}, object()])
+    with pytest.raises(TypeError, match="object"):  # the bare client's own words, which need the whole list
+        wrapped.chat.completions.create(model="m", messages=unread)
+
+
 def test_answers_may_be_given_back_as_the_clients_own_models(server: Server, client: openai.OpenAI) -> None:
     wrapped = wrap(client, policy="keep_last(n=1)")
     given: list[Any] = history(0)
@@ -336,6 +349,8 @@ def test_the_async_client(server: Server) -> None:
             options: Any = {"stream_options": {"include_usage": True}}
             stream = await wrapped.chat.completions.create(model="m", messages=history(2), stream=True, **options)
             text = ""
+            assert not hasattr(stream, "__iter__")
+            assert not hasattr(stream, "__enter__")
             async with stream:
                 async for chunk in stream:
                     text += (chunk.choices[0].delta.content or "") if chunk.choices else ""

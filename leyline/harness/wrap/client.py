@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 from leyline.harness.wrap.report import is_receipt
-from leyline.harness.wrap.tracker import Request, Tracker
+from leyline.harness.wrap.tracker import Request, Tracker, listed
 
 
 class Proxy:
@@ -97,15 +97,17 @@ def _completions(inner: Any, tracker: Tracker, headers: Mapping[str, Any], async
         call = getattr(inner, name)
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            request = tracker.prepare(kwargs, {**headers, **(kwargs.get("extra_headers") or {})})
+            arguments = listed(kwargs)
+            request = tracker.prepare(arguments, {**headers, **(arguments.get("extra_headers") or {})})
             if request is None:
-                return call(*args, **kwargs)
+                return call(*args, **arguments)
             return _serve(call(*args, **request.arguments), tracker, request)
 
         async def run_async(*args: Any, **kwargs: Any) -> Any:
-            request = tracker.prepare(kwargs, {**headers, **(kwargs.get("extra_headers") or {})})
+            arguments = listed(kwargs)
+            request = tracker.prepare(arguments, {**headers, **(arguments.get("extra_headers") or {})})
             if request is None:
-                return await call(*args, **kwargs)
+                return await call(*args, **arguments)
             return _serve(await call(*args, **request.arguments), tracker, request)
 
         # `stream` and streaming responses give a context manager at once, in the asynchronous client too.
@@ -127,12 +129,13 @@ def _serve(response: Any, tracker: Tracker, request: Request) -> Any:
         return ManagerProxy(response, tracker, request)
     place = tracker.served(request)
     if streaming:
-        return StreamProxy(response, lambda chunk: tracker.update(place, chunk))
+        kind = AsyncStreamProxy if hasattr(response, "__aiter__") else StreamProxy
+        return kind(response, lambda chunk: tracker.update(place, chunk))
     tracker.update(place, response)
     return response
 
 
-class StreamProxy(Proxy):
+class _ChunkProxy(Proxy):
     """A stream of chunks, each of which is also shown to `see`.
 
     A server's receipt is kept from the harness, which asked for none and may expect a choice in every chunk.
@@ -141,6 +144,10 @@ class StreamProxy(Proxy):
     def __init__(self, inner: Any, see: Callable[[Any], None]) -> None:
         super().__init__(inner)
         object.__setattr__(self, "_see", see)
+
+
+class StreamProxy(_ChunkProxy):
+    """The stream of a synchronous client."""
 
     def __iter__(self) -> Iterator[Any]:
         for chunk in self._inner:
@@ -155,6 +162,17 @@ class StreamProxy(Proxy):
             if not is_receipt(chunk):
                 return chunk
 
+    def __enter__(self) -> StreamProxy:
+        self._inner.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> Any:
+        return self._inner.__exit__(*error)
+
+
+class AsyncStreamProxy(_ChunkProxy):
+    """The stream of an asynchronous client."""
+
     async def __aiter__(self) -> AsyncIterator[Any]:
         async for chunk in self._inner:
             self._see(chunk)
@@ -168,14 +186,7 @@ class StreamProxy(Proxy):
             if not is_receipt(chunk):
                 return chunk
 
-    def __enter__(self) -> StreamProxy:
-        self._inner.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> Any:
-        return self._inner.__exit__(*error)
-
-    async def __aenter__(self) -> StreamProxy:
+    async def __aenter__(self) -> AsyncStreamProxy:
         await self._inner.__aenter__()
         return self
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -167,6 +167,14 @@ class Tracker:
             return 0, "tokens"
         full, sent = self._render(messages, arguments), self._render(plan.messages, arguments)
         return (len(full.ids) - len(sent.ids) if full and sent else 0), "tokens"
+
+
+def listed(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The arguments with messages that can be read only once, such as a generator's, as a list."""
+    given = arguments.get("messages")
+    if not isinstance(given, Iterable) or isinstance(given, (Sequence, Mapping)) or hasattr(given, "model_dump"):
+        return arguments
+    return {**arguments, "messages": list(given)}
 
 
 def _fork(known: Conversation, shared: int, name: str) -> Conversation:
