@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +287,58 @@ def test_a_busy_server_is_asked_again(connect: Callable[..., SGLangBackend]) -> 
         return answer or stream(piece([65], 1, {"type": "length", "length": 1}))
 
     assert connect(serve).chat(HI, None, turn()).output_ids == (65,)
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        lambda: stream(),
+        lambda: httpx.Response(200),
+        lambda: stream(piece([], 0, {"type": "abort", "message": "busy", "status_code": 503})),
+        lambda: stream(piece([70, 71], 9, {"type": "abort", "message": "busy", "status_code": 503}, odd=1)),
+    ],
+)
+def test_a_stream_that_answers_nothing_is_asked_for_again(
+    connect: Callable[..., SGLangBackend], nothing: Callable[[], httpx.Response]
+) -> None:
+    answers = iter([nothing(), nothing(), stream(piece([65], 1), piece([65, 66], 2, {"type": "length", "length": 2}))])
+    seen: list[str] = []
+    answer = connect(lambda request: next(answers)).chat(HI, None, turn(on_text=seen.append))
+    assert answer.output_ids == (65, 66)
+    assert len(seen) == 2
+
+
+def test_an_abort_behind_the_first_piece_is_not_asked_for_again(connect: Callable[..., SGLangBackend]) -> None:
+    asked: list[int] = []
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        asked.append(1)
+        return stream(piece([65], 1), piece([65], 1, {"type": "abort", "message": "busy", "status_code": 503}))
+
+    with pytest.raises(BackendError, match="busy"):
+        connect(serve).chat(HI, None, turn())
+    assert len(asked) == 1
+
+
+def test_a_first_splice_names_the_sessions_own_lineage(connect: Callable[..., SGLangBackend]) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        params = json.loads(request.content)["sampling_params"]
+        asked.append(json.loads(params.get("custom_params", {}).get("leyline", "{}")))
+        return stream(piece([65], 1, {"type": "length", "length": 1}))
+
+    backend = connect(serve)
+    splice = turn(prompt=Rendered((1, 3, 4, 5)), source=(1, 2, 3, 4), script=EditScript((Directive(1, 2),)))
+    for name in ("one", "one", "two words \u2028 " * 30):
+        backend.chat([], None, replace(splice, session_id=name))
+    first, again, other = (request["lineage"] for request in asked)
+    assert first == again != other
+    assert all("lineage_start" not in request for request in asked), "it is a new lineage"
+    backend.chat([], None, replace(splice, script=EditScript(())))
+    assert asked[-1] == {}
+    backend.chat([], None, replace(splice, honest=True))
+    assert "lineage" not in asked[-1]
 
 
 def test_an_answer_that_broke_off_is_not_asked_for_again(connect: Callable[..., SGLangBackend]) -> None:

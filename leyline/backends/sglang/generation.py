@@ -37,12 +37,15 @@ class Generation:
         self._stream = TextStream(self.tokenizer, self.stop, self.on_text)
 
     def take(self, event: Mapping[str, Any]) -> None:
-        """Take an event in. Raises `BackendError`."""
+        """Take an event in. Raises `BackendError`, and is then unchanged."""
         if event.get("error"):
             raise _failed(event)
         meta, ids = event.get("meta_info"), event.get("output_ids")
         if not isinstance(meta, dict) or not isinstance(ids, list) or any(type(i) is not int for i in ids):
             raise BackendError("the server's answer has no output_ids or no meta_info; is it an SGLang server?")
+        finish = meta.get("finish_reason")
+        if isinstance(finish, Mapping) and finish.get("type") == "abort":
+            raise _aborted(finish)
         receipt = meta.get("leyline") or self.meta_info.get("leyline")
         self.meta_info = {**self.meta_info, **meta, **({"leyline": receipt} if receipt else {})}
         # A piece holds all tokens so far, or, with --incremental-streaming-output, the new ones.
@@ -50,11 +53,8 @@ class Generation:
         self.ids = ids if len(ids) == done else [*self.ids, *ids]
         if ids and self.first is None:
             self.first = time.perf_counter() - self.started
-        finish = meta.get("finish_reason")
         if isinstance(finish, Mapping):
             self.finish = finish
-            if finish.get("type") == "abort":
-                raise _aborted(finish)
         self._push()
 
     def _push(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Any
 
 from leyline.backends.base import TurnInput
@@ -20,7 +21,7 @@ def wire_request(session: TurnInput, prompt: Sequence[int]) -> tuple[WireRequest
         request = WireRequest.build(
             session.script,
             source,
-            lineage=session.lineage,
+            lineage=session.lineage or _own_lineage(session),
             lineage_start=session.lineage_start,
             seam=session.seam,
             honest=session.honest,
@@ -34,6 +35,13 @@ def wire_request(session: TurnInput, prompt: Sequence[int]) -> tuple[WireRequest
     except LeylineError as error:
         return None, error
     return request, None
+
+
+def _own_lineage(session: TurnInput) -> str | None:
+    """The name of a new lineage: sessions of equal text and edits, without a tenant, would share the server's own."""
+    if session.honest or not session.script:
+        return None
+    return blake2b(session.session_id.encode(errors="backslashreplace"), digest_size=16).hexdigest()
 
 
 def generate_body(

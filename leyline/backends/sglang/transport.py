@@ -45,7 +45,11 @@ class Transport:
         return self._retry(lambda: self._whole("POST", path, body))
 
     def stream(self, path: str, body: Mapping[str, Any], take: Callable[[Mapping[str, Any]], None]) -> None:
-        """Give each event of a streamed answer to `take`. Raises `BackendError`."""
+        """Give each event of a streamed answer to `take`. Raises `BackendError`.
+
+        A `BackendError` of `take` means that it took nothing of that event in: a retryable one on the first event, such
+        as an abort of a busy server, has the request sent again.
+        """
         begun = False
 
         def attempt() -> None:
@@ -55,8 +59,16 @@ class Transport:
                     response.read()
                     raise self._status(response)
                 for event in events(response.iter_bytes()):
-                    begun = True
-                    take(_object(event))
+                    before, begun = begun, True
+                    try:
+                        take(_object(event))
+                    except BackendError:
+                        begun = before
+                        raise
+            if not begun:
+                raise BackendError(
+                    f"{self.url} ended its answer before the answer began; see the server's log", retryable=True
+                )
 
         self._retry(attempt, lambda: not begun)
 
