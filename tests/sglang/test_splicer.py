@@ -396,3 +396,69 @@ def test_a_server_that_does_not_splice_does_not_purge(monkeypatch: pytest.Monkey
         assert receipt.acknowledged == (Outcome.FORGOTTEN,)
         assert receipt.fallback is (refusal.reason if refusal else None)
     assert dropped == [20]
+
+
+def test_a_last_attempt_that_leaves_runs_behind_says_why() -> None:
+    """The attempt moves the first run; the second one, behind a replacement, would need a further one."""
+    rig = Rig()
+    rig.serve(SOURCE, None)
+    script = EditScript((Directive(10, 15, (), Mode.AMORTIZE), Directive(40, 45, (7, 8, 9), Mode.AMORTIZE)))
+    prompt = [*script.apply(SOURCE), 1]
+    ids = array("q", prompt)
+    value = WireRequest.build(script, SOURCE).to_json()
+    plan = make_plan(value, ids, SPACE, RING, page=1, max_tokens=4096)
+    for attempt in range(3):
+        if attempt:
+            for path in [path for path in rig.tree.paths if max(path) > 2**60]:
+                rig.tree.free += rig.tree.paths.pop(path)
+        rig.splicer.admit(plan, ids, len(ids) - 1, SPACE)
+        assert plan.closed is (attempt == 2)
+    receipt = make_receipt(plan, len(ids), RING, SPACE)
+    assert receipt.acknowledged == (Outcome.SPLICED, Outcome.PREFILLED)
+    assert receipt.fallback is Fallback.NO_SLOTS
+
+
+@pytest.mark.parametrize("page", [1, 4])
+@pytest.mark.parametrize("behind", [1, 4])
+def test_a_run_that_ends_with_the_prompts_last_token_is_told_as_what_it_is(page: int, behind: int) -> None:
+    """The last token is always computed. Alone behind the edit it leaves nothing to move; a page with it is cut off."""
+    rig = Rig(page=page)
+    source = list(range(100, 148 + behind))
+    script = EditScript((Directive(40, 48, (), Mode.AMORTIZE),))
+    rig.serve(source, None)
+    _, receipt = rig.serve(script.apply(source), WireRequest.build(script, source).to_json())
+    assert receipt is not None
+    moved = behind > page
+    outcome = Outcome.SPLICED if moved else Outcome.CACHED if behind == 1 else Outcome.PREFILLED
+    assert receipt.acknowledged == (outcome,)
+    assert receipt.fallback is (Fallback.PAGE_ALIGNMENT if outcome is Outcome.PREFILLED else None)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_turn_with_a_longer_tail_finds_what_was_moved_ahead_of_it(before: bool) -> None:
+    """A prewarmed prompt ends where the turn's new text begins; with `before`, in a lineage of an earlier turn."""
+    rig = Rig()
+    rig.serve(SOURCE, None)
+    source, lineage, begin = SOURCE, None, None
+    if before:
+        _, first = rig.serve(PROMPT, VALUE)
+        assert first is not None
+        source, lineage, begin = PROMPT, first.lineage, first.approximate_from
+    script = EditScript((Directive(10, 14, (), Mode.AMORTIZE), Directive(30, 33, (5,), Mode.AMORTIZE)))
+    known = script.apply(source)
+    value = WireRequest.build(script, source, lineage=lineage, lineage_start=begin).to_json()
+    _, ahead = rig.serve(known, value)
+    assert ahead is not None
+    assert ahead.spliced_tokens > 0
+    moves = len(rig.moves)
+    _, turn = rig.serve([*known, *range(900, 920)], value)
+    assert turn is not None
+    assert len(rig.moves) == moves
+    assert turn.prefix_tokens == len(known)
+    assert turn.acknowledged == (Outcome.CACHED, Outcome.CACHED)
+    assert turn.fallback is None
+    another = [*source[:11], 3, *source[12:]]
+    value = WireRequest.build(script, another, lineage=lineage, lineage_start=begin).to_json()
+    _, other = rig.serve([*known, 900], value)
+    assert other is not None
+    assert other.prefix_tokens == 10, "other removed tokens do not share the path"

@@ -39,10 +39,11 @@ class Plan:
     """What one request asks of the cache, and what became of it so far.
 
     source: the sequence that the client says the server holds, rebuilt from the prompt and the removed tokens.
-    runs: what may be moved, ascending. short: runs that hold no whole page, and are computed. marks: of the prompt's
-    path; donor_marks: of the source's path. name: names the mark that the first moved token will carry. purge_from:
-    evict the source's branch from this token on. reach: how many source tokens the cache holds. kept: native hits,
-    beside the splices. skipped, closed: no more moves in that run, or at all. attempts: admissions that took slots.
+    runs: what may be moved, ascending. short: runs that hold no whole page before the prompt's last token, and are
+    computed. marks: of the prompt's path; donor_marks: of the source's path. name: names the mark that the first moved
+    token will carry. purge_from: evict the source's branch from this token on. reach: how many source tokens the cache
+    holds. kept: native hits, beside the splices. skipped, closed: no more moves in that run, or at all. attempts:
+    admissions that took slots.
     """
 
     script: EditScript = field(default_factory=EditScript)
@@ -164,7 +165,10 @@ def _plan(request: WireRequest, prompt: array[int], space: Space, keyring: Keyri
         plan.donor_marks = held
         return plan
     edits = repr([request.seam, *((d.start, d.end, d.replacement, str(d.mode)) for d in script)]).encode()
-    plan.name = keyring.name((request.lineage or "").encode(), edits, source.tobytes())
+    # Behind the last edit the path's own tokens tell sources apart: leaving them out of the name lets a turn with a
+    # longer tail find what the same edits moved before, such as a prewarmed prompt.
+    edited = source[: script.directives[-1].end] if script else source
+    plan.name = keyring.name((request.lineage or "").encode(), edits, edited.tobytes())
     plan.donor_marks = held
     plan.marks = tuple(mark for mark in held if mark.position < first)
     # A mark that the edit takes away may be a FORGET's: without one in its place, an older path of the lineage could be
@@ -172,9 +176,9 @@ def _plan(request: WireRequest, prompt: array[int], space: Space, keyring: Keyri
     private = first if len(plan.marks) < len(held) else plan.forget_at
     if plan.marks and private is not None:
         plan.marks = _private(plan.marks, private, plan.name)
-    runs = _runs(request, len(source), page)
-    plan.runs = tuple(run for run in runs if run.start + page <= run.end)
-    plan.short = tuple(run for run in runs if run.start + page > run.end)
+    runs = _runs(request, len(source), len(prompt) - 1, page)
+    plan.runs = tuple(run for run in runs if run.start + page <= min(run.end, len(prompt) - 1))
+    plan.short = tuple(run for run in runs if run.start + page > min(run.end, len(prompt) - 1))
     return plan
 
 
@@ -195,13 +199,16 @@ def _private(kept: tuple[Mark, ...], position: int, name: bytes) -> tuple[Mark, 
     return (kept[0], Mark(kept[1].position, name))
 
 
-def _runs(request: WireRequest, source_len: int, page: int) -> tuple[Run, ...]:
-    """The moved runs, cut to start on page bounds: one of no whole page may end before it starts."""
+def _runs(request: WireRequest, source_len: int, limit: int, page: int) -> tuple[Run, ...]:
+    """The moved runs, cut to start on page bounds: one of no whole page may end before it starts.
+
+    limit: the prompt's last token, which is always computed; a run that starts there holds nothing to move.
+    """
     runs = []
     ends = [d.end for d in request.script]
     index = 0
     for segment in request.script.segments(source_len, seam=request.seam):
-        if segment.kind != "reuse" or segment.source_start is None:
+        if segment.kind != "reuse" or segment.source_start is None or segment.target_start >= limit:
             continue
         while index + 1 < len(ends) and ends[index + 1] <= segment.source_start:
             index += 1

@@ -16,7 +16,7 @@ def make_receipt(plan: Plan, prompt_tokens: int, keyring: Keyring, space: Space)
     short = next((run for run in plan.short if not _kept(run, plan)), None)
     if fallback is None and short is not None:
         fallback = Fallback.PAGE_ALIGNMENT
-        detail = f"the run of directive {short.directive} that ends at {short.end} holds no whole page"
+        detail = f"the run of directive {short.directive} that ends at {short.end} holds no whole page to move"
     return Receipt(
         prompt_tokens=prompt_tokens,
         prefix_tokens=kept,
@@ -44,8 +44,9 @@ def _outcomes(plan: Plan) -> tuple[Outcome, ...]:
             outcomes.append(Outcome.FORGOTTEN)
         elif run is not None and any(run.start <= splice.start < run.end for splice in plan.splices):
             outcomes.append(Outcome.SPLICED)
-        elif run is None and plan.fallback is None and plan.runs:
-            # Nothing stands between this directive and the next one: there was nothing to move.
+        elif run is None and plan.fallback is None and plan.name:
+            # Nothing stands between this directive and the next one, or only what is always computed (a seam, the
+            # prompt's last token): there was nothing to move. An honest request has no name and reuses nothing.
             outcomes.append(Outcome.CACHED)
         elif run is not None and _kept(run, plan):
             outcomes.append(Outcome.CACHED)
@@ -66,4 +67,4 @@ def missing_donor(plan: Plan) -> tuple[Fallback, str]:
     held = f"the cache holds {plan.reach} of the source's {len(plan.source)} tokens"
     if first.end > first.start and plan.reach < first.end:
         return Fallback.SOURCE_MISMATCH, f"{held}; the first edit is at {first.start} to {first.end}"
-    return Fallback.DONOR_MISSING, f"{held}: nothing behind the first edit"
+    return Fallback.DONOR_MISSING, f"{held}: nothing behind the first edit, unless that is all new text"

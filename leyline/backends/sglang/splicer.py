@@ -57,20 +57,24 @@ class Splicer:
             self._prefer_honest(plan, ids, limit, space)
         before = len(plan.splices)
         hit = self._grow(plan, ids, limit, space)
-        if len(plan.splices) > before:
-            plan.attempts += 1
-            if plan.attempts == MAX_ATTEMPTS:
-                plan.closed = True
-        if plan.closed and hit.length < moved_to:
-            plan.refuse(
-                Fallback.NO_SLOTS, f"moved KV was evicted {MAX_ATTEMPTS} times before the request was scheduled"
-            )
         plan.kept = _gaps(hit.length, plan.splices)
         if plan.runs and not plan.closed:
             if limit < len(ids) - 1 and plan.runs[-1].start >= limit:
                 said = f"logprobs of the prompt are asked for from token {limit} on: nothing behind it is reused"
                 plan.refuse(Fallback.UNSUPPORTED_FEATURE, said)
             self._explain(plan, hit.length)
+        if len(plan.splices) > before:
+            plan.attempts += 1
+            if plan.attempts == MAX_ATTEMPTS:
+                if plan.next_cut(hit.length, ops.page) is not None:
+                    plan.refuse(
+                        Fallback.NO_SLOTS, f"slots were taken {MAX_ATTEMPTS} times before the request was scheduled"
+                    )
+                plan.closed = True
+        if plan.closed and hit.length < moved_to:
+            plan.refuse(
+                Fallback.NO_SLOTS, f"moved KV was evicted {MAX_ATTEMPTS} times before the request was scheduled"
+            )
         nothing_kept = bool(plan.marks) and not plan.splices and hit.length <= plan.marks[0].position
         if nothing_kept and plan.next_cut(hit.length, ops.page) is None:
             # Nothing approximate is left of the lineage: what is computed now is honest and belongs to everyone.
