@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from leyline.backends.base import Backend, BackendError, Capabilities, TokenRenderer, Turn, TurnInput
-from leyline.backends.gate import gated
+from leyline.backends.gate import Gate, gated, model_digest
 from leyline.directives import EditScript, LeylineError, Message
 from leyline.evals.arms import SERVED, Arm
 
@@ -74,14 +74,16 @@ class Backends:
 
 
 def check_backends(arms: Sequence[Arm]) -> None:
-    """Find what no trial could do without: the model folder, the packages, a server that answers. Raises LeylineError.
+    """Find what no trial could do without: model folder, gate, packages, a server that answers. Raises LeylineError.
 
     Nothing is loaded and no model is called.
     """
     for arm in {arm.backend_key(): arm for arm in arms}.values():
         if arm.backend == "local":
             need_local()
-            model_folder(arm.model)
+            folder = model_folder(arm.model)
+            if gate := arm.options.get("gate"):
+                Gate.load(str(gate)).check(folder.resolve().name, model_digest(folder))
         elif arm.backend == "mock":
             make_backend(arm).close()
         else:

@@ -120,13 +120,16 @@ def test_a_gate_of_another_model_is_refused(folder: Path, tmp_path: Path, backen
 
 def test_an_arm_of_an_eval_takes_a_gate(folder: Path, tmp_path: Path) -> None:
     from leyline.evals.arms import parse_arm
-    from leyline.evals.backends import make_backend
+    from leyline.evals.backends import check_backends, make_backend
 
     path = tmp_path / "gate.json"
     Gate(folder.name, Mode.AMORTIZE, 8, model_digest(folder)).save(path)
     found = make_backend(parse_arm(f"keep_all,model={folder},options.gate={path}"))
     assert isinstance(found, GatedBackend)
     assert found.gate.seam == 8
+    check_backends([parse_arm(f"keep_all,model={folder},options.gate={path}")])
+    with pytest.raises(GateError, match="measured on"):
+        check_backends([parse_arm(f"keep_all,model=tiny-mla,options.gate={path}")])
 
 
 def test_the_digest_tells_weights_apart(folder: Path, tmp_path: Path) -> None:
