@@ -77,7 +77,8 @@ EXPLANATIONS: Mapping[Fallback, Explanation] = MappingProxyType(
         ),
         Fallback.DONOR_MISSING: Explanation(
             "The cache holds the source's beginning, but not the run that was to be moved.",
-            "Give the server a larger cache, or send the next turn sooner: the run was evicted or is host-only.",
+            "Nothing if only new text stands behind the edit; else the run was evicted or is host-only: give the "
+            "server a larger cache, or send the next turn sooner.",
         ),
         Fallback.LINEAGE_MISMATCH: Explanation(
             "The lineage is not this server's or this tenant's, or does not start where the request says.",
@@ -109,7 +110,7 @@ EXPLANATIONS: Mapping[Fallback, Explanation] = MappingProxyType(
             "Turn the feature off for this server or request.",
         ),
         Fallback.PAGE_ALIGNMENT: Explanation(
-            "The run is shorter than a page once it is cut to page bounds, or moves by no whole number of pages.",
+            "The run is shorter than a page once it is cut to page bounds.",
             "Serve with page size 1, or edit larger spans.",
         ),
         Fallback.GATED: Explanation(

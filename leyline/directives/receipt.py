@@ -15,7 +15,8 @@ class Outcome(StrEnum):
     """What became of one directive.
 
     SPLICED: an AMORTIZE whose suffix was moved, in whole or in part.
-    CACHED: an AMORTIZE that needed no move; the edited prompt was already in the cache.
+    CACHED: an AMORTIZE that needed no move; the edited prompt was already in the cache, or nothing behind the edit
+    could be moved but what is always computed (the seam, the prompt's last token).
     FORGOTTEN: a FORGET; nothing from its span on was reused.
     PREFILLED: not honoured as a directive: the edited prompt was served as it is, and `fallback` says why.
     """

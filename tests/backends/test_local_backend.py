@@ -250,6 +250,21 @@ def test_what_was_prewarmed_is_hit_and_answers_the_same(make_backend: Callable[.
     warmed.prewarm(TurnInput("s", prompt=Rendered((7,))))
 
 
+@pytest.mark.parametrize(("start", "end"), [(90, 99), (10, 30)])
+def test_an_edit_that_leaves_nothing_to_move_is_cached(make_backend: Callable[..., Any], start: int, end: int) -> None:
+    """The prompt's last token is always computed: alone behind the edit, or left of a prompt that is all cached."""
+    held = tokens(100)
+    script = EditScript((Directive(start, end, (5,)),))
+    prompt = tuple(script.apply(held))
+    backend = make_backend()
+    ask(backend, held, sampling=Sampling(max_tokens=0))
+    for _ in range(2):
+        receipt = ask(backend, prompt, source=held, script=script).receipt
+    assert receipt.prefix_tokens + receipt.prefilled_tokens == len(prompt)
+    assert receipt.fallback is None
+    assert receipt.acknowledged == (Outcome.CACHED,)
+
+
 def test_without_generated_tokens_every_answer_is_the_cold_one(make_backend: Callable[..., Any]) -> None:
     backend = make_backend(reuse_generated=False)
     prompt = tokens(40)

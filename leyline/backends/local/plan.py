@@ -161,7 +161,7 @@ def _script_plan(cache: PrefixCache, prompt: Sequence[int], turn: TurnInput, rul
         plan = replace(plan, lineage=derived)
     wanted = _wanted(script.segments(len(source), seam=turn.seam), plan.prefix, len(prompt) - 1)
     if not wanted:
-        return replace(plan, outcomes=_outcomes(turn, plan))
+        return replace(plan, outcomes=_outcomes(turn, plan, wanted))
     donor, held = cache.match(source, turn.tenant, lambda s, common: min(common, s.usable(turn.lineage)))
     available = [_clip(m, held) for m in wanted]
     moves: list[Move] = []
@@ -178,7 +178,7 @@ def _script_plan(cache: PrefixCache, prompt: Sequence[int], turn: TurnInput, rul
     if moves:
         honest = moves[0].target if plan.honest is None else min(plan.honest, moves[0].target)
         plan = replace(plan, donor=donor, moves=tuple(moves), lineage=derived, honest=honest)
-    return replace(plan, outcomes=_outcomes(turn, plan))
+    return replace(plan, outcomes=_outcomes(turn, plan, wanted))
 
 
 def _forget_point(script: EditScript) -> int | None:
@@ -242,21 +242,23 @@ def _missing(cache: PrefixCache, turn: TurnInput, wanted: Sequence[Move], held: 
     )
 
 
-def _outcomes(turn: TurnInput, plan: Plan) -> tuple[Outcome, ...]:
-    """What becomes of each directive: look at the run of the source that stands behind it."""
+def _outcomes(turn: TurnInput, plan: Plan, wanted: Sequence[Move]) -> tuple[Outcome, ...]:
+    """What becomes of each directive: look at the run of the source that stands behind it.
+
+    Where nothing of it was wanted, all is in the prefix, or there is nothing but what is always computed.
+    """
     assert turn.source is not None
     outcomes: list[Outcome] = []
-    shift, forgotten = 0, False
+    forgotten = False
     directives = turn.script.directives
     for index, d in enumerate(directives):
-        shift += d.delta
         forgotten = forgotten or d.mode is Mode.FORGET
         end = directives[index + 1].start if index + 1 < len(directives) else len(turn.source)
         if forgotten:
             outcomes.append(Outcome.FORGOTTEN)
         elif any(d.end <= m.source < end for m in plan.moves):
             outcomes.append(Outcome.SPLICED)
-        elif end + shift <= plan.prefix or end == d.end:
+        elif not any(d.end <= m.source < end for m in wanted):
             outcomes.append(Outcome.CACHED)
         else:
             outcomes.append(Outcome.PREFILLED)
