@@ -90,7 +90,9 @@ def mounts(spec: dict) -> None:  # type: ignore[type-arg]
         os.close(handle)
     writable += ["/tmp"] if spec["tmp"] else []
     if os.path.isdir("/dev/shm"):
-        mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV)
+        # What lies there is memory that no process is charged for.
+        memory = spec["limits"].get("RLIMIT_AS")
+        mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, f"size={memory}" if memory else None)
         writable.append("/dev/shm")
     set_readonly("/", True, AT_RECURSIVE)
     for path in writable:
@@ -138,9 +140,9 @@ def limit(which: int | None, value: int) -> None:
         return
 
 
-def mount(source: str | None, target: str, kind: str | None, flags: int) -> None:
-    arguments = [None if text is None else os.fsencode(text) for text in (source, target, kind)]
-    call(libc.mount(*arguments, flags, None))
+def mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    *names, options = (None if text is None else os.fsencode(text) for text in (source, target, kind, data))
+    call(libc.mount(*names, flags, options))
 
 
 def set_readonly(path: str, readonly: bool, flags: int) -> None:

@@ -36,8 +36,9 @@ class SandboxError(LeylineError):
 class Limits:
     """What a command may use.
 
-    seconds: wall time. memory: bytes, of address space per process and resident over all of them. processes: of the
-    whole tree, threads counted. output: characters kept. file_bytes: the largest file it may write.
+    seconds: wall time. memory: bytes, of address space per process, resident over all of them, and of a private
+    /dev/shm. processes: of the whole tree, threads counted. output: characters kept. file_bytes: the largest file it
+    may write.
     """
 
     seconds: float = 60.0

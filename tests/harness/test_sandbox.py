@@ -239,6 +239,17 @@ def test_the_rest_of_the_disk_is_read_only(tmp_path: Path) -> None:
     assert not Path("/usr/local/leyline-was-here").exists()
 
 
+@pytest.mark.skipif(not FULL.mounts, reason=f"no mount namespaces here: {FULL.reason}")
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no /dev/shm here")
+def test_shared_memory_holds_no_more_than_the_memory_limit(tmp_path: Path) -> None:
+    box = Sandbox(tmp_path, tmp_path / "home", limits=Limits(seconds=20, memory=64 << 20))
+    result = box.run("df -B1 --output=size /dev/shm | tail -1; head -c 80000000 /dev/zero > /dev/shm/x; ls /dev/shm")
+    lines = result.output.splitlines()
+    assert int(lines[0]) == 64 << 20
+    assert "No space left on device" in lines[1]
+    assert lines[2] == "x"
+
+
 @pytest.mark.skipif(not FULL.pid, reason=f"no process namespaces here: {FULL.reason}")
 def test_other_processes_are_out_of_reach(tmp_path: Path) -> None:
     box = Sandbox(tmp_path, tmp_path / "home")
