@@ -19,6 +19,17 @@ class MalformedReplyError(ValueError):
     """The answer is not a chat completion; the text says what is missing."""
 
 
+class CutShortError(BackendError):
+    """A stream ended without its last chunk: a restarted server, a proxy's time limit. Asking again may help."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the stream ended before the answer was complete; try again, and see the log of the server or of a proxy "
+            "before it if this repeats",
+            retryable=True,
+        )
+
+
 @dataclass
 class Reply:
     """A chat completion: the message, why it ended, and the usage block, None where the server sent none."""
@@ -77,9 +88,9 @@ class Assembly:
         call.arguments += str(function.get("arguments") or "")
 
     def reply(self, *, tools: bool) -> Reply:
-        """The whole completion. Raises `MalformedReplyError` when the stream broke off before it was complete."""
+        """The whole completion. Raises `CutShortError` when the stream broke off before it was complete."""
         if self.finish_reason is None:
-            raise MalformedReplyError("the stream ended before the answer was complete")
+            raise CutShortError
         calls: list[Mapping[str, Any]] = [
             {"id": c.id, "function": {"name": c.name, "arguments": c.arguments}} for _, c in sorted(self.calls.items())
         ]

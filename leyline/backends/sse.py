@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 
 
@@ -20,4 +21,15 @@ def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         *lines, rest = (rest + piece).split(b"\n")
         yield from lines
-    yield rest
+    if _is_whole(rest):
+        yield rest
+
+
+def _is_whole(line: bytes) -> bool:
+    """Whether a last line without its line feed is all there; else the stream was cut within it."""
+    data = line[5:].strip()
+    try:
+        json.loads(data)
+    except (ValueError, RecursionError):
+        return data == b"[DONE]"
+    return True

@@ -226,6 +226,24 @@ def test_broken_streams(answer: httpx.Response, text: str) -> None:
         backend(Server(answer)).chat(USER, None, TurnInput("s", on_text=lambda piece: None))
 
 
+@pytest.mark.parametrize("cut", [0, 1, 30, 60, 10_000])
+def test_a_stream_cut_short_may_be_asked_for_again(cut: int) -> None:
+    answer = sse(delta(content="Hello"), delta(content=" there"), done=False)
+    answer = httpx.Response(200, content=answer.content[: -cut or None], headers={"content-type": "text/event-stream"})
+    with pytest.raises(BackendError, match="ended before the answer was complete; try again") as caught:
+        backend(Server(answer)).chat(USER, None, TurnInput("s", on_text=lambda piece: None))
+    assert caught.value.retryable
+    assert "\n" not in str(caught.value)
+    assert "OpenAI-compatible" not in str(caught.value)
+
+
+def test_a_stream_without_its_last_line_feed_is_whole() -> None:
+    answer = sse(delta(content="Hello"), delta("stop"), done=False)
+    answer = httpx.Response(200, content=answer.content.rstrip(), headers={"content-type": "text/event-stream"})
+    turn = backend(Server(answer)).chat(USER, None, TurnInput("s", on_text=lambda piece: None))
+    assert turn.message["content"] == "Hello"
+
+
 def test_an_overflow_within_a_stream() -> None:
     answer = sse({"error": {"message": "input exceeds the maximum context length", "code": 400}})
     with pytest.raises(ContextOverflowError):
