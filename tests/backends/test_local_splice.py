@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="the local backend needs torch")
@@ -218,6 +218,8 @@ def test_a_session_of_edits_equals_surgery_on_surgery(
         new = tokens(data.draw(st.integers(0, 5)), seed=20 + number)
         script = EditScript((Directive(start, end, new, mode),))
         prompt = (*script.apply(source), *tokens(data.draw(st.integers(1, 20)), seed=30 + number))
+        # An edit that puts back the token it takes away lengthens the cached prefix; the surgery computes that token.
+        assume(prompt[start] != source[start])
         logits, receipt = backend.first_logits(turn_input(prompt, source=source, script=script, **lineage))
         assert receipt.fallback is None
         cache, expected = surgery.splice(source, script, prompt, donor=cache)

@@ -68,6 +68,20 @@ def test_a_seam_is_part_of_a_lineages_name() -> None:
     assert len(names) == 2
 
 
+@given(turns(), st.data())
+def test_a_name_tells_everything_up_to_the_last_edits_end_and_nothing_behind_it(
+    turn: tuple[list[int], EditScript, list[int]], data: st.DataObject
+) -> None:
+    source, script, prompt = turn
+    name = plan_for(WireRequest.build(script, source).to_json(), prompt).name
+    assert plan_for(WireRequest.build(script, source).to_json(), [*prompt, 1, 2]).name == name
+    place = data.draw(st.integers(0, len(source) - 1))
+    other = [*source[:place], source[place] + 1, *source[place + 1 :]]
+    changed = plan_for(WireRequest.build(script, other).to_json(), script.apply(other)).name
+    assert (changed == name) is (place >= script.directives[-1].end)
+    assert plan_for(WireRequest.build(script, source, lineage="own").to_json(), prompt).name != name
+
+
 def test_an_honest_request_moves_nothing_and_names_no_lineage() -> None:
     source = list(range(40))
     script = EditScript((Directive(5, 9, (), Mode.AMORTIZE),))

@@ -141,7 +141,10 @@ class SGLangBackend:
         return self._turn(answer, receipt, tools)
 
     def prewarm(self, session: TurnInput) -> None:
-        """Prefill `session.prompt`, edits included, and generate nothing. A failure is left to the turn to report."""
+        """Prefill `session.prompt`, edits included, and generate nothing. A failure is left to the turn to report.
+
+        A turn with the same source, edits and lineage finds all of it, what was moved too; its receipt says `cached`.
+        """
         if session.prompt is None or not session.prompt.ids:
             return
         params = {"max_new_tokens": 0, "temperature": 0.0}
