@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any, Literal, Protocol
 from leyline.backends.base import BackendError, ContextOverflowError
 from leyline.directives import LeylineError, Message
 from leyline.harness.session import Session, Totals
-from leyline.harness.trajectory import TrajectoryWriter
+from leyline.harness.trajectory import TrajectoryError, TrajectoryWriter
 
 NO_CALL = "Error: no valid tool call."
 
@@ -98,14 +99,16 @@ def run_agent(
     try:
         outcome, reason = run.loop()
     except KeyboardInterrupt:
-        run.finish("interrupted", "interrupted by the user")
+        with contextlib.suppress(TrajectoryError):  # a full disk must not hide why the run ended
+            run.finish("interrupted", "interrupted by the user")
         raise
     except ContextOverflowError as error:
         outcome, reason = "limit", f"context: {error}"
     except BackendError as error:
         outcome, reason = "error", str(error)
     except Exception as error:
-        run.finish("error", str(error) if isinstance(error, LeylineError) else f"{type(error).__name__}: {error}")
+        with contextlib.suppress(TrajectoryError):
+            run.finish("error", str(error) if isinstance(error, LeylineError) else f"{type(error).__name__}: {error}")
         raise
     return run.finish(outcome, reason)
 
@@ -184,9 +187,11 @@ class _Run:
 
     def finish(self, outcome: Outcome, reason: str) -> AgentResult:
         totals, seconds = self.session.totals, time.monotonic() - self.started
-        if self.trajectory is not None:
-            self.trajectory.end(outcome, reason=reason, totals=totals.to_dict(), seconds=seconds)
-        self.emit("end", outcome=outcome, reason=reason)
+        try:
+            if self.trajectory is not None:
+                self.trajectory.end(outcome, reason=reason, totals=totals.to_dict(), seconds=seconds)
+        finally:
+            self.emit("end", outcome=outcome, reason=reason)
         return AgentResult(outcome, reason, len(self.session.turns), self.messages, totals, seconds)
 
     def emit(self, kind: Any, **data: Any) -> None:

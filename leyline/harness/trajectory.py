@@ -13,6 +13,7 @@ A run that is killed leaves a file without an `end`, perhaps with a torn last li
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -31,19 +32,24 @@ _SYNC_SECONDS = 5.0  # at most this much of a run is lost to a power cut; a kill
 
 
 class TrajectoryError(LeylineError):
-    """A file is not a trajectory, or is damaged before its last line."""
+    """A file is not a trajectory, is damaged before its last line, or cannot be written."""
 
 
 class TrajectoryWriter:
     """Writes one trajectory; every event is in the operating system's hands when the call returns.
 
-    An existing file is replaced. Not for use by several threads.
+    An existing file is replaced. Not for use by several threads. Raises TrajectoryError where the file cannot be
+    written, such as on a full disk; it is then closed, and what was written before can be read.
     """
 
     def __init__(self, path: str | Path, **header: Any) -> None:
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("w", encoding="utf-8", errors="backslashreplace")
+        self._failure: str | None = None
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("w", encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise TrajectoryError(f"cannot write {path}: {error.strerror or error}") from None
         self._synced = time.monotonic()
         self._write({"type": "header", "format": FORMAT, "time": time.time(), **header})
 
@@ -89,9 +95,13 @@ class TrajectoryWriter:
         self.close()
 
     def close(self) -> None:
-        if not self._file.closed:
+        if self._file.closed:
+            return
+        try:
             os.fsync(self._file.fileno())
             self._file.close()
+        except OSError as error:
+            raise self._failed(error) from None
 
     def __enter__(self) -> Self:
         return self
@@ -101,12 +111,23 @@ class TrajectoryWriter:
 
     def _write(self, event: Mapping[str, Any]) -> None:
         if self._file.closed:
-            raise TrajectoryError(f"{self.path} has ended: open a new trajectory")
-        self._file.write(json.dumps(event, ensure_ascii=False, default=str) + "\n")
-        self._file.flush()
-        if time.monotonic() - self._synced > _SYNC_SECONDS:
-            os.fsync(self._file.fileno())
-            self._synced = time.monotonic()
+            raise TrajectoryError(self._failure or f"{self.path} has ended: open a new trajectory")
+        line = json.dumps(event, ensure_ascii=False, default=str) + "\n"
+        try:
+            self._file.write(line)
+            self._file.flush()
+            if time.monotonic() - self._synced > _SYNC_SECONDS:
+                os.fsync(self._file.fileno())
+                self._synced = time.monotonic()
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def _failed(self, error: OSError) -> TrajectoryError:
+        """Close the file: only its last line may be torn, so nothing may come behind it."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        self._failure = f"cannot write {self.path}: {error.strerror or error}; free some space or use another folder"
+        return TrajectoryError(self._failure)
 
 
 @dataclass(frozen=True)

@@ -241,6 +241,28 @@ def test_an_unwritable_folder_is_one_line(leyline: Any, server: Any, folder: Pat
     assert "--out" in done.error
 
 
+def test_a_full_disk_is_one_line(leyline: Any, server: Any, tmp_path: Path, fix: Any, make_task: Any) -> None:
+    resource = pytest.importorskip("resource", reason="no resource limits on this system")
+    for name in ("a", "b"):
+        make_task(tmp_path / "many" / name)
+    out = tmp_path / "kept"
+    # The second task's agent looks at a file that does not fit into its trajectory.
+    (tmp_path / "many" / "b" / "code_under_test.py").write_text("# " + "x" * 70_000 + "\n")
+    server.answers = [*fix, tool_call("view", path="code_under_test.py", start=1, end=2), *fix]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, limits[1]))
+        done = leyline("run", tmp_path / "many", *served(server, "--json", "--out", out))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert done.code == 2
+    assert f"cannot write {out / 'b.jsonl'}: File too large" in done.error
+    assert (done.json["tasks"], done.json["solved"], done.json["complete"]) == (1, 1, False)
+    assert read_trajectory(out / "a.jsonl").outcome == "solved"
+    cut = read_trajectory(out / "b.jsonl")
+    assert (cut.outcome, cut.turns[0]["output"]["tool_calls"][0]["function"]["name"]) == (None, "view")
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_or_a_kill_keeps_what_was_done(
     server: Any, tmp_path: Path, fix: Any, make_task: Callable[[Path], Path], stop: signal.Signals

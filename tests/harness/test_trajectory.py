@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +128,36 @@ def test_a_killed_writer_loses_nothing_it_was_given(tmp_path: Path) -> None:
     assert done.returncode == -signal.SIGKILL
     assert len(path.read_text().splitlines()) == 4
     assert read_trajectory(path).outcome is None
+
+
+@pytest.fixture
+def full_disk() -> Iterator[Callable[[int], None]]:
+    """Files can grow to so many bytes and no further; what is beyond is refused as on a full disk."""
+    resource = pytest.importorskip("resource", reason="no resource limits on this system")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_one_line_and_what_was_written_can_be_read(
+    tmp_path: Path, full_disk: Callable[[int], None]
+) -> None:
+    path = tmp_path / "t.jsonl"
+    with TrajectoryWriter(path, task="job") as writer:
+        writer.tool(0, "view", {}, "x", 0.0)
+        whole = path.read_bytes()
+        full_disk(len(whole) + 20)
+        for _ in range(2):
+            with pytest.raises(TrajectoryError, match=r"cannot write .*t\.jsonl: File too large; free some space"):
+                writer.tool(1, "view", {}, "y" * 100, 0.0)
+        full_disk(1 << 20)
+        with pytest.raises(TrajectoryError, match="cannot write"):
+            writer.end("solved")
+    assert path.read_bytes().startswith(whole)
+    assert read_trajectory(path).header["task"] == "job"
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrajectoryError, match="cannot write"):
+        TrajectoryWriter(tmp_path / "file" / "t.jsonl")

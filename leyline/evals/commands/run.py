@@ -27,7 +27,7 @@ from leyline.evals.commands.sources import (
 from leyline.harness.agent import Limits, run_agent
 from leyline.harness.session import Session
 from leyline.harness.tasks import Episode, Task
-from leyline.harness.trajectory import TrajectoryWriter
+from leyline.harness.trajectory import TrajectoryError, TrajectoryWriter
 from leyline.policies import load_policy
 
 
@@ -159,8 +159,12 @@ def run_task(task: Task, backend: Backend, settings: Settings, progress: Progres
 def _keep_patch(episode: Episode, file: Path, progress: Progress) -> None:
     """Save what an agent that was stopped had changed; its copy of the files is removed."""
     if patch := episode.artifacts()["model_patch"]:
-        file.write_text(patch, "utf-8")
-        progress.say(f"its changes so far: {file}")
+        try:
+            file.write_text(patch, "utf-8")
+        except OSError as error:
+            progress.say(f"its changes so far are lost: cannot write {file}: {error.strerror or error}")
+        else:
+            progress.say(f"its changes so far: {file}")
 
 
 def _new_folder() -> Path:
@@ -187,5 +191,5 @@ def _trajectory(task: Task, backend: Backend, settings: Settings) -> TrajectoryW
             seam=settings.seam,
             versions={"leyline": __version__},
         )
-    except OSError as error:
-        raise UsageError(f"cannot write to {settings.out}: {error.strerror}; give another --out") from None
+    except TrajectoryError as error:
+        raise UsageError(f"{error}; give another --out") from None
