@@ -307,6 +307,22 @@ def test_ctrl_c_or_a_kill_keeps_what_was_done(
     assert "+    return x * 2" in (out / "b.patch").read_text()
 
 
+def test_ctrl_c_in_the_first_task_still_gives_a_script_its_object(
+    leyline: Any, server: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("leyline.harness.session.Session.turn", stop)
+    done = leyline("run", folder, *served(server, "--json"))
+    assert done.code == 130
+    assert (done.json["tasks"], done.json["solved"], done.json["complete"]) == (0, 0, False)
+    assert done.json["rows"] == []
+    assert set(done.json) >= FIELDS
+    done = leyline("run", folder, *served(server))
+    assert (done.code, done.out) == (130, "")
+
+
 @pytest.mark.parametrize("mode", ["amortize", "forget"])
 def test_the_bundled_agent_runs_in_process(leyline: Any, tmp_path: Path, mode: str) -> None:
     pytest.importorskip("torch", reason="the local backend needs torch")

@@ -87,7 +87,7 @@ def run(
     settings = Settings(policy, mode, seam, max_tokens, max_turns, out or _new_folder())
     progress = Progress()
     rows: list[dict[str, Any]] = []
-    complete = False
+    complete = interrupted = False
     try:
         progress.say(f"loading {model or DEFAULT_MODEL} ..." if backend == "local" else "connecting to the server ...")
         with closing(make_backend(backend, model, base_url, api_key, gate)) as served:
@@ -100,8 +100,11 @@ def run(
                 if first_solved and rows[-1]["solved"]:
                     break
         complete = True
+    except KeyboardInterrupt:
+        interrupted = True
+        raise
     finally:
-        if rows:
+        if rows or (interrupted and as_json):
             summary = {**summarise(rows), "complete": complete}
             told = {**summary, "policy": policy, "mode": mode.value, "backend": backend, "seam": seam, "rows": rows}
             if as_json:
