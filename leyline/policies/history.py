@@ -2,7 +2,8 @@
 
 Three dialects are read alike: native tool calls (`tool_calls` and role `tool`), calls written into the text
 (`<tool_call>{json}</tool_call>`, answered by role `tool`), and text-only histories, where an assistant message holds
-one fenced shell command and the user message behind it is the output.
+one fenced shell command and the user message behind it is the output. A history is text-only as long as no message of
+it has `tool_calls` or the role `tool`; a chat without tools is one too, see `observations`.
 """
 
 from __future__ import annotations
@@ -50,8 +51,9 @@ def is_observation(messages: Sequence[Message], index: int) -> bool:
 def observations(messages: Sequence[Message]) -> list[int]:
     """Indices of the tool outputs, ascending.
 
-    Messages of role `tool`; in a history without native tool messages, each user message directly behind an assistant
-    message.
+    Messages of role `tool`; in a history in which no message has that role or `tool_calls`, each user message directly
+    behind an assistant message, whether or not that one holds a command: what a harness answers to a malformed command
+    is an output too. So in a chat without tools every follow-up of the user counts as an output.
     """
     native = [i for i, m in enumerate(messages) if m.get("role") == "tool"]
     if native or any(m.get("tool_calls") for m in messages):

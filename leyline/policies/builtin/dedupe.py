@@ -16,7 +16,7 @@ from leyline.policies.text import content_text, stub
 class Dedupe(ChangePolicy):
     """Replace repeated identical outputs by a line that says so.
 
-    Idempotent.
+    In a history without tool calls, a plain chat included, each user message behind an answer is an output. Idempotent.
 
     Parameters
     ----------

@@ -16,7 +16,8 @@ class KeepLast(ChangePolicy):
     """Drop every exchange but the newest `n`.
 
     An exchange is an assistant message with the outputs of its calls; they go together. System messages and what the
-    user said stay. Idempotent.
+    user said stay. In a history without tool calls, a plain chat included, the user message behind an answer counts as
+    its output and goes with it; what the user said first stays. Idempotent.
 
     Parameters
     ----------

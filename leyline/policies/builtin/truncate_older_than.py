@@ -16,7 +16,8 @@ from leyline.policies.text import truncate
 class TruncateOlderThan(ChangePolicy):
     """Cut every tool output except the newest `n` to its first and last `max_chars // 2` characters.
 
-    Idempotent. An output of at most `max_chars` characters stays as it is.
+    Idempotent. An output of at most `max_chars` characters stays as it is. In a history without tool calls, a plain
+    chat included, each user message behind an answer is an output.
 
     Parameters
     ----------
