@@ -106,7 +106,9 @@ def pick_trajectory(path: str | Path, *, index: int | None = None, id: str | Non
             return trajectory
         names.append(trajectory.id)
     if id is None:
-        raise TraceError(f"{path} holds {len(names)} trajectories; give an index from 0 to {len(names) - 1}")
+        last = len(names) - 1
+        held = f"{last + 1} trajectories; give an index from 0 to {last}" if last else "1 trajectory; its index is 0"
+        raise TraceError(f"{path} holds {held}")
     shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
     raise TraceError(f"{path} holds no trajectory {id!r}; it has {shown}")
 

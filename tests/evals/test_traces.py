@@ -123,6 +123,8 @@ def test_picking(tmp_path: Path) -> None:
         pick_trajectory(path, index=3)
     with pytest.raises(TraceError, match="it has a, b, c"):
         pick_trajectory(path, id="z")
+    with pytest.raises(TraceError, match=r"holds 1 trajectory; its index is 0$"):
+        pick_trajectory(write(tmp_path / "one.json", TALK), index=1)
 
 
 def test_folders_are_searched_for_the_known_forms(tmp_path: Path) -> None:
