@@ -72,7 +72,8 @@ class ChangePolicy(BasePolicy):
         return apply_edits(messages, self.edits(messages, turn))
 
     def edits(self, messages: Sequence[Message], turn: int, mode: Mode = Mode.AMORTIZE) -> list[MessageEdit]:
-        changes = self.changes(messages, turn)
+        # As above: a `changes` that edits in place gets a copy, and what it returns is compared with the history.
+        changes = self.changes(copy.deepcopy(list(messages)), turn)
         return [
             MessageEdit(index, changes[index], self.mode or mode)
             for index in sorted(changes)

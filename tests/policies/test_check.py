@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from leyline.directives import MessageEdit, Mode, apply_edits
-from leyline.policies import BasePolicy, Policy, PolicyError, load_policy, policy_edits, protect, then
+from leyline.policies import BasePolicy, ChangePolicy, Policy, PolicyError, load_policy, policy_edits, protect, then
 from leyline.policies.draft import Draft
 
 
@@ -32,6 +32,21 @@ def test_foreign_policy_may_edit_in_place(native):
     assert isinstance(Foreign(in_place), Policy)
     edits = policy_edits(Foreign(in_place), messages, 0, Mode.FORGET)
     assert edits == [MessageEdit(1, {"role": "user", "content": "changed"}, Mode.FORGET)]
+    assert messages == before
+
+
+class InPlace(ChangePolicy):
+    def changes(self, messages, turn):
+        messages[0]["content"] = "changed, and not said"
+        messages[1]["content"] = "changed"
+        return {1: messages[1]}
+
+
+@pytest.mark.parametrize("ask", [InPlace().edits, lambda m, turn: policy_edits(InPlace(), m, turn)])
+def test_a_change_policy_may_edit_in_place(native, ask):
+    messages = native().messages
+    before = copy.deepcopy(messages)
+    assert ask(messages, 0) == [MessageEdit(1, {"role": "user", "content": "changed"})]
     assert messages == before
 
 
