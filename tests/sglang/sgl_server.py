@@ -115,6 +115,7 @@ def start_server(
         *("--page-size", str(page), "--chunked-prefill-size", str(chunk), "--enable-cache-report"),
         *("--log-level", "warning", "--skip-server-warmup", "--max-running-requests", "16"),
     ]
+    command.append("--sleep-on-idle")  # else an idle scheduler spins, and tests keep several servers at once
     if not overlap:
         command.append("--disable-overlap-schedule")
     if plugin:

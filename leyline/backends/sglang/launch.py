@@ -84,7 +84,7 @@ def plan_launch(
             command += [name, value]
     flags = ["--enable-cache-report"]
     if environment:
-        flags.append("--disable-overlap-schedule")
+        flags += ["--disable-overlap-schedule", "--sleep-on-idle"]  # an idle scheduler would keep a core busy
     command += [flag for flag in flags if flag not in given]
     plugins = environ.get("SGLANG_PLUGINS", "")
     if plugins and PLUGIN not in [name.strip() for name in plugins.split(",")]:
