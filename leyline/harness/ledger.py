@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from leyline.directives import Message, MessageEdit, Mode
+from leyline.harness import plural
 from leyline.harness.pins import (
     Cause,
     Entry,
@@ -136,7 +137,7 @@ class Ledger:
         """
         seen = self._state.seen
         if not 0 <= index < len(seen):
-            raise LedgerError(f"no message {index}: the history has {len(seen)} messages; count from 0")
+            raise LedgerError(f"no message {index}: the history has {plural.count(len(seen), 'message')}; count from 0")
         state = self._state.copy()
         if seen[index].uid not in state.pins:
             return False

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from leyline.directives import LeylineError, Message, MessageEdit, Mode
+from leyline.harness import plural
 from leyline.policies.history import groups
 
 Cause = Literal["policy", "harness", "unedit"]
@@ -167,7 +168,7 @@ def accept(state: State, edit: MessageEdit, messages: Sequence[Message], turn: i
     """Take a proposal into the state; returns the uid it concerns, or None if it is not new."""
     index = edit.message_index
     if not 0 <= index < len(messages) + edit.insert:
-        raise LedgerError(f"an edit names message {index}, the history has {len(messages)} messages")
+        raise LedgerError(f"an edit names message {index}, the history has {plural.count(len(messages), 'message')}")
     if edit.insert:
         if edit.replacement is None:
             raise LedgerError(f"an insertion before message {index} carries no message")

@@ -172,7 +172,7 @@ def test_the_plain_progress_prints_a_line_a_trial(capsys: pytest.CaptureFixture[
     assert lines[:2] == ["note: mind the gap", "planning ..."]
     assert lines[2] == "4 trials: 1 recorded, 3 to run"
     assert lines[3].startswith("[1/3, ")
-    assert lines[3].endswith(f"solved   b  {specs[1].task.id}  seed 0  1 turns  1.0 s")
+    assert lines[3].endswith(f"solved   b  {specs[1].task.id}  seed 0  1 turn  1.0 s")
     assert lines[4].endswith("the server is gone")
 
 

@@ -143,7 +143,7 @@ def test_the_report_counts_usage_and_says_what_it_counts(server: Server, client:
     assert report.turns[-1].receipt == Receipt.plain(600, 50)
     text = str(report)
     assert "message 3 changed by the policy" in text
-    assert "3 requests (3 with usage), 1 edits, hit rate 12.5% of 1200 tokens" in text
+    assert "3 requests (3 with usage), 1 edit, hit rate 12.5% of 1200 tokens" in text
 
 
 def test_two_conversations_that_interleave_keep_their_own_edits(server: Server, client: openai.OpenAI) -> None:

@@ -7,6 +7,7 @@ from difflib import SequenceMatcher
 
 from leyline.directives import Message
 from leyline.evals.dryrun import ShownEdit
+from leyline.harness.plural import count
 from leyline.policies.text import content_text
 
 WIDTH = 110
@@ -18,11 +19,11 @@ def heading(shown: ShownEdit) -> str:
     role = (before or edit.replacement or {}).get("role", "?")
     old, new = len(text(before)), len(text(edit.replacement))
     if edit.insert:
-        what = f"inserted, {new:,} characters"
+        what = f"inserted, {count(new, 'character')}"
     elif edit.replacement is None:
-        what = f"dropped, {old:,} characters"
+        what = f"dropped, {count(old, 'character')}"
     else:
-        what = f"{old:,} -> {new:,} characters"
+        what = f"{old:,} -> {count(new, 'character')}"
     return f"message {edit.message_index} ({role}): {what}, {edit.mode.value}"
 
 
@@ -42,9 +43,9 @@ def diff_lines(shown: ShownEdit, limit: int) -> list[str]:
         shown_part = part if len(part) <= each else part[: max(1, each - 1)]
         lines += [f"{sign} {_cut(line)}" for line in shown_part]
         if len(part) > len(shown_part):
-            lines[-1] += f"   (and {len(part) - len(shown_part):,} more lines)"
+            lines[-1] += f"   (and {count(len(part) - len(shown_part), 'more line')})"
     hidden = len(lines) - limit
-    return lines if hidden <= 0 else [*lines[:limit], f"  ({hidden:,} more changes)"]
+    return lines if hidden <= 0 else [*lines[:limit], f"  ({count(hidden, 'more change')})"]
 
 
 def text(message: Message | None) -> str:

@@ -14,6 +14,7 @@ from importlib import metadata, util
 import typer
 
 from leyline.backends.sglang.versions import SUPPORTED, UnsupportedVersionError, adapter_name
+from leyline.harness.plural import count
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,11 @@ def _local() -> Check:
         return Check("local backend", False, "not installed", "pip install 'leyline-kv[local]'")
     import torch as t
 
-    device = f"CUDA ({t.cuda.get_device_name(0)})" if t.cuda.is_available() else f"CPU, {t.get_num_threads()} threads"
+    device = (
+        f"CUDA ({t.cuda.get_device_name(0)})"
+        if t.cuda.is_available()
+        else f"CPU, {count(t.get_num_threads(), 'thread')}"
+    )
     return Check("local backend", True, f"torch {torch}, transformers {transformers}, {device}")
 
 

@@ -14,6 +14,7 @@ from leyline.directives import LeylineError
 from leyline.evals.commands.fidelity import fidelity
 from leyline.evals.commands.replay import replay
 from leyline.evals.commands.score import score
+from leyline.harness.plural import count
 
 SUITE = "SUITE"
 
@@ -170,14 +171,17 @@ def _closing(summary: Any, errors: int) -> str:
     """What happened and what to do next."""
     lines = []
     if summary.stopped:
-        lines.append(f"stopped: {summary.stopped}; {summary.missing} of {summary.planned} trials are still to run.")
+        verb = "is" if summary.missing == 1 else "are"
+        left = f"{summary.missing:,} of {count(summary.planned, 'trial')} {verb} still to run."
+        lines.append(f"stopped: {summary.stopped}; {left}")
         lines.append("Run the same command again to go on.")
     if errors:
-        lines.append(f"{errors} trials ended in an error; --redo errors runs them again.")
-    lines.append(f"{len(summary.records)} trials are recorded in {summary.directory}")
+        lines.append(f"{count(errors, 'trial')} ended in an error; run again with --redo errors.")
+    lines.append(f"{count(len(summary.records), 'trial is', 'trials are')} recorded in {summary.directory}")
     unscored = sum(record.outcome == "unscored" for record in summary.records)
     if unscored:
-        lines.append(f"{unscored} patches wait for their verdict: leyline eval score {summary.directory}")
+        waiting = count(unscored, "patch waits", "patches wait")
+        lines.append(f"{waiting} for a verdict: leyline eval score {summary.directory}")
     lines.append(f"report: leyline report {summary.directory}")
     return "\n".join(lines)
 

@@ -13,6 +13,7 @@ import typer
 from leyline.evals.plan import TrialSpec
 from leyline.evals.records import Outcome, TrialRecord
 from leyline.evals.tally import ArmTally, tally
+from leyline.harness.plural import count
 
 LIVE_COLUMNS = ("arm", "trials", "solved", "rate", "hit rate", "limit", "errors")
 
@@ -50,7 +51,7 @@ class PlainProgress:
 
     def begin(self, specs: Sequence[TrialSpec], recorded: Sequence[TrialRecord], todo: int) -> None:
         self._total, self._eta = todo, Eta(todo)
-        self._say(f"{len(specs)} trials: {len(recorded)} recorded, {todo} to run")
+        self._say(f"{count(len(specs), 'trial')}: {len(recorded)} recorded, {todo} to run")
 
     def trial(self, record: TrialRecord) -> None:
         self._done += 1
@@ -60,7 +61,7 @@ class PlainProgress:
         reason = f"  {record.detail}" if record.outcome is Outcome.ERROR else ""
         self._say(
             f"[{self._done:>{len(str(self._total))}}/{self._total}{left}] {record.outcome.value:<8} {record.arm}"
-            f"  {record.task}  seed {record.seed}  {len(record.turns)} turns  {record.wall_s:.1f} s{reason}"
+            f"  {record.task}  seed {record.seed}  {count(len(record.turns), 'turn')}  {record.wall_s:.1f} s{reason}"
         )
 
     def end(self) -> None:

@@ -17,6 +17,7 @@ from leyline.evals.commands.sources import DEFAULT_MODEL, UsageError
 from leyline.evals.dryrun import DryRun, DryTurn, ShownEdit, dry_run
 from leyline.evals.textrender import TextRenderer
 from leyline.evals.traces import pick_trajectory
+from leyline.harness.plural import count
 from leyline.policies import list_policies, load_policy
 from leyline.policies.loading import resolve
 from leyline.policies.rule import RulePolicy
@@ -97,7 +98,9 @@ def try_(
         typer.echo(json.dumps({**shown, **_totals(result), "per_turn": [_turn(turn) for turn in result.turns]}))
         return
     colour = sys.stdout.isatty()
-    typer.echo(f"{spec} on {recorded.id}: {len(recorded.messages)} messages, {len(result.turns)} turns")
+    typer.echo(
+        f"{spec} on {recorded.id}: {count(len(recorded.messages), 'message')}, {count(len(result.turns), 'turn')}"
+    )
     for turn in result.turns:
         typer.echo(_line(turn))
         for edit in turn.edits:
@@ -156,7 +159,7 @@ def _share(part: int, whole: int) -> float:
 
 def _line(turn: DryTurn) -> str:
     prefix, spliced = _share(turn.prefix, turn.prompt), _share(turn.prefix + turn.spliced, turn.prompt)
-    edits = f"  {len(turn.edits)} new edit{'s' if len(turn.edits) > 1 else ''}" if turn.edits else ""
+    edits = f"  {count(len(turn.edits), 'new edit')}" if turn.edits else ""
     return (
         f"turn {turn.turn + 1:>3}  {turn.prompt:>7,} tokens ({turn.shed:,} shed)  "
         f"cached prefix {prefix:>4.0%}, with splicing {spliced:>4.0%}{edits}"
@@ -205,8 +208,9 @@ def _edit(shown: ShownEdit) -> dict[str, Any]:
 
 def _summary(result: DryRun) -> str:
     t = _totals(result)
+    edits, prompts = count(t["edits"], "edit"), count(t["turns"], "prompt")
     return (
-        f"{t['edits']} edits; over {t['turns']} prompts {t['shed_tokens']:,} of {t['full_tokens']:,} tokens shed\n"
+        f"{edits}; over {prompts} {t['shed_tokens']:,} of {t['full_tokens']:,} tokens shed\n"
         f"cached prefix {t['hit_rate_without_splicing']:.1%} of {t['prompt_tokens']:,} prompt tokens; "
         f"with splicing {t['hit_rate_with_splicing']:.1%}"
     )

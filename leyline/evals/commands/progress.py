@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from leyline.harness.agent import Event
+from leyline.harness.plural import count
 from leyline.harness.session import SessionTurn
 
 WIDTH = 46
@@ -27,7 +28,7 @@ def token_text(turn: SessionTurn) -> str:
     parts = [f"{receipt.prefix_tokens:>6} cached", f"{receipt.spliced_tokens:>5} spliced"]
     parts.append(f"{receipt.prefilled_tokens:>5} prefilled")
     if turn.edits:
-        parts.append(f"{len(turn.edits)} edit{'s' if len(turn.edits) > 1 else ''}")
+        parts.append(count(len(turn.edits), "edit"))
     if receipt.fallback is not None:
         parts.append(f"fallback: {receipt.fallback.value}")
     return "  ".join(parts)
@@ -57,7 +58,7 @@ class Progress:
             self._wait(f"  {event.turn + 1:>3}  waiting for the model ...")
         elif event.kind == "text":
             self._written += len(event.data["text"])
-            self._wait(f"  {event.turn + 1:>3}  {self._written} characters ...")
+            self._wait(f"  {event.turn + 1:>3}  {count(self._written, 'character')} ...")
         elif event.kind == "receipt":
             self.turns += 1
             self._turn = event.data["turn"]

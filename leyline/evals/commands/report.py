@@ -51,7 +51,8 @@ def report(
     if as_json:
         typer.echo(json.dumps(written.report.to_json(), ensure_ascii=False))
     else:
-        from leyline.evals.report.text import count, percent_interval
+        from leyline.evals.report.text import percent_interval
+        from leyline.harness.plural import count
 
         for arm in written.report.arms:
             rates = f"solved {percent_interval(arm.solve_rate)}, hit rate {percent_interval(arm.hit_rate)}"

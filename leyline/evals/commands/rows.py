@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from leyline.harness.agent import AgentResult
+from leyline.harness.plural import count
 from leyline.harness.tasks import Task
 from leyline.harness.trajectory import TrajectoryWriter
 
@@ -47,7 +48,8 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def summary_text(summary: dict[str, Any]) -> str:
     """The totals in two lines, and a third where directives fell back."""
-    first = f"solved {summary['solved']} of {summary['tasks']} in {summary['seconds']:.1f} s, {summary['edits']} edits"
+    edits = count(summary["edits"], "edit")
+    first = f"solved {summary['solved']} of {summary['tasks']} in {summary['seconds']:.1f} s, {edits}"
     second = (
         f"hit rate {summary['hit_rate']:.1%} of {summary['prompt_tokens']:,} prompt tokens: "
         f"{summary['cached_tokens']:,} cached, {summary['spliced_tokens']:,} spliced, "

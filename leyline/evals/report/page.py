@@ -17,9 +17,10 @@ from leyline.evals.report.figures import Plot
 from leyline.evals.report.numbers import ArmNumbers
 from leyline.evals.report.report import Report
 from leyline.evals.report.tables import Table, tables
-from leyline.evals.report.text import count, day, percent, percent_interval
+from leyline.evals.report.text import day, percent, percent_interval
 from leyline.evals.report.viewer import Viewer
 from leyline.evals.stats import Interval
+from leyline.harness.plural import count
 
 _ASSETS = Path(__file__).parent / "assets"
 _AS_TABLES = ("rates", "tasks")  # the page shows these as tables with bars and cells

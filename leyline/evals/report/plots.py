@@ -29,6 +29,7 @@ from leyline.evals.report.figures import (
 from leyline.evals.report.numbers import ArmNumbers
 from leyline.evals.report.report import Report
 from leyline.evals.stats import Interval
+from leyline.harness.plural import count
 
 _PANELS = 4  # groups that get a panel of their own
 _FEW = 0.1  # share of an arm's trials under which a turn's mean is not drawn
@@ -98,7 +99,9 @@ def heat_map(report: Report, folder: Path) -> Plot | None:
     shown.set_clim(0, 1)
     axes.add_collection(shown)
     axes.add_collection(PolyCollection(missing, facecolors=GRID, **edges))
-    axes.set(xlim=(0, columns), ylim=(rows, 0), xlabel=f"{columns:,} tasks; those on which arms differ come first")
+    axes.set(
+        xlim=(0, columns), ylim=(rows, 0), xlabel=f"{count(columns, 'task')}; those on which arms differ come first"
+    )
     axes.set_yticks([y + 0.5 for y in range(rows)], [elide(arm.label, 32) for arm in report.arms])
     axes.set_xticks([])
     axes.grid(visible=False)

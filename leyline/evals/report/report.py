@@ -15,7 +15,7 @@ from leyline.evals.report.compare import Comparison, Need, compare, needs, selec
 from leyline.evals.report.curves import LoadPoint, TaskRow, TurnPoint, load_points, task_rows, turn_points
 from leyline.evals.report.numbers import ArmNumbers, arm_numbers
 from leyline.evals.report.sources import Data, Lines, Run, gather
-from leyline.evals.report.text import count
+from leyline.harness.plural import count
 
 FORMAT = "leyline-report/1"
 
@@ -112,12 +112,12 @@ def _notes(data: Data, arms: Sequence[ArmNumbers], comparisons: Sequence[Compari
     if len(arms) == 1:
         notes.append("There is one arm only, so nothing is compared.")
     if lines.broken:
-        notes.append(f"{count(lines.broken, 'record line')} could not be read; their trials are not counted.")
+        notes.append(f"{count(lines.broken, 'record line')} could not be read: not counted.")
     unread = sum(len(run.problems) for run in data.runs) - lines.broken - lines.torn
     if unread:
         notes.append(f"{count(unread, 'fidelity line')} could not be read.")
     if lines.torn:
-        notes.append(f"{count(lines.torn, 'record file')} ended in a torn line; that trial is not counted.")
+        notes.append(f"{count(lines.torn, 'record file')} ended in a torn line, which is not counted.")
     missing = sum(run.missing or 0 for run in data.runs)
     if missing:
         notes.append(f"{count(missing, 'planned trial')} not recorded yet; running the same command again goes on.")
@@ -125,10 +125,10 @@ def _notes(data: Data, arms: Sequence[ArmNumbers], comparisons: Sequence[Compari
         notes.append(f"{count(lines.outdated, 'record')} of an older configuration of the same trial left out.")
     errors = sum(arm.error for arm in arms)
     if errors:
-        notes.append(f"{count(errors, 'trial')} ended in an error and count as not solved.")
+        notes.append(f"{count(errors, 'trial')} ended in an error, counted as not solved.")
     unscored = sum(arm.unscored for arm in arms)
     if unscored:
-        notes.append(f"{count(unscored, 'trial')} without a verdict are no part of the solve rates.")
+        notes.append(f"{count(unscored, 'trial')} without a verdict, left out of the solve rates.")
     unbalanced = sum(arm.tokens.unbalanced for arm in arms)
     if unbalanced:
         notes.append(

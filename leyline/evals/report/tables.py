@@ -18,6 +18,7 @@ from leyline.evals.report.text import (
     tokens,
     tokens_interval,
 )
+from leyline.harness.plural import count
 
 _METHODS = {
     "wilson": "Wilson",
@@ -303,4 +304,4 @@ def account(report: Report) -> Table:
 def _shed(shed: int, known: int, turns: int) -> str:
     if not known:
         return NONE
-    return tokens(shed) if known == turns else f"{tokens(shed)} ({known:,} of {turns:,} turns)"
+    return tokens(shed) if known == turns else f"{tokens(shed)} ({known:,} of {count(turns, 'turn')})"

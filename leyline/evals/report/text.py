@@ -71,11 +71,6 @@ def counts(values: dict[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in values.items()) or "none"
 
 
-def count(number: int, what: str) -> str:
-    """`1 task`, `1,200 tasks`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 def day(unix: float) -> str:
     return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%d %H:%M UTC")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from leyline.directives import LeylineError, Receipt
+from leyline.harness.plural import count
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,9 @@ class WrapReport:
             if self.hit_rate is None
             else f"hit rate {self.hit_rate:.1%} of {self.prompt_tokens} tokens"
         )
-        lines.append(f"{len(self.turns)} requests ({self.counted} with usage), {self.edits} edits, {rate}")
+        lines.append(
+            f"{count(len(self.turns), 'request')} ({self.counted} with usage), {count(self.edits, 'edit')}, {rate}"
+        )
         return "\n".join(lines)
 
 

@@ -70,6 +70,18 @@ def test_trials_without_turns(tmp_path: Path, trial: Make, write_run: Write) -> 
     assert "6 trials ended in an error" in made.html.read_text()
 
 
+def test_one_of_a_kind_is_told_in_the_singular(tmp_path: Path, trial: Make, write_run: Write) -> None:
+    rng = random.Random(5)
+    records = [trial("keep_all", n, 0, rng, outcome=kind) for n, kind in enumerate((Outcome.ERROR, Outcome.UNSCORED))]
+    page = written(tmp_path, write_run, records, b"{}\n").html.read_text()
+    for said in (
+        "1 trial ended in an error, counted as not solved.",
+        "1 trial without a verdict, left out of the solve rates.",
+        "1 record line could not be read: not counted.",
+    ):
+        assert said in page
+
+
 def test_trials_without_a_verdict(tmp_path: Path, trial: Make, write_run: Write) -> None:
     rng = random.Random(3)
     waiting = {"outcome": Outcome.UNSCORED}
