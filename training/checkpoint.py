@@ -33,10 +33,9 @@ def load(path: Path, model: TinyLM, optimiser: Any) -> dict[str, Any]:
 
 
 def save_pieces(folder: Path, name: str, weights: dict[str, Tensor], dtype: torch.dtype = torch.bfloat16) -> list[Path]:
-    """Weights as `folder/NAME-0.safetensors`, `-1`, ..., each at most PIECE bytes; old pieces are replaced."""
+    """Weights as `folder/NAME-0.safetensors`, `-1`, ..., each at most PIECE bytes. Pieces of earlier weights are
+    replaced one by one, so that a reader finds each of them whole at any time."""
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob(f"{name}-*.safetensors"):
-        old.unlink()
     groups: list[dict[str, Tensor]] = [{}]
     size = 0
     for key, tensor in weights.items():
@@ -49,7 +48,11 @@ def save_pieces(folder: Path, name: str, weights: dict[str, Tensor], dtype: torc
     paths = []
     for number, group in enumerate(groups):
         paths.append(folder / f"{name}-{number}.safetensors")
-        save_file(group, paths[-1], metadata={"format": "pt"})
+        scratch = folder / f".{name}-{number}.tmp"
+        save_file(group, scratch, metadata={"format": "pt"})
+        scratch.replace(paths[-1])
+    for old in set(folder.glob(f"{name}-*.safetensors")) - set(paths):
+        old.unlink()
     return paths
 
 

@@ -21,10 +21,12 @@ from leyline.backends.render import Renderer
 from leyline.directives import Message
 from leyline.evals.suites import micro
 from leyline.evals.suites.micro.env import MicroEnv
-from leyline.harness.agent import AgentResult, Limits, run_agent
+from leyline.harness.agent import AgentResult, Event, Limits, run_agent
 from leyline.harness.session import Session
 from training.batch import Conversation, Work, compute
+from training.data import Encoder
 from training.engine import Engine, Fault
+from training.labels import Labels
 
 PATIENCE = 0.1  # seconds without a new request after which a batch goes without its slowest quarter
 ENOUGH = 0.75
@@ -32,7 +34,7 @@ ENOUGH = 0.75
 
 @dataclass(frozen=True)
 class Episode:
-    """One task of a cell; `row` is its row of the engine's pool."""
+    """One task of a cell; `row` is its row of the engine's pool. labelled: its row brings the oracle's labels."""
 
     row: int
     cell: str
@@ -43,6 +45,7 @@ class Episode:
     mode: str = "amortize"
     splice: bool = True
     fault: Fault = "none"
+    labelled: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,17 @@ class _Attempt:
         self.task = worker.main(lambda: micro.make_task(episode.seed, episode.level, episode.split))
         self._env: MicroEnv = MicroEnv(self.task)
         self.messages: Sequence[Message] = self._env.messages
+        self.labels = Labels(self.task, worker.encoder) if episode.labelled else None
 
     def call(self, name: str, arguments: Mapping[str, Any]) -> Observation:
         text = self._worker.main(lambda: self._env.call(name, arguments))
-        return Observation(text, self._env.done)
+        return Observation(text, self._env.done or (self.labels is not None and self.labels.enough))
+
+    def watch(self, event: Event) -> None:
+        """Label a turn before it acts."""
+        if self.labels is not None and event.kind == "receipt":
+            labels, turn = self.labels, event.data["turn"]
+            self._worker.main(lambda: labels.add(list(turn.input_messages), turn.message, self._env.files))
 
     def solved(self) -> bool:
         return bool(self._worker.main(self._env.solved))
@@ -106,6 +116,7 @@ class _Worker:
         self._lock = threading.Lock()
         self._answers: dict[int, tuple[threading.Event, list[list[int]]]] = {}
         self._first: Renderer | None = None
+        self.encoder = Encoder()
 
     def run(self) -> None:
         threading.Thread(target=self._read, daemon=True).start()
@@ -183,10 +194,12 @@ class _Worker:
             session_id=str(episode.row),
             tools=micro.TOOLS,
         )
-        result = run_agent(attempt, attempt, session, limits=Limits(turns=attempt.task.budget))
+        limits = Limits(turns=attempt.task.budget)
+        result = run_agent(attempt, attempt, session, limits=limits, on_event=attempt.watch)
         if result.outcome == "error":
             raise BackendError(result.reason)
-        return row_of(attempt.task, session, result)
+        row = row_of(attempt.task, session, result)
+        return row if attempt.labels is None else {**row, "labels": attempt.labels.summary()}
 
 
 def row_of(task: micro.MicroTask, session: Session, result: AgentResult) -> dict[str, Any]:

@@ -15,29 +15,21 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from leyline.backends.base import Sampling
-from leyline.evals.suites import micro
-from leyline.harness.agent import Event, Limits, run_agent
-from leyline.harness.session import Session
 from training import checkpoint
-from training.batch import BatchBackend
 from training.engine import Engine, Fault
-from training.environments import Attempt, Environments
 from training.episodes import Episode, Setting, run_all
 
 TRUNCATE = "truncate_older_than(n=2, max_chars=200)"
 MAX_TOKENS = 256
 SAVE_EVERY = 15.0  # seconds
-SHARED = Path(__file__).parent.parent / "leyline" / "evals" / "models" / "shared"
 
 
 @dataclass(frozen=True)
@@ -64,59 +56,6 @@ SHORT = (*(f"short/seen/{arm}" for arm in ("keep_all", "truncate", "amortize", "
 CONTROLS = tuple(f"long/seen/{arm}" for arm in ("unrotated", "shifted", "cut_all"))
 LONG = tuple(f"long/seen/{arm}" for arm in ("keep_all", "truncate", "amortize", "forget"))
 MATRIX = (SHORT, LONG, CONTROLS)
-Watch = Callable[[Attempt, Event], None]
-
-
-@dataclass(frozen=True)
-class Spec:
-    """One task of a cell."""
-
-    seed: int
-    level: str
-    split: str
-
-
-def run_episodes(
-    backend: BatchBackend,
-    environments: Environments,
-    specs: Sequence[Spec],
-    policies: Sequence[str],
-    *,
-    until: float = float("inf"),
-    watch: Watch | None = None,
-) -> list[bool]:
-    """Run all episodes in one batch, from threads, each under its own policy; for each that ended whether it solved."""
-    solved: dict[int, bool] = {}
-    failures: list[BaseException] = []
-
-    def run(number: int, spec: Spec, policy: str) -> None:
-        session_id = str(number)
-        try:
-            attempt = environments.open(spec.seed, spec.level, spec.split)
-            settings = Sampling(max_tokens=MAX_TOKENS)
-            session = Session(backend, policy, sampling=settings, session_id=session_id, tools=micro.TOOLS)
-            events = (lambda event: watch(attempt, event)) if watch is not None else None
-            result = run_agent(attempt, attempt, session, limits=Limits(turns=attempt.budget), on_event=events)
-            if result.outcome != "error":
-                solved[number] = result.outcome == "solved"
-            attempt.close()
-        except BaseException as error:
-            failures.append(error)
-        finally:
-            backend.leave(session_id)
-
-    threads = []
-    for number, (spec, policy) in enumerate(zip(specs, policies, strict=True)):
-        backend.join()
-        threads.append(threading.Thread(target=run, args=(number, spec, policy), daemon=True))
-    for thread in threads:
-        thread.start()
-    if backend.serve(until):
-        for thread in threads:
-            thread.join()
-    if failures:
-        raise failures[0]
-    return [solved[number] for number in sorted(solved)]
 
 
 class Cells:

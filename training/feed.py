@@ -33,6 +33,7 @@ class Feed:
     """Batches from shard folders, made by a thread ahead of the trainer.
 
     on_policy: a folder whose rows, once there are any, make up `share` of every batch and are drawn with repetition.
+    part: (rank, ranks): ranks share the shards among them, but not the on-policy rows.
     """
 
     def __init__(
@@ -44,11 +45,12 @@ class Feed:
         share: float = 0.25,
         seed: int = 0,
         device: str = "cpu",
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         self.counts = Counts()
         self._rows, self._share, self._device = rows, share, device
-        self._rng = random.Random(seed)
-        self._main = ShardFolder(shards)
+        self._rng = random.Random(f"{seed}/{part[0]}")
+        self._main = ShardFolder(shards, part)
         self._extra = ShardFolder(on_policy) if on_policy else None
         self._waiting: list[Shard] = []
         self._old: list[Shard] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -43,6 +43,10 @@ class Shape:
     @property
     def rotary_dim(self) -> int:
         return self.rope if self.kind == "mla" else self.head_dim
+
+    def small(self) -> Shape:
+        """The same kind with two layers, to try the code."""
+        return replace(self, layers=2, hidden=64, ff=128, heads=2, latent=32)
 
 
 SHAPES = {"tiny-mla": Shape("mla"), "tiny-gqa": Shape("gqa")}

@@ -8,6 +8,7 @@ Positions restart with every document and are not stored.
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -78,10 +79,14 @@ def read_shard(path: Path) -> Shard:
 
 
 class ShardFolder:
-    """The shards of a folder in the order in which they appear, each handed out once."""
+    """The shards of a folder in the order in which they appear, each handed out once.
 
-    def __init__(self, folder: Path) -> None:
+    part: (number, parts): of several readers with numbers 0 to parts - 1, each gets shards of its own.
+    """
+
+    def __init__(self, folder: Path, part: tuple[int, int] = (0, 1)) -> None:
         self.folder = folder
+        self._number, self._parts = part
         self._seen: set[str] = set()
 
     def fresh(self) -> list[Path]:
@@ -90,7 +95,10 @@ class ShardFolder:
             return []
         with os.scandir(self.folder) as entries:
             names = {entry.name for entry in entries} - self._seen
-        found = [self.folder / name for name in names if name.endswith(".npy")]
+        found = [self.folder / name for name in names if name.endswith(".npy") and self._mine(name)]
         found.sort(key=lambda p: (p.stat().st_mtime_ns, p.name))
         self._seen.update(p.name for p in found)
         return found
+
+    def _mine(self, name: str) -> bool:
+        return zlib.crc32(name.encode()) % self._parts == self._number

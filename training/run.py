@@ -38,12 +38,16 @@ class Fleet:
         self._logs = logs
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, label: str, module: str, *arguments: object, gpu: int | None = None) -> None:
+    def start(self, label: str, module: str, *arguments: object, gpus: Sequence[int] = ()) -> None:
+        """Run training.MODULE: on the GPUs given, with a process for each where there are several."""
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         environment.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
-        if gpu is not None and torch.cuda.device_count() > 1:
-            environment["CUDA_VISIBLE_DEVICES"] = str(gpu)
-        command = [sys.executable, "-m", f"training.{module}", *map(str, arguments)]
+        launcher: list[str] = []
+        if gpus and torch.cuda.device_count() > 1:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
+            if len(gpus) > 1:
+                launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(len(gpus))]
+        command = [sys.executable, *launcher, "-m", f"training.{module}", *map(str, arguments)]
         log = (self._logs / f"{label}.log").open("ab")
         self._running[label] = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
@@ -79,6 +83,16 @@ def collect(work: Path, out: Path) -> None:
         if path.suffix in (".csv", ".json", ".log")
     }
     (out / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+
+
+def layout(text: str) -> dict[str, list[int]]:
+    """Which GPUs a model's trainer has, and its rollouts, from `tiny-mla=0,1 tiny-gqa=2 rollouts=3`. A model that is
+    not named has the GPU of its number; rollouts run beside their trainer."""
+    gpus: dict[str, list[int]] = {name: [number] for number, name in enumerate(MODELS)}
+    for part in text.split():
+        name, _, numbers = part.partition("=")
+        gpus[name] = [int(number) for number in numbers.split(",")]
+    return gpus
 
 
 def restore(weights: Path, state: Path) -> None:
@@ -133,6 +147,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--bundled", action="store_true", help="start from the bundled weights, with a new schedule")
     parser.add_argument("--pack", action="store_true", help="pack the models at the end")
     parser.add_argument("--first", type=int, default=10_000_000, help="first training seed of this slot")
+    parser.add_argument("--gpus", default="", help="such as 'tiny-mla=0,1 tiny-gqa=2 rollouts=3'; one each by default")
+    parser.add_argument("--rollout", default="", help="more options for the rollouts, as one string")
     parser.add_argument("--data", default="", help="more options for the generators, as one string")
     parser.add_argument("--train", default="", help="more options for the trainers, as one string")
     args = parser.parse_args(argv)
@@ -149,13 +165,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     spare = 25.0 if args.pack else 12.0
     fleet.start("data", "data", "--out", shards, "--workers", args.workers, "--seconds", args.seconds - spare,
                 "--first", args.first, *args.data.split())  # fmt: skip
-    for gpu, name in enumerate(MODELS):
+    gpus = layout(args.gpus)
+    for name in MODELS:
         fleet.start(f"train-{name}", "train", name, "--shards", shards, "--state", state, "--on-policy",
                     work / "on-policy" / name, "--weights", state, "--total", args.total,
-                    "--seconds", args.seconds - spare, *args.train.split(), gpu=gpu)  # fmt: skip
+                    "--seconds", args.seconds - spare, *args.train.split(), gpus=gpus[name])  # fmt: skip
         for lane in range(args.lanes if args.on_policy else 0):
             fleet.start(f"rollout-{name}-{lane}", "onpolicy", name, "--weights", state, "--out",
-                        work / "on-policy" / name, "--seconds", args.on_policy, "--lane", lane, gpu=gpu)  # fmt: skip
+                        work / "on-policy" / name, "--seconds", args.on_policy, "--lane", lane,
+                        *args.rollout.split(), gpus=gpus.get("rollouts", gpus[name])[:1])  # fmt: skip
     shown = collected = time.time()
     while fleet.busy("train") and time.time() < began + args.seconds - 4:
         time.sleep(1)

@@ -1,6 +1,7 @@
 """Train one tiny agent from shards, for a number of seconds; run it again to go on.
 
     python -m training.train tiny-mla --shards shards --state state --seconds 540 --total 900
+    python -m torch.distributed.run --standalone --nproc-per-node 2 -m training.train tiny-mla ...
 
 The schedule is one of time: `--total` is the training time of all calls together, without start-up. The state folder
 holds the checkpoint, the loss curve (NAME.csv) and the bf16 weights in pieces.
@@ -26,6 +27,7 @@ from training.feed import Feed, document_mask, targets
 from training.models import SHAPES, Shape, TinyLM, parameters, sdpa
 from training.optimise import Optimiser
 from training.packing import ANSWER, TEXT
+from training.ranks import Ranks
 
 FLAT = 0.35  # share of the schedule at the full rate; then linear to FLOOR
 FLOOR = 0.02
@@ -130,7 +132,8 @@ def check(model: TinyLM, each: Tensor, tokens: Tensor, places: Tensor, wanted: T
 
 def train(args: argparse.Namespace, shape: Shape) -> Progress:
     began = time.time()
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    ranks = Ranks(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = ranks.device
     gpu = device != "cpu"
     torch.manual_seed(args.seed)
     torch.set_float32_matmul_precision("high")
@@ -145,15 +148,25 @@ def train(args: argparse.Namespace, shape: Shape) -> Progress:
         model.load_state_dict(checkpoint.load_pieces(args.weights, args.name))
         progress = Progress(**json.loads((args.weights / f"{args.name}.json").read_text(encoding="utf-8")))
     print(f"{args.name}: {parameters(shape):,} parameters, from step {progress.steps}", flush=True)
-    feed = Feed(args.shards, args.rows, on_policy=args.on_policy, share=args.share, seed=progress.steps, device=device)
+    feed = Feed(
+        args.shards,
+        args.rows,
+        on_policy=args.on_policy,
+        share=args.share,
+        seed=progress.steps,
+        device=device,
+        part=(ranks.rank, ranks.count),
+    )
     loss = build_loss(model, flex=gpu and not args.plain, compiled=not args.plain)
-    curve = Curve(args.state / f"{args.name}.csv")
+    curve = Curve(args.state / f"{args.name}.csv") if ranks.first else None
     sums = torch.zeros(4, device=device)
     start, mark = replace(progress), time.time()
     clock: float | None = None  # starts behind the first step, so that compilation is not counted
     kept = time.time()
 
     def save() -> None:
+        if not ranks.first:
+            return
         checkpoint.save(saved, model, optimiser, asdict(progress))
         checkpoint.save_pieces(args.state, args.name, model.state_dict())
         (args.state / f"{args.name}.json").write_text(json.dumps(asdict(progress)), encoding="utf-8")
@@ -161,32 +174,35 @@ def train(args: argparse.Namespace, shape: Shape) -> Progress:
     while True:
         if clock is not None:
             progress.seconds = start.seconds + time.time() - clock
+        over = time.time() - began >= args.seconds or progress.steps - start.steps >= args.steps
+        progress.seconds, out_of_time = ranks.agree(progress.seconds, over)
         share = progress.seconds / args.total
-        if share >= 1 or time.time() - began >= args.seconds or progress.steps - start.steps >= args.steps:
+        if share >= 1 or out_of_time:
             break
         tokens, places, codes, documents = feed.batch()
         wanted, code = targets(tokens, codes, documents)
-        text = TEXT_WEIGHT if share < 0.5 else LATE_TEXT_WEIGHT
+        text = args.text_weight if share < 0.5 else LATE_TEXT_WEIGHT
         weights = (code == ANSWER).float() + text * (code == TEXT).float()
         with torch.autocast("cuda", dtype=torch.bfloat16, enabled=gpu):
             each = loss(tokens, places, wanted, documents)
         if progress.steps - start.steps == CHECK_STEP:
             check(model, each, tokens, places, wanted, documents)
         ((each * weights).sum() / weights.sum().clamp_min(1)).backward()
-        optimiser.step(rate(progress.steps, share))
+        ranks.average(model.parameters())
+        optimiser.step(args.peak * rate(progress.steps, share))
         with torch.no_grad():
             for place, kind in enumerate((ANSWER, TEXT)):
                 sums[2 * place] += (each * (code == kind)).sum()
                 sums[2 * place + 1] += (code == kind).sum()
         progress.steps += 1
-        progress.tokens += tokens.numel()
+        progress.tokens += tokens.numel() * ranks.count
         if clock is None:
             if gpu:
                 torch.cuda.synchronize()
             clock = mark = time.time()
             print(f"first step after {clock - began:.1f} s", flush=True)
         done = progress.steps - start.steps
-        if done in (2, 10, 30) or progress.steps % REPORT_STEPS == 0:
+        if curve is not None and (done in (2, 10, 30) or progress.steps % REPORT_STEPS == 0):
             a, n, b, m = sums.tolist()
             sums.zero_()
             speed = (progress.tokens - start.tokens) / max(1e-9, time.time() - clock)
@@ -195,7 +211,7 @@ def train(args: argparse.Namespace, shape: Shape) -> Progress:
                 progress.steps,
                 progress.seconds,
                 progress.tokens,
-                rate(progress.steps, share),
+                args.peak * rate(progress.steps, share),
                 a / max(1.0, n),
                 b / max(1.0, m),
                 speed,
@@ -207,7 +223,9 @@ def train(args: argparse.Namespace, shape: Shape) -> Progress:
             save()
             kept = time.time()
     save()
-    print(json.dumps({"model": args.name, **asdict(progress), **asdict(feed.counts), "wall": time.time() - mark}))
+    ranks.close()
+    if ranks.first:
+        print(json.dumps({"model": args.name, **asdict(progress), **asdict(feed.counts), "wall": time.time() - mark}))
     return progress
 
 
@@ -224,16 +242,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=540.0, help="wall time of this call")
     parser.add_argument("--total", type=float, default=900.0, help="training time of all calls together")
     parser.add_argument("--steps", type=int, default=10**9, help="steps of this call, at most")
-    parser.add_argument("--rows", type=int, default=16, help=f"rows of {LENGTH} tokens a step")
+    parser.add_argument("--peak", type=float, default=1.0, help="highest learning rate, as a factor of the usual one")
+    parser.add_argument("--text-weight", type=float, default=TEXT_WEIGHT, help="loss weight of tool text, first half")
+    parser.add_argument("--rows", type=int, default=16, help=f"rows of {LENGTH} tokens a step and GPU")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device")
     parser.add_argument("--plain", action="store_true", help="no compilation, masks as tensors (for a CPU)")
     parser.add_argument("--small", action="store_true", help="a model of two layers, to try the code")
     args = parser.parse_args(argv)
     shape = SHAPES[args.name]
-    if args.small:
-        shape = replace(shape, layers=2, hidden=64, ff=128, heads=2, latent=32)
-    train(args, shape)
+    train(args, shape.small() if args.small else shape)
     os._exit(0)  # the feed's thread may be waiting on a queue
 
 

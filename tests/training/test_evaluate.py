@@ -3,42 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from leyline.backends.render import Renderer
+from leyline.evals.suites import micro
+from leyline.evals.suites.micro.documents import render
+from leyline.evals.suites.micro.rollout import attempt
 from training import checkpoint, evaluate, onpolicy
-from training.batch import BatchBackend
-from training.environments import Environments, WorkerError
+from training.data import TOKENIZER, Encoder
+from training.episodes import Episode
+from training.labels import MOST, Labels
 from training.packing import ANSWER
-
-
-@pytest.fixture(scope="module")
-def environments() -> Iterator[Environments]:
-    pool = Environments(1)
-    yield pool
-    pool.close()
 
 
 @pytest.fixture(autouse=True)
 def _short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate, "MAX_TOKENS", 5)
-
-
-def test_an_attempt_is_a_real_task(environments: Environments) -> None:
-    attempt = environments.open(3, "short", "seen")
-    assert not attempt.solved()
-    assert "failed" in attempt.call("eval", {}).text
-    label = attempt.relabel(list(attempt.messages))
-    assert label is not None
-    assert "<tool_call>" in label
-    assert attempt.call("submit", {}).done
-    attempt.close()
-    with pytest.raises(WorkerError):
-        attempt.solved()
 
 
 def run(folder: Path, out: Path, *more: str) -> list[dict[str, Any]]:
@@ -72,15 +55,19 @@ def test_out_of_time_keeps_what_ended(small_model: Path, tmp_path: Path) -> None
     assert run(small_model, tmp_path, "--seconds", "0") == []
 
 
-def test_labels_are_what_the_oracle_would_do(small_model: Path, environments: Environments) -> None:
-    backend = BatchBackend(checkpoint.load_model(small_model), Renderer.from_dir(small_model), 2)
-    collector = onpolicy.Collector(0)
-    specs = [evaluate.Spec(seed, "short", "train") for seed in (1, 2)]
-    evaluate.run_episodes(backend, environments, specs, ["keep_all", evaluate.TRUNCATE], watch=collector.watch)
-    assert collector.turns == collector.differing + collector.unknown  # an untrained model never agrees
-    assert 0 < len(collector.documents) <= 2 * onpolicy.MOST
+def test_labels_are_what_the_oracle_would_do(small_model: Path) -> None:
+    model = checkpoint.load_model(small_model)
+    episodes = [
+        Episode(row, "on-policy", seed, "short", "train", policy, labelled=True)
+        for row, (seed, policy) in enumerate([(1, "keep_all"), (2, evaluate.TRUNCATE)])
+    ]
+    documents, counts = onpolicy.wave(model, episodes, 2, float("inf"))
+    assert counts["episodes"] == 2
+    assert counts["solved"] == 0
+    assert counts["turns"] == counts["differing"] + counts["unlabelled"]  # an untrained model never agrees
+    assert 0 < len(documents) <= counts["differing"]
     tokenizer = Renderer.from_dir(small_model).tokenizer
-    for ids, codes in collector.documents:
+    for ids, codes in documents:
         learned = tokenizer.decode(
             [i for i, c in zip(ids, codes, strict=True) if c == ANSWER], skip_special_tokens=False
         )
@@ -88,8 +75,26 @@ def test_labels_are_what_the_oracle_would_do(small_model: Path, environments: En
         assert codes[-1] == 0
 
 
+def test_an_episode_off_the_way_ends_early() -> None:
+    """A turn of the oracle's own is no document but for a share of them, one that differs is; enough is enough."""
+    task = micro.make_task(3, "short", "train")
+    labels, run = Labels(task, Encoder()), attempt(task)
+    for turn in run.turns:
+        labels.add(run.messages[: turn.index], run.messages[turn.index], task.files)
+        break
+    assert (labels.turns, labels.differing) == (1, 0)
+    for _ in range(MOST):
+        assert not labels.enough
+        labels.add(list(run.messages[:2]), {"role": "assistant", "content": "No idea."}, task.files)
+    assert labels.enough
+    assert len(labels.documents) - MOST in (0, 1)
+    first = labels.documents[-1]
+    text = Renderer.from_dir(TOKENIZER.parent).tokenizer.decode(first[0], skip_special_tokens=False)
+    assert text == render(run.messages[:3])
+
+
 def test_drawn_rollouts_are_training_tasks() -> None:
     drawn = [onpolicy.draw(seed) for seed in range(300)]
-    assert {spec.split for spec, _ in drawn} == {"train"}
-    assert {spec.level for spec, _ in drawn} == {"short", "long", "xlong"}
-    assert len({policy for _, policy in drawn}) > 2
+    assert {episode.split for episode in drawn} == {"train"}
+    assert {episode.level for episode in drawn} == {"short", "long", "xlong"}
+    assert len({episode.policy for episode in drawn}) > 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -126,6 +127,49 @@ def test_a_run_can_be_resumed_and_learns(tmp_path: Path) -> None:
     losses = [float(line.split(",")[4]) for line in curve[1:]]
     assert losses[-1] < losses[0]
     assert list((tmp_path / "state").glob("tiny-gqa-*.safetensors"))
+
+
+def launch(ranks: int, *command: object) -> str:
+    """Run a module or script on several ranks of this CPU; what rank 0 and the others print."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run([*launcher, *map(str, command)], cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_ranks_make_one_update_of_all_rows(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys; sys.path.insert(0, '.')\n"
+        "import torch\nfrom torch import nn\nfrom training.ranks import Ranks\n"
+        "ranks = Ranks('cpu')\n"
+        "layer = nn.Linear(2, 1, bias=False)\n"
+        "layer.weight.grad = torch.tensor([[1.0, 4.0]]) * (1 + 2 * ranks.rank)\n"
+        "ranks.average(layer.parameters())\n"
+        "found = [layer.weight.grad.tolist(), ranks.agree(float(ranks.rank), 7.0)]\n"
+        "open(f'{sys.argv[1]}/{ranks.rank}', 'w').write(str(found))\n"
+        "ranks.close()\n"
+    )
+    launch(2, script, tmp_path)
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["[[[2.0, 8.0]], [0.0, 7.0]]"] * 2
+    for name in "abcdefgh":  # each rank finds some
+        rows_ = list(pack([([ord(name)] * 80, [ANSWER] * 80) for _ in range(40)], 256))
+        write_shard(tmp_path / "shards", name, rows_)
+    options = ["--state", tmp_path / "state", "--steps", 4, "--rows", 2, "--device", "cpu", "--small", "--plain"]
+    out = launch(2, "-m", "training.train", "tiny-mla", "--shards", tmp_path / "shards", *options)
+    found = json.loads(out.splitlines()[-1])
+    assert (found["steps"], found["tokens"]) == (4, 4 * 2 * 2 * 256)
+    assert sum('"steps"' in line for line in out.splitlines()) == 1
+
+
+def test_readers_share_the_shards(tmp_path: Path) -> None:
+    for i in range(20):
+        write_shard(tmp_path, f"s{i}", list(pack(random_documents(3, 64), 64)))
+    parts = [{path.name for path in ShardFolder(tmp_path, (number, 2)).fresh()} for number in (0, 1)]
+    assert all(parts)
+    assert not parts[0] & parts[1]
+    assert len(parts[0] | parts[1]) == 20
 
 
 def test_batches_mix_in_on_policy_rows(tmp_path: Path) -> None:
