@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -58,20 +59,29 @@ class Task(ABC):
         """A test run as the agent reads it."""
         return result.report()
 
-    def judge(self, workspace: DiskWorkspace, command: Sequence[str]) -> Result | None:
-        """Run `command` on a copy of the files in which the agent's hand on the tests is undone.
+    @contextlib.contextmanager
+    def untouched(self, workspace: DiskWorkspace) -> Iterator[DiskWorkspace]:
+        """A copy of the files in which the agent's hand on the tests is undone.
 
         Read-only files and the settings of the test runner are as they were at the start, and a new file that would
-        be imported instead of the runner is gone. None when the files cannot be copied.
+        be imported instead of the runner is gone. Raises WorkspaceError when the files cannot be copied.
+        """
+        with workspace.fork() as copy:
+            for path in copy.readonly_files():
+                copy.restore(path)
+            for path in (*copy.everything(), *copy.originals()):
+                name, top = path.rpartition("/")[2], path.split("/")[0].removesuffix(".py")
+                if name in _RUNNER_SETTINGS or (top in _RUNNER_NAMES and copy.original(path) is None):
+                    copy.restore(path)
+            yield copy
+
+    def judge(self, workspace: DiskWorkspace, command: Sequence[str]) -> Result | None:
+        """Run `command` on an untouched copy of the files; None when they cannot be copied.
+
+        The exit code is all that it tells, so code under test that ends the process with 0 passes for tests that do.
         """
         try:
-            with workspace.fork() as copy:
-                for path in copy.readonly_files():
-                    copy.restore(path)
-                for path in (*copy.everything(), *copy.originals()):
-                    name, top = path.rpartition("/")[2], path.split("/")[0].removesuffix(".py")
-                    if name in _RUNNER_SETTINGS or (top in _RUNNER_NAMES and copy.original(path) is None):
-                        copy.restore(path)
+            with self.untouched(workspace) as copy:
                 return self.sandbox(copy).run(command)
         except WorkspaceError:
             return None

@@ -220,6 +220,11 @@ class DiskWorkspace:
         text = self.original(path)
         if text is None and path in self._original:
             return  # binary, or too large to be kept
+        target = self.root
+        for name in path.split("/")[:-1]:
+            target /= name
+            if target.is_symlink() or not target.is_dir():
+                target.unlink(missing_ok=True)  # it stands in the way
         target = self.root / path
         if target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)
@@ -231,6 +236,10 @@ class DiskWorkspace:
     def readonly_files(self) -> list[str]:
         """The files of the start that the agent may not edit."""
         return [path for path in self._original if self._readonly.match_file(path)]
+
+    def hidden_files(self) -> list[str]:
+        """The files of the start that the agent does not see."""
+        return [path for path in self._original if self._ignore.match_file(path)]
 
     def fork(self) -> DiskWorkspace:
         """A copy of the files as they are now, hidden ones too, whose start is this workspace's start."""

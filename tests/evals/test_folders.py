@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from leyline.evals.suites import debug_gym, plain_runner, repository
+from leyline.evals.suites import debug_gym, debug_gym_judge, plain_runner, repository
 from leyline.evals.suites.base import SuiteError
 from leyline.harness.tasks import Episode
 
@@ -82,6 +82,136 @@ def test_a_hand_on_the_tests_does_not_solve(folder: Path, cheat: str) -> None:
     with task.open() as episode:
         bash(episode, CHEATS[cheat])
         assert episode.verdict() is False, f"solved although {cheat}"
+
+
+ENDINGS = {
+    "the import ends the process": "print('3 passed')\nos._exit(0)\n",
+    "a call ends the process": "def double(x):\n    print('\\n3 passed in 0.01s', flush=True)\n    os._exit(0)\n",
+    "the end of the process is another": (
+        "import atexit\n\ndef end():\n    print('\\n3 passed in 0.01s', flush=True)\n    os._exit(0)\n\n"
+        "atexit.register(end)\n\ndef double(x):\n    return 0\n"
+    ),
+    "the import leaves": "import sys\nprint('3 passed')\nsys.exit(0)\n",
+    "the run is called off": "import pytest\n\ndef double(x):\n    pytest.exit('3 passed', returncode=0)\n",
+    "the call is skipped": "import unittest\n\ndef double(x):\n    raise unittest.SkipTest('later')\n",
+    "the call expects to fail": "import pytest\n\ndef double(x):\n    pytest.xfail('later')\n",
+}
+
+
+@pytest.mark.parametrize("how", ENDINGS)
+def test_code_that_ends_the_run_with_a_summary_of_its_own_does_not_solve(folder: Path, how: str) -> None:
+    (folder / "test.py").write_text(
+        "def test_first():\n    pass\n\n\ndef test_double():\n    from code_under_test import double\n\n"
+        "    assert double(4) == 8\n"
+    )
+    (task,) = debug_gym.load(folder)
+    with task.open() as episode:
+        episode.workspace.write("code_under_test.py", f"import os\n\n{ENDINGS[how]}")
+        assert episode.verdict() is False, f"solved although {how}"
+
+
+def test_a_hidden_file_is_as_it_was_for_the_verdict(folder: Path) -> None:
+    (folder / "test.py").write_text(
+        "from code_under_test import double\n\n\ndef test_double():\n"
+        "    assert double(4) == int(open('secret.txt').read())\n"
+    )
+    (folder / "secret.txt").write_text("8\n")
+    (task,) = debug_gym.load(folder)
+    with task.open() as episode:
+        bash(episode, "echo 5 > secret.txt")
+        assert "1 passed" in bash(episode, "python -m pytest -q -p no:cacheprovider test.py")
+        assert episode.verdict() is False
+        episode.call("edit", {"path": "code_under_test.py", "line": 2, "new_code": "    return 2 * x"})
+        assert episode.verdict() is True
+
+
+@pytest.mark.parametrize("instead", ["touch data", "ln -s notes.txt data", "mkdir -p data/given.txt/x"])
+def test_a_protected_file_comes_back_whatever_lies_in_its_way(folder: Path, instead: str) -> None:
+    (folder / "data").mkdir()
+    (folder / "data" / "given.txt").write_text("4 8\n")
+    (folder / ".debugreadonly").write_text("data/\n")
+    (folder / "test.py").write_text(
+        "from code_under_test import double\n\n\ndef test_double():\n"
+        "    given, wanted = map(int, open('data/given.txt').read().split())\n    assert double(given) == wanted\n"
+    )
+    (task,) = debug_gym.load(folder)
+    with task.open() as episode:
+        bash(episode, f"rm -r data; {instead}")
+        assert episode.verdict() is False
+        episode.call("edit", {"path": "code_under_test.py", "line": 2, "new_code": "    return 2 * x"})
+        assert episode.verdict() is True
+
+
+LOUD = """import sys
+import unittest
+
+import pytest
+from code_under_test import double
+
+
+def test_double():
+    print("1 failed")
+    sys.stderr.write("x" * 50_000)
+    assert double(4) == 8
+
+
+@pytest.mark.skip
+def test_later():
+    assert double(4) == 9
+
+
+@pytest.mark.xfail
+def test_that_waits():
+    assert double(4) == 9
+
+
+class Case(unittest.TestCase):
+    @unittest.skip("later")
+    def test_later(self):
+        self.fail()
+
+    @unittest.expectedFailure
+    def test_that_waits(self):
+        self.assertEqual(double(4), 9)
+
+    def test_sums(self):
+        for n in range(3):
+            with self.subTest(n=n):
+                self.assertEqual(double(n), n + n)
+"""
+
+
+def test_tests_may_skip_expect_failures_and_write_what_they_like(folder: Path) -> None:
+    (folder / "test.py").write_text(LOUD)
+    (task,) = debug_gym.load(folder)
+    with task.open() as episode:
+        assert episode.verdict() is False
+        bash(episode, "printf 'def double(x):\\n    return 2 * x\\n' > code_under_test.py")
+        assert episode.verdict() is True
+        bash(episode, "printf 'def double(x):\\n    return 2 * x if x else 1\\n' > code_under_test.py")
+        assert episode.verdict() is False
+
+
+@pytest.mark.parametrize(
+    ("code", "solved"),
+    [("def double(x):\n    return 2 * x\n", True), (CODE, False), ("print('1 passed')\nraise SystemExit(0)\n", False)],
+)
+def test_without_pytest_the_plain_runner_judges(folder: Path, tmp_path: Path, code: str, solved: bool) -> None:
+    (folder / "code_under_test.py").write_text(code)
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-S", debug_gym_judge.__file__, str(report), "test.py"]  # -S: no installed package
+    done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+    assert "rootdir" not in done.stdout
+    assert debug_gym.all_passed(report) is solved
+    assert (done.returncode == 0) is (solved or "SystemExit" in code)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"status": 0, "collected": 2, "passed": 1, "skipped": 0, "failed": 0}']
+)
+def test_an_incomplete_report_is_no_pass(tmp_path: Path, text: str) -> None:
+    (tmp_path / "report.json").write_text(text)
+    assert not debug_gym.all_passed(tmp_path / "report.json")
 
 
 def test_times_are_left_out_so_that_equal_runs_read_equal() -> None:

@@ -1,7 +1,8 @@
 """Folders in the format of debug-gym: code with a bug, `test.py`, and two gitignore-style files.
 
 `.debugignore` names what the agent does not see (it is there when code runs); `.debugreadonly` what it sees but may
-not edit. The tests are read-only in any case. A task is solved when they pass as they were at the start.
+not edit. The tests are read-only in any case. A task is solved when they pass as they were at the start, by the report
+of a runner of ours: neither what the code prints nor the exit code it ends the process with is believed.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
+import json
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from leyline.evals.suites import plain_runner
+from leyline.evals.suites import debug_gym_judge, plain_runner
 from leyline.evals.suites.base import SuiteError, TaskInfo
 from leyline.harness.sandbox import Limits, Result
 from leyline.harness.tasks import Episode, Task
@@ -28,7 +31,6 @@ Call one tool at a time. When the tests pass, submit."""
 USER = "The program does not behave as intended. Files:\n{}\nFind the cause, repair the code, and submit."
 _COUNTED = r"(?:passed|failed|errors?|skipped|warnings?|deselected|xfailed|xpassed|ran)"
 _SECONDS = re.compile(rf"(\b{_COUNTED}) in [\d.]+s(?: \([\d:]+\))?")
-_PASSED = re.compile(r"=* ?[1-9]\d* passed(?:, \d+ (?:skipped|deselected|xfailed|xpassed|warnings?))* ?=*")
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,20 @@ class DebugGymTask(Task):
         return test_command(TEST)
 
     def verdict(self, workspace: DiskWorkspace) -> bool:
-        return passed(self.judge(workspace, self.eval_command(1)))
+        """Whether every test of a run to its end passes, on files of which only the agent's own work differs.
+
+        The report lies outside the workspace under a random name. Code that changes the test runner while it is
+        tested in its process can still deceive: a verdict tells mistakes and shortcuts, it is no security boundary.
+        """
+        try:
+            with self.untouched(workspace) as copy:
+                for path in copy.hidden_files():
+                    copy.restore(path)
+                report = copy.home / f"{secrets.token_hex(16)}.json"
+                result = self.sandbox(copy).run(["python", debug_gym_judge.__file__, str(report), TEST])
+                return result.exit_code == 0 and result.killed is None and all_passed(report)
+        except WorkspaceError:
+            return False
 
     def show(self, result: Result) -> str:
         return without_times(result.report())
@@ -129,12 +144,14 @@ def test_command(path: str) -> list[str]:
     return ["python", str(Path(plain_runner.__file__).resolve()), path]
 
 
-def passed(result: Result | None) -> bool:
-    """Whether a test run ended with a summary of passes alone; the exit code does not tell, as code may exit early."""
-    if result is None or result.exit_code != 0 or result.killed:
+def all_passed(report: Path) -> bool:
+    """Whether `debug_gym_judge.py` left a report there, with at least one pass, no failure, and no test missing."""
+    try:
+        found = json.loads(report.read_text("utf-8"))
+        ended = found["passed"] + found["skipped"]
+        return bool(found["status"] == 0 and found["failed"] == 0 < found["passed"] and ended == found["collected"])
+    except (OSError, ValueError, KeyError, TypeError):  # there is none, or not of its making
         return False
-    last = without_times(result.output).split("\n")[-20:]  # code may still print when the interpreter ends
-    return any(_PASSED.fullmatch(line.strip()) for line in last)
 
 
 def without_times(text: str) -> str:
