@@ -368,6 +368,38 @@ def test_the_async_client(server: Server) -> None:
     assert report.turns[2].prompt_tokens == 600
 
 
+def test_with_and_async_with_are_those_of_the_bare_client(server: Server, client: openai.OpenAI) -> None:
+    """A sync client and what it opens refuse `async with` before anything is sent, and the other way round."""
+    http = httpx.AsyncClient(transport=httpx.MockTransport(server))
+    wrapped = wrap(client, CUT)
+    wrapped_async = wrap(openai.AsyncOpenAI(api_key="k", base_url="http://s/v1", http_client=http), CUT)
+
+    def opened(of: Any) -> list[Any]:
+        completions = of.chat.completions
+        later = completions.with_streaming_response.create(model="m", messages=history(1))
+        return [completions.stream(model="m", messages=history(1)), later, of.with_options(timeout=5), of]
+
+    async def enter(thing: Any) -> None:
+        async with thing:
+            pass
+
+    for thing in opened(wrapped):
+        assert hasattr(thing, "__enter__")
+        assert not hasattr(thing, "__aenter__")
+        with pytest.raises(TypeError, match="asynchronous context manager"):
+            asyncio.run(enter(thing))
+    things = opened(wrapped_async)
+    for thing in things:
+        assert hasattr(thing, "__aenter__")
+        assert not hasattr(thing, "__enter__")
+        with pytest.raises(TypeError, match="context manager"), thing:
+            pass
+    assert server.bodies == []
+    for thing in things:
+        asyncio.run(enter(thing))
+    assert len(server.bodies) == 2
+
+
 def test_splice_sends_directives_and_gives_the_lineage_back(
     server: Server, client: openai.OpenAI, scripted: Callable[..., Any]
 ) -> None:

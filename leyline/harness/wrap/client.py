@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 from leyline.harness.wrap.report import is_receipt
 from leyline.harness.wrap.tracker import Request, Tracker, listed
@@ -36,16 +36,20 @@ class Proxy:
 
 
 class ClientProxy(Proxy):
-    """A client; entering it as a context manager gives the wrapped client."""
+    """A synchronous client, or what it gives; entering it as a context manager gives the proxy."""
 
-    def __enter__(self) -> ClientProxy:
+    def __enter__(self) -> Self:
         self._inner.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> Any:
         return self._inner.__exit__(*error)
 
-    async def __aenter__(self) -> ClientProxy:
+
+class AsyncClientProxy(Proxy):
+    """The same of an asynchronous client. Python looks `with` up on the class, so neither has the other's methods."""
+
+    async def __aenter__(self) -> Self:
         await self._inner.__aenter__()
         return self
 
@@ -53,7 +57,7 @@ class ClientProxy(Proxy):
         return await self._inner.__aexit__(*error)
 
 
-def wrap_client(client: Any, tracker: Tracker, *, asynchronous: bool) -> ClientProxy:
+def wrap_client(client: Any, tracker: Tracker, *, asynchronous: bool) -> Proxy:
     """The client with `chat.completions` (and the older `beta.chat.completions`) edited, raw responses included."""
 
     def edited(path: tuple[str, ...], owner: Any) -> Callable[[], Any]:
@@ -68,13 +72,14 @@ def wrap_client(client: Any, tracker: Tracker, *, asynchronous: bool) -> ClientP
         return get
 
     def again(name: str) -> Callable[[], Any]:
-        def make(*args: Any, **kwargs: Any) -> ClientProxy:
+        def make(*args: Any, **kwargs: Any) -> Proxy:
             return wrap_client(getattr(client, name)(*args, **kwargs), tracker, asynchronous=asynchronous)
 
         return lambda: make
 
     chat = ("chat", "completions")
-    return ClientProxy(
+    kind = AsyncClientProxy if asynchronous else ClientProxy
+    return kind(
         client,
         {
             "leyline": lambda: tracker,
@@ -126,7 +131,8 @@ def _serve(response: Any, tracker: Tracker, request: Request) -> Any:
     """Remember the request now, or, where the response is a context manager that sends it later, then."""
     streaming = hasattr(response, "__stream__")
     if not streaming and (hasattr(response, "__enter__") or hasattr(response, "__aenter__")):
-        return ManagerProxy(response, tracker, request)
+        manager = AsyncManagerProxy if hasattr(response, "__aenter__") else ManagerProxy
+        return manager(response, tracker, request)
     place = tracker.served(request)
     if streaming:
         kind = AsyncStreamProxy if hasattr(response, "__aiter__") else StreamProxy
@@ -146,7 +152,7 @@ class _ChunkProxy(Proxy):
         object.__setattr__(self, "_see", see)
 
 
-class StreamProxy(_ChunkProxy):
+class StreamProxy(_ChunkProxy, ClientProxy):
     """The stream of a synchronous client."""
 
     def __iter__(self) -> Iterator[Any]:
@@ -162,15 +168,8 @@ class StreamProxy(_ChunkProxy):
             if not is_receipt(chunk):
                 return chunk
 
-    def __enter__(self) -> StreamProxy:
-        self._inner.__enter__()
-        return self
 
-    def __exit__(self, *error: Any) -> Any:
-        return self._inner.__exit__(*error)
-
-
-class AsyncStreamProxy(_ChunkProxy):
+class AsyncStreamProxy(_ChunkProxy, AsyncClientProxy):
     """The stream of an asynchronous client."""
 
     async def __aiter__(self) -> AsyncIterator[Any]:
@@ -186,15 +185,8 @@ class AsyncStreamProxy(_ChunkProxy):
             if not is_receipt(chunk):
                 return chunk
 
-    async def __aenter__(self) -> AsyncStreamProxy:
-        await self._inner.__aenter__()
-        return self
 
-    async def __aexit__(self, *error: Any) -> Any:
-        return await self._inner.__aexit__(*error)
-
-
-class ManagerProxy(Proxy):
+class _ManagerProxy(Proxy):
     """A context manager that sends the request when it is entered."""
 
     def __init__(self, inner: Any, tracker: Tracker, request: Request) -> None:
@@ -216,12 +208,20 @@ class ManagerProxy(Proxy):
                 return
             self._seen[0].update(place, snapshot)
 
+
+class ManagerProxy(_ManagerProxy):
+    """That of a synchronous client."""
+
     def __enter__(self) -> Any:
         return self._enter(self._inner.__enter__())
 
     def __exit__(self, *error: Any) -> Any:
         self._exit()
         return self._inner.__exit__(*error)
+
+
+class AsyncManagerProxy(_ManagerProxy):
+    """That of an asynchronous client."""
 
     async def __aenter__(self) -> Any:
         return self._enter(await self._inner.__aenter__())
