@@ -1,4 +1,4 @@
-"""Commands under limits: time, memory, processes, output, files; no secrets, and no network where the system allows it.
+"""Commands under limits: time, memory, processes, output, disk; no secrets, and no network where the system allows it.
 
 A command is started through `_confine.py`, which sets the resource limits and, on Linux, enters namespaces of its own:
 no network, no foreign processes, every folder but the workspace read-only. What the system refuses is left out;
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from leyline.directives import LeylineError
+from leyline.harness.disk import DiskWatch
 from leyline.harness.isolation import Isolation, capabilities, isolation, launcher
 from leyline.harness.process import FLOOD, WATCH_SECONDS, Capture, Process, capped, uninterrupted
 
@@ -38,7 +39,8 @@ class Limits:
 
     seconds: wall time. memory: bytes, of address space per process, resident over all of them, and of a private
     /dev/shm. processes: of the whole tree, threads counted. output: characters kept. file_bytes: the largest file it
-    may write.
+    may write. disk: bytes by which all commands of a sandbox together may grow the files of its workspace and home;
+    looked at every half second or less often, so a fast writer gets somewhat further before it is stopped.
     """
 
     seconds: float = 60.0
@@ -46,13 +48,15 @@ class Limits:
     processes: int = 128
     output: int = 20_000
     file_bytes: int = 256 << 20
+    disk: int = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """What a command did.
 
-    exit_code: 128 + n for signal n. killed: why it was stopped ("time", "memory", "processes", "output"), or None.
+    exit_code: 128 + n for signal n. killed: why it was stopped ("time", "memory", "processes", "output", "disk"), or
+    None. "disk" also says that it ended by itself and left too much.
     """
 
     exit_code: int
@@ -73,6 +77,7 @@ class Result:
             "memory": f"[stopped: over {self.limits.memory >> 20} MiB of memory]",
             "processes": f"[stopped: over {self.limits.processes} processes]",
             "output": "[stopped: too much output]",
+            "disk": f"[stopped: over {self.limits.disk >> 20} MiB of new files; remove some]",
         }
         note = notes.get(self.killed or "", f"[exit code {self.exit_code}]" if status and self.exit_code else "")
         text = self.output.rstrip("\n")
@@ -99,6 +104,7 @@ class Sandbox:
         self._network = network
         self._env = dict(env or {})
         (self.home / "tmp").mkdir(parents=True, exist_ok=True)
+        self.disk = DiskWatch(self.root, self.home)
 
     def run(self, command: str | Sequence[str], *, seconds: float | None = None) -> Result:
         """Run a shell command line, or a program with arguments, to its end or to the first limit it meets.
@@ -124,7 +130,8 @@ class Sandbox:
                     killed = "output"
                 elif now >= watch:
                     killed = process.over(limits.processes, limits.memory)
-                    watch = now + WATCH_SECONDS
+                    killed = killed or ("disk" if self.disk.full(limits.disk) else None)
+                    watch = time.monotonic() + WATCH_SECONDS
             code = process.exit_code()
             while data := process.read(0):  # what was written before the end
                 capture.feed(data)
@@ -132,6 +139,8 @@ class Sandbox:
         finally:
             if process is not None:
                 process.kill()
+        full = self.disk.full(limits.disk, end=True)
+        killed = killed or ("disk" if full else None)
         capture.feed(b"", final=True)
         code = 137 if code is None else code
         return Result(code, self.relative(capture.text()), elapsed, bool(capture.removed), killed, limits)

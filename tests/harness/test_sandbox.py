@@ -12,10 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from leyline.harness import disk
 from leyline.harness import sandbox as module
+from leyline.harness.disk import DiskWatch, used
 from leyline.harness.isolation import Isolation, capabilities, isolation
 from leyline.harness.process import Capture, capped
 from leyline.harness.sandbox import Limits, Result, Sandbox, SandboxError, run
+from leyline.harness.tools import ToolBox
+from leyline.harness.workspace import DiskWorkspace
 
 FULL = isolation()
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
@@ -177,6 +181,68 @@ def test_a_large_file_is_refused(sandbox: Sandbox) -> None:
     sandbox.limits = Limits(seconds=20, file_bytes=1 << 20)
     sandbox.run("head -c 5000000 /dev/zero > big")
     assert (sandbox.root / "big").stat().st_size == 1 << 20
+
+
+FILL = "for i in $(seq {}); do head -c 1000000 /dev/zero > {}/$i; done"
+
+
+@pytest.mark.parametrize("where", [".", "~", "${TMPDIR}"])
+def test_many_files_that_fill_the_disk_are_stopped(sandbox: Sandbox, where: str) -> None:
+    sandbox.limits = Limits(seconds=20, disk=20 << 20)
+    result = sandbox.run(FILL.format(10_000, where))
+    assert result.killed == "disk"
+    assert result.seconds < 10
+    assert "[stopped: over 20 MiB of new files; remove some]" in result.report()
+
+
+def test_a_short_command_that_leaves_too_much_says_so_until_it_is_removed(sandbox: Sandbox) -> None:
+    (sandbox.root / "given").write_bytes(b"x" * (8 << 20))
+    sandbox = Sandbox(sandbox.root, sandbox.home, limits=Limits(seconds=20, disk=4 << 20))
+    assert sandbox.run("cat given | wc -c").killed is None, "what was there at first is not counted"
+    assert sandbox.run(FILL.format(6, ".")).killed == "disk"
+    assert sandbox.run("ls").killed == "disk"
+    assert sandbox.run("rm 1 && sleep 1").killed is None, "a command that makes room was stopped"
+    assert sandbox.run("rm -f 2 3 4 5 6").killed is None
+    assert sandbox.run("ls").output == "given\n"
+
+
+def test_a_debugger_that_fills_the_disk_is_stopped() -> None:
+    with DiskWorkspace.from_files({"test.py": "x = 1\n"}) as workspace:
+        box = Sandbox(workspace.root, workspace.home, limits=Limits(seconds=20, disk=20 << 20))
+        with ToolBox(workspace, sandbox=box, entry=["python", "test.py"], names=("pdb",)) as tools:
+            assert tools.call("pdb", {"command": "p 6 * 7"}).text.endswith("42")
+            fill = "for k in range(10_000): open(str(k), 'wb').write(bytes(10**6))"
+            told = tools.call("pdb", {"command": f"exec({fill!r})"}).text
+    assert "[stopped: over the limit of disk]\n[the session has ended;" in told
+
+
+def test_empty_files_take_room_too_and_hard_links_none(tmp_path: Path) -> None:
+    for n in range(100):
+        (tmp_path / str(n)).touch()
+    assert used(tmp_path) == 100 * 4096
+    (tmp_path / "large").write_bytes(b"x" * 1_000_000)
+    size = used(tmp_path)
+    assert size >= 100 * 4096 + 1_000_000
+    (tmp_path / "twin").hardlink_to(tmp_path / "large")
+    (tmp_path / "link").symlink_to(tmp_path / "large")
+    assert used(tmp_path) == size + 4096
+
+
+def test_looking_takes_a_small_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch, looks = DiskWatch(tmp_path), []
+
+    def slow(*folders: Path) -> int:
+        looks.append(time.monotonic())
+        time.sleep(0.05)
+        return 0
+
+    monkeypatch.setattr(disk, "used", slow)
+    deadline = time.monotonic() + 1.6
+    while time.monotonic() < deadline:
+        watch.full(1)
+        time.sleep(0.01)
+    assert len(looks) == 2
+    assert looks[1] - looks[0] >= 1
 
 
 def test_no_secret_gets_in(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ class Session:
         argv = ["python", "-u", "-m", "pdb", *program]
         self._process: Process = sandbox.start(argv, stdin=True, seconds=SESSION_SECONDS)
         self._relative = sandbox.relative
+        self._disk = sandbox.disk
         self.alive = True
 
     def answer(self, command: str | None) -> str:
@@ -48,9 +49,10 @@ class Session:
                     text += data
                 self.close()
                 break
-            if self._process.over(self._limits.processes, self._limits.memory):
+            over = self._process.over(self._limits.processes, self._limits.memory)
+            if over or self._disk.full(self._limits.disk):
                 self.close()
-                text += b"\n[stopped: over the limit of processes or memory]"
+                text += f"\n[stopped: over the limit of {over or 'disk'}]".encode()
                 break
         else:
             self.close()
