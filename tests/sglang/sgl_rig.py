@@ -10,6 +10,8 @@ from tiny_models import write_model
 
 POOL = 4000
 """KV slots: twelve conversations hold more than that, so that the cache evicts all the time."""
+PRESSED_POOL = 2500
+"""KV slots that cannot hold sixteen conversations with their answers."""
 PAGES = {"gqa": 16, "mla": 1}
 GENERATIONS = 6
 TREE_CORES = {"gqa": "rust", "mla": "python"}
@@ -24,12 +26,12 @@ KINDS = [
 
 
 class Servers:
-    """Starts servers on demand: with the plugin, and without it as the control."""
+    """Starts servers on demand: with the plugin, without it as the control, and one that admits more than it holds."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._models: dict[str, Path] = {}
-        self._running: dict[tuple[str, bool], Server] = {}
+        self._running: dict[tuple[str, str], Server] = {}
 
     def model(self, kind: str) -> Path:
         if kind not in self._models:
@@ -37,15 +39,19 @@ class Servers:
         return self._models[kind]
 
     def plugin(self, kind: str) -> Server:
-        return self._get(kind, plugin=True)
+        return self._get(kind, "plugin")
 
     def stock(self, kind: str) -> Server:
-        return self._get(kind, plugin=False)
+        return self._get(kind, "stock")
 
-    def _get(self, kind: str, plugin: bool) -> Server:
-        server = self._running.get((kind, plugin))
+    def pressed(self, kind: str) -> Server:
+        """With the plugin; the scheduler reserves nothing for what running requests will still answer."""
+        return self._get(kind, "pressed", "--schedule-conservativeness", "0", pool=PRESSED_POOL)
+
+    def _get(self, kind: str, role: str, *arguments: str, pool: int = POOL) -> Server:
+        server = self._running.get((kind, role))
         if server is None:
-            log = self._folder / f"{kind}-{'plugin' if plugin else 'stock'}.log"
+            log = self._folder / f"{kind}-{role}.log"
             environment = {
                 "LEYLINE_MAX_GENERATIONS": str(GENERATIONS),
                 "SGLANG_UNIFIED_RADIX_TREE_CORE_BACKEND": TREE_CORES[kind],
@@ -54,14 +60,15 @@ class Servers:
                 self.model(kind),
                 log,
                 *ARGUMENTS[kind],
-                plugin=plugin,
-                pool=POOL,
+                *arguments,
+                plugin=role != "stock",
+                pool=pool,
                 page=PAGES[kind],
                 chunk=256,
                 overlap=kind == "mla",
                 env=environment,
             )
-            self._running[kind, plugin] = server
+            self._running[kind, role] = server
         assert server.alive(), f"the server died:\n{server.tail()}"
         return server
 

@@ -25,6 +25,18 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
+def _sampling(tokens: int, leyline: Any, ignore_eos: bool) -> dict[str, Any]:
+    params: dict[str, Any] = {"max_new_tokens": tokens, "temperature": 0, "ignore_eos": ignore_eos}
+    if leyline is not None:
+        params["custom_params"] = {"leyline": leyline}
+    return params
+
+
+def _top(tokens: int) -> int:
+    """How many logprobs a token: the whole vocabulary's where the answer is short."""
+    return 320 if tokens <= 16 else 20
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -45,20 +57,32 @@ class Server:
     def post(self, path: str, body: Any, timeout: float = 300.0) -> httpx.Response:
         return httpx.post(self.url + path, json=body, timeout=timeout)
 
-    def generate(
-        self, ids: list[int], leyline: Any = None, *, tokens: int = 1, ignore_eos: bool = True, **extra: Any
-    ) -> dict[str, Any]:
+    def generate(self, ids: list[int], leyline: Any = None, *, tokens: int = 1, **extra: Any) -> dict[str, Any]:
         """One greedy generation, with logprobs for each token: the whole vocabulary's where the answer is short."""
-        top = 320 if tokens <= 16 else 20
-        params: dict[str, Any] = {"max_new_tokens": tokens, "temperature": 0, "ignore_eos": ignore_eos}
-        if leyline is not None:
-            params["custom_params"] = {"leyline": leyline}
-        body = {"input_ids": ids, "sampling_params": params, "return_logprob": True, "top_logprobs_num": top, **extra}
+        params = _sampling(tokens, leyline, True)
+        body = {"input_ids": ids, "sampling_params": params, "return_logprob": True, "top_logprobs_num": _top(tokens)}
+        answer: dict[str, Any] = self._answer({**body, **extra})
+        return answer
+
+    def generate_all(self, requests: list[tuple[list[int], Any, int]]) -> list[dict[str, Any]]:
+        """`generate` for several `(ids, leyline, tokens)` that reach the scheduler in one message.
+
+        An answer ends at an end-of-sequence token, if the model gives one.
+        """
+        body = {
+            "input_ids": [ids for ids, _, _ in requests],
+            "sampling_params": [_sampling(tokens, leyline, False) for _, leyline, tokens in requests],
+            "return_logprob": True,
+            "top_logprobs_num": [_top(tokens) for _, _, tokens in requests],
+        }
+        answers: list[dict[str, Any]] = self._answer(body)
+        return answers
+
+    def _answer(self, body: dict[str, Any]) -> Any:
         answer = self.post("/generate", body)
         if answer.status_code != 200:
             raise RuntimeError(f"{answer.status_code}: {answer.text[:500]}")
-        data: dict[str, Any] = answer.json()
-        return data
+        return answer.json()
 
     def accounting(self) -> dict[str, Any]:
         """The pool's accounting at idle."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +24,13 @@ SHARED = random.Random(5)
 BEGINNING = [SHARED.randrange(LOW, HIGH) for _ in range(64)]
 
 
-Send = Callable[[list[int], str | None, int], dict[str, Any]]
+@dataclass(frozen=True)
+class Ask:
+    """What a conversation sends next. directives: the request's, as JSON; tokens: to generate."""
+
+    prompt: list[int]
+    directives: str | None
+    tokens: int
 
 
 @dataclass
@@ -52,6 +58,10 @@ class Exchange:
         return [entry[1] for entry in self.meta["output_token_logprobs"]]
 
 
+Conversation = Generator[Ask, dict[str, Any], list[Exchange]]
+"""Yields requests, is sent their answers, and returns what was exchanged."""
+
+
 @dataclass
 class Tally:
     """What a run showed. worst: the largest logprob difference by kind of request."""
@@ -69,33 +79,51 @@ class Tally:
 
 
 def run_conversations(
-    server: Server,
-    seeds: Iterable[int],
-    *,
-    turns: int = 5,
-    parallel: int = 12,
-    answer: int = 8,
-    length: int = 260,
-    shortest: int = 1,
-    stop_at_eos: bool = False,
+    server: Server, seeds: Iterable[int], *, turns: int = 5, parallel: int = 12, answer: int = 8, length: int = 260
 ) -> list[list[Exchange]]:
-    """Run conversations, `parallel` at a time.
+    """Run conversations, `parallel` at a time, each at its own pace.
 
-    shortest, answer: so many generated tokens a turn; length: about so many tokens a prompt. stop_at_eos: the scheduler
-    then reserves less than the whole answer, so that a small pool runs out and requests are retracted.
+    answer: at most so many generated tokens a turn; length: about so many tokens a prompt.
     """
 
-    def send(prompt: list[int], value: str | None, tokens: int) -> dict[str, Any]:
-        return server.generate(prompt, value, tokens=max(tokens, shortest), ignore_eos=not stop_at_eos)
+    def run(seed: int) -> list[Exchange]:
+        conversation = _converse(random.Random(seed), turns, (1, answer), length)
+        ask = next(conversation)
+        while True:
+            try:
+                ask = conversation.send(server.generate(ask.prompt, ask.directives, tokens=ask.tokens))
+            except StopIteration as end:
+                return end.value
 
     with ThreadPoolExecutor(parallel) as pool:
-        return list(pool.map(lambda seed: _converse(send, seed, turns, answer, length), seeds))
+        return list(pool.map(run, seeds))
 
 
-def _converse(send: Send, seed: int, turns: int, answer: int, length: int) -> list[Exchange]:
-    rng = random.Random(seed)
+def run_in_step(
+    server: Server, seeds: Iterable[int], *, turns: int, answers: tuple[int, int], length: int = 260
+) -> list[list[Exchange]]:
+    """Run conversations turn by turn: the same turn of all of them reaches the scheduler in one message.
+
+    Which requests meet in the scheduler depends on no timing then. answers: least and most generated tokens a turn.
+    They may end earlier, so the scheduler reserves less than all of an answer.
+    """
+    conversations = [_converse(random.Random(seed), turns, answers, length) for seed in seeds]
+    asks = [next(conversation) for conversation in conversations]
+    done: list[list[Exchange]] = []
+    while asks:
+        replies = server.generate_all([(ask.prompt, ask.directives, ask.tokens) for ask in asks])
+        asks = []
+        for conversation, reply in zip(conversations, replies, strict=True):
+            try:
+                asks.append(conversation.send(reply))
+            except StopIteration as end:  # all have the same number of turns, and end together
+                done.append(end.value)
+    return done
+
+
+def _converse(rng: random.Random, turns: int, answers: tuple[int, int], length: int) -> Conversation:
     prompt = BEGINNING + _tokens(rng, rng.randint(length // 3, length))
-    exchanges = [Exchange("first", prompt, send(prompt, None, rng.randint(1, answer)))]
+    exchanges = [Exchange("first", prompt, (yield Ask(prompt, None, rng.randint(*answers))))]
     lineage: str | None = None
     start: int | None = None
     for _ in range(turns - 1):
@@ -110,7 +138,7 @@ def _converse(send: Send, seed: int, turns: int, answer: int, length: int) -> li
             honest=rng.random() < 0.03,
         )
         prompt = script.apply(source) + _tokens(rng, rng.randint(1, 20))
-        reply = send(prompt, request.to_json(), rng.randint(1, answer))
+        reply = yield Ask(prompt, request.to_json(), rng.randint(*answers))
         exchange = Exchange("turn", prompt, reply, source, script, request)
         exchanges.append(exchange)
         receipt = exchange.receipt
@@ -118,8 +146,8 @@ def _converse(send: Send, seed: int, turns: int, answer: int, length: int) -> li
             lineage, start = receipt.lineage, receipt.approximate_from
     # Twins of the last prompt: they must be answered from honest KV alone.
     forged = WireRequest(EditScript(), lineage=f"L{rng.getrandbits(40):x}", lineage_start=3)
-    exchanges.append(Exchange("forged", prompt, send(prompt, forged.to_json(), 1)))
-    exchanges.append(Exchange("plain", prompt, send(prompt, None, 1)))
+    exchanges.append(Exchange("forged", prompt, (yield Ask(prompt, forged.to_json(), 1))))
+    exchanges.append(Exchange("plain", prompt, (yield Ask(prompt, None, 1))))
     return exchanges
 
 
@@ -144,8 +172,8 @@ def _tokens(rng: random.Random, count: int) -> list[int]:
 
 
 def verify(oracle: Oracle, conversations: Iterable[list[Exchange]], tolerance: float = 1e-4) -> Tally:
-    """Replay every receipt. A conversation's turns behind a retraction are counted as unverified: the receipt describes
-    the prefill before it, and what the tree holds afterwards may have been computed again."""
+    """Replay every receipt. Turns behind a retracted turn are counted as unverified: the receipt describes the prefill
+    before it, and what the tree holds afterwards may have been computed again. A first prompt is honest both times."""
     tally = Tally()
     for exchanges in conversations:
         state = State([])
@@ -169,7 +197,7 @@ def verify(oracle: Oracle, conversations: Iterable[list[Exchange]], tolerance: f
             _count(tally, exchange)
             if exchange.kind in ("first", "turn"):
                 state = oracle.extend(after, exchange.output)
-                lost = lost or retracted > 0
+                lost = lost or (exchange.kind == "turn" and retracted > 0)
     return tally
 
 
