@@ -22,10 +22,14 @@ Layers = list[tuple[torch.Tensor, torch.Tensor]]
 
 @dataclass
 class State:
-    """The tokens of a sequence and their KV: at least what the server holds for it, which may lack the last token's."""
+    """The tokens of a sequence and their KV: at least what the server holds for it, which may lack the last token's.
+
+    earlier: the state that it was edited from, which the server's cache may hold as well.
+    """
 
     tokens: list[int]
     layers: Layers = field(default_factory=list)
+    earlier: State | None = None
 
     @property
     def length(self) -> int:
@@ -51,15 +55,23 @@ class Oracle:
     ) -> tuple[torch.Tensor, State]:
         """Do what `receipt` says was done for `prompt`, from the state of its source.
 
+        Before `approximate_from` everything is computed: there, kept KV must be a clean prefill's. From there on it is
+        taken from where the receipt says, which may be past the first edit (see `_holder`).
         first_edit: up to here source and prompt are equal. rotate: False gives the wrong answer on purpose.
         """
         prompt = list(prompt)
+        assert prompt[:first_edit] == source.tokens[:first_edit], "this is not the prompt's source"
         if receipt.approximate_from is None:
             assert not receipt.splices
             return self.clean(prompt)
         first = receipt.splices[0].start if receipt.splices else len(prompt) - 1
-        kept = min(receipt.prefix_tokens, first, first_edit, source.length)
-        state = State(prompt[:kept], [(a[:, :, :kept], b[:, :, :kept]) for a, b in source.layers])
+        kept = min(receipt.prefix_tokens, first)
+        state = State([])
+        if kept > receipt.approximate_from:
+            if receipt.approximate_from:
+                _, state = self.clean(prompt[: receipt.approximate_from])
+            layers = _cut(_holder(source, prompt[:kept]).layers, receipt.approximate_from, kept)
+            state = State(prompt[:kept], _joined(state.layers, layers))
         for splice in receipt.splices:
             if splice.start > state.length:
                 _, state = self._compute(state, prompt[state.length : splice.start])
@@ -67,7 +79,9 @@ class Oracle:
             moved = self._moved(source.layers, start - splice.delta, end - splice.delta, splice.delta * rotate)
             layers = _joined(state.layers, moved)
             state = State(prompt[:end], layers)
-        return self._compute(state, prompt[state.length :])
+        logprobs, state = self._compute(state, prompt[state.length :])
+        state.earlier = source
+        return logprobs, state
 
     def extend(self, state: State, tokens: Sequence[int]) -> State:
         """The state after generating `tokens`.
@@ -75,7 +89,9 @@ class Oracle:
         Also of the last one: with the overlap schedule SGLang 0.5.16 has launched one more decode step by the time it
         sees the end, and keeps that token's KV too. Where it does not, no receipt reaches so far.
         """
-        return self._compute(state, list(tokens))[1]
+        after = self._compute(state, list(tokens))[1]
+        after.earlier = state.earlier
+        return after
 
     @torch.no_grad()
     def _compute(self, state: State, tokens: list[int]) -> tuple[torch.Tensor, State]:
@@ -97,8 +113,7 @@ class Oracle:
 
     def _moved(self, layers: Layers, start: int, end: int, delta: int) -> Layers:
         out = []
-        for first, second in layers:
-            first, second = first[:, :, start:end], second[:, :, start:end]
+        for first, second in _cut(layers, start, end):
             out.append((first, self._rotate(second, delta)) if self.latent else (self._rotate(first, delta), second))
         return out
 
@@ -115,6 +130,23 @@ class Oracle:
             a, b = x[..., : width // 2], x[..., width // 2 : width]
             out[..., : width // 2], out[..., width // 2 : width] = a * cos - b * sin, b * cos + a * sin
         return out.to(keys.dtype)
+
+
+def _holder(state: State | None, tokens: list[int]) -> State:
+    """The last state that begins with `tokens`.
+
+    That may reach further than the first edit: where the tokens behind it happen to equal the ones that it took away,
+    the cache holds them in place, and where an edit is undone, an earlier turn's path still stands.
+    """
+    while state is not None:
+        if state.tokens[: len(tokens)] == tokens:
+            return state
+        state = state.earlier
+    raise AssertionError(f"the receipt keeps {len(tokens)} tokens that no turn before computed")
+
+
+def _cut(layers: Layers, start: int, end: int) -> Layers:
+    return [(first[:, :, start:end], second[:, :, start:end]) for first, second in layers]
 
 
 def _joined(before: Layers, behind: Layers) -> Layers:
