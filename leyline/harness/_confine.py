@@ -2,12 +2,13 @@
 
     python -I -S _confine.py SPEC COMMAND...
 
-SPEC is JSON: `limits` (name of a resource limit -> value), `root` and `home` (folders that stay writable), `user`,
-`net`, `pid`, `mounts` (which Linux namespaces to enter) and `tmp` (put `home`/tmp in the place of /tmp). A step that
-fails ends the process with status 125 and the reason on standard error, before the command starts.
+SPEC is JSON: `limits` (name of a resource limit -> value), `root` and `home` (folders that stay writable), `visible`
+(folders that stay visible), `user`, `net`, `pid`, `mounts` (which Linux namespaces to enter) and `tmp` (put `home`/tmp
+in the place of /tmp). A step that fails ends the process with status 125 and the reason on standard error, before the
+command starts.
 """
 
-# ruff: noqa: PTH103, PTH112, PTH123
+# ruff: noqa: PTH112, PTH123
 
 import ctypes
 import fcntl
@@ -16,6 +17,7 @@ import os
 import resource
 import signal
 import socket
+import stat
 import struct
 import sys
 
@@ -27,9 +29,10 @@ CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = (
     1 << 30,
 )
 MS_BIND, MS_REC, MS_PRIVATE, MS_NOSUID, MS_NODEV, MS_NOEXEC = 4096, 16384, 1 << 18, 2, 4, 8
-MOUNT_ATTR_RDONLY, AT_FDCWD, AT_RECURSIVE, SYS_MOUNT_SETATTR = 1, -100, 0x8000, 442
+MOUNT_ATTR_RDONLY, AT_EMPTY_PATH, AT_RECURSIVE, SYS_MOUNT_SETATTR = 1, 0x1000, 0x8000, 442
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
 SIOCSIFFLAGS, IFF_UP, IFF_RUNNING = 0x8914, 1, 64
+FOLDER = getattr(os, "O_PATH", 0) | os.O_DIRECTORY | os.O_CLOEXEC
 FAILED = 125
 
 
@@ -81,23 +84,42 @@ def enter(spec: dict) -> None:  # type: ignore[type-arg]
 def mounts(spec: dict) -> None:  # type: ignore[type-arg]
     """Make every file system read-only but the workspace, its home, /tmp and /dev/shm, which are private."""
     writable = [spec["root"], spec["home"]]
-    handles = [os.open(path, os.O_PATH | os.O_DIRECTORY) for path in writable]
+    handles = {path: os.open(path, FOLDER) for path in (*spec["visible"], *writable)}
+    private = []
     if spec["tmp"]:
-        mount(spec["home"] + "/tmp", "/tmp", None, MS_BIND)
-    for path, handle in zip(writable, handles, strict=True):
-        os.makedirs(path, exist_ok=True)  # below /tmp it has just been covered
-        mount(f"/proc/self/fd/{handle}", path, None, MS_BIND)
-        os.close(handle)
-    writable += ["/tmp"] if spec["tmp"] else []
+        private.append(os.path.realpath("/tmp"))
+        bind(below(handles[spec["home"]], "tmp"), os.open("/tmp", FOLDER))
     if os.path.isdir("/dev/shm"):
         # What lies there is memory that no process is charged for.
+        private.append(os.path.realpath("/dev/shm"))
         memory = spec["limits"].get("RLIMIT_AS")
         mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, f"size={memory}" if memory else None)
-        writable.append("/dev/shm")
-    set_readonly("/", True, AT_RECURSIVE)
-    for path in writable:
-        set_readonly(path, False, 0)
+    for path, handle in handles.items():
+        bind(handle, reach(path, private))
+    set_readonly(reach("/", private), True, AT_RECURSIVE)
+    for path in (*writable, *private):
+        set_readonly(reach(path, private), False, 0)
     os.chdir(spec["root"])
+
+
+def reach(path: str, private: list) -> int:  # type: ignore[type-arg]
+    """A handle of a folder. Below the `private` ones it is made: what was there is covered."""
+    top = next((top for top in private if path.startswith(f"{top}/")), None)
+    handle = os.open(top or path, FOLDER)
+    for name in path[len(top) + 1 :].split("/") if top else ():
+        handle = below(handle, name)
+    return handle
+
+
+def below(folder: int, name: str) -> int:
+    """A handle of the folder `name` in `folder`, made if need be. A link that a command left there is not followed."""
+    try:
+        os.mkdir(name, dir_fd=folder)
+    except FileExistsError:
+        if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            os.unlink(name, dir_fd=folder)
+            os.mkdir(name, dir_fd=folder)
+    return os.open(name, FOLDER | os.O_NOFOLLOW, dir_fd=folder)
 
 
 def become_init(spec: dict) -> None:  # type: ignore[type-arg]
@@ -145,10 +167,16 @@ def mount(source: str | None, target: str, kind: str | None, flags: int, data: s
     call(libc.mount(*names, flags, options))
 
 
-def set_readonly(path: str, readonly: bool, flags: int) -> None:
+def bind(source: int, target: int) -> None:
+    """Show one folder in the place of another."""
+    mount(f"/proc/self/fd/{source}", f"/proc/self/fd/{target}", None, MS_BIND)
+
+
+def set_readonly(folder: int, readonly: bool, flags: int) -> None:
+    """Switch the mount whose top `folder` is; AT_RECURSIVE: and those below it."""
     attributes = (MOUNT_ATTR_RDONLY, 0) if readonly else (0, MOUNT_ATTR_RDONLY)
     packed = struct.pack("QQQQ", *attributes, 0, 0)
-    call(libc.syscall(SYS_MOUNT_SETATTR, AT_FDCWD, os.fsencode(path), flags, packed, len(packed)))
+    call(libc.syscall(SYS_MOUNT_SETATTR, folder, b"", flags | AT_EMPTY_PATH, packed, len(packed)))
 
 
 def write(path: str, text: str) -> None:

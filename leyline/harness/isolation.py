@@ -35,32 +35,50 @@ def isolation() -> Isolation:
     """What this system allows, found once by trying."""
     if sys.platform != "linux":
         return Isolation(reason="namespaces are a Linux feature")
-    # /tmp is replaced unless the interpreter itself lives there.
-    tmp = not any(os.path.realpath(path).startswith("/tmp/") for path in (sys.prefix, sys.base_prefix, sys.executable))
     reason: str | None = None
     for wanted in (
-        Isolation(user=True, net=True, pid=True, mounts=True, tmp=tmp),
+        Isolation(user=True, net=True, pid=True, mounts=True, tmp=True),
         Isolation(user=True, net=True, pid=True),
-        Isolation(net=True, pid=True, mounts=True, tmp=tmp),
+        Isolation(net=True, pid=True, mounts=True, tmp=True),
         Isolation(user=True, net=True),
     ):
-        failure = _probe(wanted)
+        failure = _probe(wanted, ["/bin/sh", "-c", "echo ready"])
         if failure is None:
-            return replace(wanted, reason=reason)
+            return replace(wanted, tmp=wanted.tmp and _starts_behind_a_private_tmp(wanted), reason=reason)
         reason = reason or failure
     return Isolation(reason=reason)
 
 
-def _probe(wanted: Isolation) -> str | None:
+@functools.cache
+def visible() -> tuple[str, ...]:
+    """The folders below /tmp and /dev/shm that commands need: those of the interpreter, and this package.
+
+    Under the names they go by and the real ones; none lies in another.
+    """
+    package = Path(__file__).parents[1]
+    program = Path(sys.executable).parent
+    folders = {Path(p) for p in (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix, program, package)}
+    folders |= {Path(os.path.realpath(path)) for path in folders} | {Path(os.path.realpath(sys.executable)).parent}
+    covered = tuple(f"{os.path.realpath(path)}/" for path in ("/tmp", "/dev/shm"))
+    found = {str(path) for path in folders if path.is_dir() and str(path).startswith(covered)}
+    return tuple(sorted(path for path in found if not any(path.startswith(f"{other}/") for other in found)))
+
+
+def _starts_behind_a_private_tmp(wanted: Isolation) -> bool:
+    """Whether the interpreter still starts; links of an installation in /tmp can lead by ways that are not visible."""
+    return not visible() or _probe(wanted, [sys.executable, "-I", "-c", "print('ready')"]) is None
+
+
+def _probe(wanted: Isolation, command: Sequence[str]) -> str | None:
     """Why a command cannot be confined so, or None when it can."""
     with tempfile.TemporaryDirectory(prefix="leyline-probe-", ignore_cleanup_errors=True) as folder:
         root, home = Path(folder, "work"), Path(folder, "home")
         root.mkdir()
         (home / "tmp").mkdir(parents=True)
-        spec = {**asdict(wanted), "root": str(root), "home": str(home), "limits": {}}
+        spec = {**asdict(wanted), "root": str(root), "home": str(home), "visible": visible(), "limits": {}}
         try:
             done = subprocess.run(
-                launcher(spec, ["/bin/sh", "-c", "echo ready"]),
+                launcher(spec, command),
                 cwd=root,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,

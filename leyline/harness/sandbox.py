@@ -21,7 +21,7 @@ from pathlib import Path
 
 from leyline.directives import LeylineError
 from leyline.harness.disk import DiskWatch
-from leyline.harness.isolation import Isolation, capabilities, isolation, launcher
+from leyline.harness.isolation import Isolation, capabilities, isolation, launcher, visible
 from leyline.harness.process import FLOOD, WATCH_SECONDS, Capture, Process, capped, uninterrupted
 
 __all__ = ["Isolation", "Limits", "Result", "Sandbox", "SandboxError", "capabilities", "capped", "isolation", "run"]
@@ -153,6 +153,7 @@ class Sandbox:
         spec = {
             "root": str(self.root),
             "home": str(self.home),
+            "visible": visible(),
             "user": confined.user,
             "net": confined.net and not self._network,
             "pid": confined.pid,

@@ -1,6 +1,6 @@
 """Run a task's tests and print a pytest-like report. One file, standard library only.
 
-A sandbox runs this file alone as a subprocess in a task's folder; training calls `evaluate` in process. Both give the
+A sandbox runs this text alone as a subprocess in a task's folder; training calls `evaluate` in process. Both give the
 same text. Code under test runs with few builtins, imports only its own modules, and is stopped after a CPU-time limit.
 What varies between turns (durations, captured log lines) is drawn from the task's id and the number of the test run.
 """
@@ -249,7 +249,8 @@ def _failure_text(item: Outcome, files: Mapping[str, str], test_path: str) -> tu
     chain = []
     while step is not None:
         code = step.tb_frame.f_code
-        if code.co_name not in _COMPREHENSIONS:  # frames of their own before Python 3.12 only
+        # Comprehensions have frames of their own before Python 3.12 only; this file's own frames are nobody's business.
+        if code.co_name not in _COMPREHENSIONS and code.co_filename in files:
             chain.append((code.co_filename, step.tb_lineno, code.co_name))
         step = step.tb_next
     out += ["", f"{test_path}:{chain[0][1] if chain else end}:", "_ " * 12]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import functools
+import inspect
 import sys
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from leyline.evals.suites.micro import runner
 from leyline.evals.suites.micro.units import Unit
@@ -90,4 +91,10 @@ class MicroTask:
 
 
 def _runner_command(folder: str, test_path: str) -> list[str]:
-    return [sys.executable, "-I", str(Path(runner.__file__).resolve()), "--folder", folder, "--test", test_path]
+    return [sys.executable, "-I", "-c", _runner_text(), "--folder", folder, "--test", test_path]
+
+
+@functools.cache
+def _runner_text() -> str:
+    """The runner goes along as text: a sandbox need not see this package, nor be allowed to read it."""
+    return inspect.getsource(runner)
