@@ -8,7 +8,7 @@ import random
 import pytest
 
 from leyline.evals.suites import micro
-from leyline.evals.suites.micro import catalogue, mutations, runner
+from leyline.evals.suites.micro import catalogue, generate, mutations, runner
 from leyline.evals.suites.micro.generate import LENGTHS, TaskError, make_task
 from leyline.evals.suites.micro.rollout import attempt, characters
 
@@ -148,3 +148,10 @@ def test_tasks_are_those_that_results_were_measured_on() -> None:
         task = make_task(77_000, level, split)
         digest.update(repr((dict(task.files), task.hidden, micro.user_prompt(task), task.bugs)).encode())
     assert digest.hexdigest()[:16] == "e844f453a312fefe"
+
+
+def test_a_case_whose_value_cannot_be_printed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    draft = generate._Draft(random.Random(1), generate.Shape(1, 1, (3, 3), 0), "train")
+    drawn = iter(["10 ** 5000", "3 + 4"])
+    monkeypatch.setattr(generate, "draw_case", lambda rng, unit: ([], next(drawn)))
+    assert draft._candidates({}, draft.units[0], 2) == [([], "3 + 4", 7)]

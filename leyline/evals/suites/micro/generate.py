@@ -208,9 +208,9 @@ class _Draft:
             drawn.add((tuple(setup), expression))
             try:
                 value = runner.limited(functools.partial(_expected, names, setup, expression))
+                text = repr(value)  # fails for a number of thousands of digits
             except BaseException:
                 continue
-            text = repr(value)
             if len(text) <= 70:
                 (again if text in values else first).append((setup, expression, value))
                 values.add(text)
