@@ -19,6 +19,7 @@ from leyline.evals.pool import Executor, InlineExecutor, ProcessExecutor
 from leyline.evals.records import Outcome, TrialKey, TrialRecord
 from leyline.evals.rundir import scratch_space, write_config
 from leyline.evals.suites import load_suite
+from leyline.harness.plural import count
 
 
 class Watcher(Protocol):
@@ -141,14 +142,15 @@ class Brake:
         self._tokens += record.total("prefilled") + record.total("completion")
         self._errors = self._errors + 1 if record.outcome is Outcome.ERROR else 0
         if self._budget.errors is not None and self._errors >= self._budget.errors:
-            self.reason = f"{self._errors} trials in a row ended in an error, the last one with: {record.detail}"
+            row = count(self._errors, "trial")
+            self.reason = f"{row} in a row ended in an error, the last one with: {record.detail}"
 
     def _spent(self) -> str | None:
         budget = self._budget
         if budget.minutes is not None and time.monotonic() - self._started >= budget.minutes * 60:
-            return f"the budget of {budget.minutes:g} minutes is spent"
+            return f"the budget of {budget.minutes:g} {'minute' if budget.minutes == 1 else 'minutes'} is spent"
         if budget.tokens is not None and self._tokens >= budget.tokens:
-            return f"the budget of {budget.tokens:,} tokens is spent"
+            return f"the budget of {count(budget.tokens, 'token')} is spent"
         return None
 
 

@@ -5,7 +5,8 @@
 SPEC is JSON: `limits` (name of a resource limit -> value), `root` and `home` (folders that stay writable), `visible`
 (folders that stay visible), `user`, `net`, `pid`, `mounts` (which Linux namespaces to enter) and `tmp` (put `home`/tmp
 in the place of /tmp). A step that fails ends the process with status 125 and the reason on standard error, before the
-command starts.
+command starts. `report` is a file descriptor on which "confined" is written once all steps are done, and then why the
+command could not be started, if so; the command does not get it.
 """
 
 # ruff: noqa: PTH112, PTH123
@@ -39,6 +40,8 @@ FAILED = 125
 def main() -> None:
     spec = json.loads(sys.argv[1])
     command = sys.argv[2:]
+    if "report" in spec:
+        os.set_inheritable(spec["report"], False)
     try:
         if sys.platform == "linux":
             call(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
@@ -49,12 +52,20 @@ def main() -> None:
             limit(getattr(resource, name, None), value)
         if spec.get("pid") or spec.get("net") or spec.get("mounts"):
             drop_privileges()
+        tell(spec, "confined")
         os.execvp(command[0], command)
     except OSError as error:
         name = command[0] if isinstance(error, FileNotFoundError) else "confine"
-        sys.stderr.write(f"{name}: {error.strerror or error}\n")
+        reason = f"{name}: {error.strerror or error}"
+        tell(spec, reason)
+        sys.stderr.write(f"{reason}\n")
         sys.stderr.flush()
         os._exit(127 if isinstance(error, FileNotFoundError) else FAILED)
+
+
+def tell(spec: dict, text: str) -> None:  # type: ignore[type-arg]
+    if "report" in spec:
+        os.write(spec["report"], os.fsencode(text))
 
 
 def enter(spec: dict) -> None:  # type: ignore[type-arg]

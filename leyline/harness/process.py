@@ -85,7 +85,10 @@ class Member:
 
 
 class Process:
-    """A running command. `namespace`: it has a process namespace of its own, so its end is the end of its children."""
+    """A running command. `namespace`: it has a process namespace of its own, so its end is the end of its children.
+
+    report: a pipe on whose writing end the launcher tells how far it came. Both ends are this object's to close.
+    """
 
     def __init__(
         self,
@@ -96,20 +99,27 @@ class Process:
         token: str,
         namespace: bool,
         stdin: bool = False,
+        report: tuple[int, int] | None = None,
     ) -> None:
         self.started = time.monotonic()
+        self._report = report
         self._token = f"{TOKEN}={token}".encode()
         self._namespace = namespace
-        self._popen = subprocess.Popen(
-            list(argv),
-            cwd=cwd,
-            env={**env, TOKEN: token},
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            bufsize=0,
-            start_new_session=True,
-        )
+        try:
+            self._popen = subprocess.Popen(
+                list(argv),
+                cwd=cwd,
+                env={**env, TOKEN: token},
+                stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                bufsize=0,
+                start_new_session=True,
+                pass_fds=report[1:] if report else (),
+            )
+        except BaseException:
+            self._close_report()
+            raise
         assert self._popen.stdout is not None
         self._out = self._popen.stdout
         os.set_blocking(self._out.fileno(), False)
@@ -125,6 +135,16 @@ class Process:
         """The status of the command, 128 + n for signal n, or None while it runs."""
         code = self._popen.poll()
         return code if code is None or code >= 0 else 128 - code
+
+    def told(self) -> str | None:
+        """What the launcher told so far; None where it has no way to."""
+        if self._report is None:
+            return None
+        os.set_blocking(self._report[0], False)
+        try:
+            return os.fsdecode(os.read(self._report[0], 4096))
+        except BlockingIOError:
+            return ""
 
     def send(self, text: str) -> None:
         """Write to the command's standard input (only with `stdin`). Raises OSError when it does not read."""
@@ -179,6 +199,12 @@ class Process:
             with contextlib.suppress(OSError):
                 self._popen.stdin.close()
         self._out.close()
+        self._close_report()
+
+    def _close_report(self) -> None:
+        for end in self._report or ():
+            os.close(end)
+        self._report = None
 
 
 def _kill_group(group: int) -> None:

@@ -7,6 +7,7 @@ no network, no foreign processes, every folder but the workspace read-only. What
 
 from __future__ import annotations
 
+import errno
 import functools
 import math
 import os
@@ -24,13 +25,29 @@ from leyline.harness.disk import DiskWatch
 from leyline.harness.isolation import Isolation, capabilities, isolation, launcher, visible
 from leyline.harness.process import FLOOD, WATCH_SECONDS, Capture, Process, capped, uninterrupted
 
-__all__ = ["Isolation", "Limits", "Result", "Sandbox", "SandboxError", "capabilities", "capped", "isolation", "run"]
+__all__ = [
+    "HarnessError",
+    "Isolation",
+    "Limits",
+    "Result",
+    "Sandbox",
+    "SandboxError",
+    "capabilities",
+    "capped",
+    "isolation",
+    "run",
+]
 
 SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin")
+CONFINED = "confined"  # what the launcher tells when nothing but the command itself is left to start
 
 
 class SandboxError(LeylineError):
     """A command could not be started at all."""
+
+
+class HarnessError(LeylineError):
+    """The harness failed, not the agent: its trial is void. The message says what to look at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +73,7 @@ class Result:
     """What a command did.
 
     exit_code: 128 + n for signal n. killed: why it was stopped ("time", "memory", "processes", "output", "disk"), or
-    None. "disk" also says that it ended by itself and left too much.
+    None. "disk" also says that it ended by itself and left too much. refused: why its program could not be started.
     """
 
     exit_code: int
@@ -65,6 +82,7 @@ class Result:
     truncated: bool = False
     killed: str | None = None
     limits: Limits = field(default_factory=Limits)
+    refused: str | None = None
 
     @property
     def timed_out(self) -> bool:
@@ -109,13 +127,14 @@ class Sandbox:
     def run(self, command: str | Sequence[str], *, seconds: float | None = None) -> Result:
         """Run a shell command line, or a program with arguments, to its end or to the first limit it meets.
 
-        Everything it started is gone when this returns. Raises ValueError for a command no system takes (a NUL byte)
-        and SandboxError when nothing can be started.
+        Everything it started is gone when this returns. Raises ValueError for a command no system takes (a NUL byte),
+        SandboxError when nothing can be started, and HarnessError when that is not the agent's doing.
         """
         limits = self._limits(seconds)
         capture = Capture(limits.output)
         process: Process | None = None
         killed: str | None = None
+        told: str | None = None
         try:
             with uninterrupted():
                 process = self.start(command, seconds=seconds)
@@ -136,6 +155,7 @@ class Sandbox:
             while data := process.read(0):  # what was written before the end
                 capture.feed(data)
             elapsed = time.monotonic() - process.started
+            told = process.told() if killed is None else None
         finally:
             if process is not None:
                 process.kill()
@@ -143,14 +163,24 @@ class Sandbox:
         killed = killed or ("disk" if full else None)
         capture.feed(b"", final=True)
         code = 137 if code is None else code
-        return Result(code, self.relative(capture.text()), elapsed, bool(capture.removed), killed, limits)
+        output = self.relative(capture.text())
+        if told is not None and not told.startswith(CONFINED) and self.accessible():
+            raise _broken(told or (output.strip().splitlines() or [f"status {code}"])[-1])
+        refused = told.removeprefix(CONFINED) if told is not None else ""
+        return Result(code, output, elapsed, bool(capture.removed), killed, limits, refused or None)
 
     def start(self, command: str | Sequence[str], *, seconds: float | None = None, stdin: bool = False) -> Process:
-        """Start a command and return at once; the caller watches its time and must `kill()` it."""
+        """Start a command and return at once; the caller watches its time and must `kill()` it.
+
+        Raises SandboxError and HarnessError.
+        """
         argv = [_shell(), "-c", command] if isinstance(command, str) else list(command)
         limits = self._limits(seconds)
         confined = isolation()
+        env = self._environment(confined)
+        report = os.pipe()
         spec = {
+            "report": report[1],
             "root": str(self.root),
             "home": str(self.home),
             "visible": visible(),
@@ -165,13 +195,20 @@ class Sandbox:
             return Process(
                 launcher(spec, argv),
                 cwd=self.root,
-                env=self._environment(confined),
+                env=env,
                 token=secrets.token_hex(8),
                 namespace=confined.pid,
                 stdin=stdin,
+                report=report,
             )
         except OSError as error:
+            if error.errno != errno.E2BIG and self.accessible():
+                raise _broken(f"{sys.executable}: {error.strerror or error}") from error
             raise SandboxError(f"cannot start a command in {self.root}: {error.strerror or error}") from error
+
+    def accessible(self) -> bool:
+        """Whether the folders can be entered: a command may have locked or removed its own."""
+        return all(os.access(folder, os.R_OK | os.W_OK | os.X_OK) for folder in (self.root, self.home))
 
     def _limits(self, seconds: float | None) -> Limits:
         return self.limits if seconds is None else replace(self.limits, seconds=seconds)
@@ -219,6 +256,10 @@ def run(
     """Run one command in `cwd` with a home that is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="leyline-home-", ignore_cleanup_errors=True) as home:
         return Sandbox(cwd, home, limits=limits, network=network, env=env).run(command)
+
+
+def _broken(reason: str) -> HarnessError:
+    return HarnessError(f"the sandbox cannot start a command: {reason} (`leyline doctor` tries it)")
 
 
 @functools.cache

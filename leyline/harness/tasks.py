@@ -7,11 +7,11 @@ import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from leyline.directives import Message
-from leyline.harness.sandbox import Limits, Result, Sandbox
+from leyline.harness.sandbox import HarnessError, Limits, Result, Sandbox, SandboxError
 from leyline.harness.tools import DEFAULT_TOOLS, Evaluation, ToolBox, ToolResult
 from leyline.harness.workspace import DiskWorkspace, WorkspaceError
 
@@ -55,6 +55,21 @@ class Task(ABC):
     def sandbox(self, workspace: DiskWorkspace) -> Sandbox:
         return Sandbox(workspace.root, workspace.home, limits=self.limits, network=self.network, env=self.env)
 
+    def run_tests(self, sandbox: Sandbox, command: Sequence[str]) -> Result:
+        """Run a test command.
+
+        Raises HarnessError when its program does not start for another reason than that the agent locked its folders.
+        """
+        try:
+            result = sandbox.run(command)
+        except (OSError, SandboxError) as error:
+            if not sandbox.accessible():
+                raise
+            raise _no_tests(str(error)) from error
+        if result.refused is not None and sandbox.accessible():
+            raise _no_tests(result.refused)
+        return result
+
     def show(self, result: Result) -> str:
         """A test run as the agent reads it."""
         return result.report()
@@ -78,11 +93,12 @@ class Task(ABC):
     def judge(self, workspace: DiskWorkspace, command: Sequence[str]) -> Result | None:
         """Run `command` on an untouched copy of the files; None when they cannot be copied.
 
-        The exit code is all that it tells, so code under test that ends the process with 0 passes for tests that do.
+        The exit code is all that a bare command tells, so code under test that ends the process with 0 passes for
+        tests that do. Raises HarnessError.
         """
         try:
             with self.untouched(workspace) as copy:
-                return self.sandbox(copy).run(command)
+                return self.run_tests(self.sandbox(copy), command)
         except WorkspaceError:
             return None
 
@@ -122,7 +138,7 @@ class Episode:
         return self.task.max_turns
 
     def call(self, name: str, arguments: Any) -> ToolResult:
-        """Run one tool call; never raises for what a model sends."""
+        """Run one tool call; never raises for what a model sends. Raises HarnessError."""
         return self.toolbox.call(name, arguments)
 
     def verdict(self) -> bool | None:
@@ -149,7 +165,7 @@ class Episode:
         self.close()
 
     def _evaluate(self, number: int) -> Evaluation:
-        result = self.sandbox.run(self.task.eval_command(number) or ())
+        result = self.task.run_tests(self.sandbox, self.task.eval_command(number) or ())
         return Evaluation(self.task.show(result), result.exit_code == 0)
 
 
@@ -159,6 +175,9 @@ class FilesTask(Task):
 
     evaluate: the command of the k-th test run. check: the command whose exit code 0 says that the task is solved; it
     runs on a copy with the read-only files restored.
+    mark: a line that both commands print before they touch a file, and again, with a space and the exit code behind it,
+    when they come to their end. A run that does not print it is no fault of the agent's; one that prints it once was
+    ended by the code under test, and does not pass.
     """
 
     id: str
@@ -171,6 +190,7 @@ class FilesTask(Task):
     tools: tuple[str, ...] = DEFAULT_TOOLS
     max_turns: int = 40
     limits: Limits = field(default_factory=Limits)
+    mark: str | None = None
 
     def workspace(self) -> DiskWorkspace:
         return DiskWorkspace.from_files(self.files, readonly=[_literal(path) for path in sorted(self.readonly)])
@@ -178,9 +198,30 @@ class FilesTask(Task):
     def eval_command(self, number: int) -> Sequence[str]:
         return self.evaluate(number)
 
+    def run_tests(self, sandbox: Sandbox, command: Sequence[str]) -> Result:
+        result = super().run_tests(sandbox, command)
+        return result if self.mark is None else _between(result, self.mark)
+
     def verdict(self, workspace: DiskWorkspace) -> bool:
         result = self.judge(workspace, self.check)
         return result is not None and result.exit_code == 0
+
+
+def _between(result: Result, mark: str) -> Result:
+    """A run without its marks; exit code 0 only where both are there and the last one says so."""
+    _, started, text = result.output.partition(f"{mark}\n")
+    if not started and result.killed != "disk" and result.refused is None:  # the agent's doing, before the run began
+        raise _no_tests(result.report(status=not result.output.strip()).splitlines()[-1])
+    report, ended, status = text.rpartition(f"\n{mark} ")
+    if ended:
+        return replace(result, output=report, exit_code=result.exit_code or int(not status.startswith("0\n")))
+    if result.killed is None:
+        text += f"\n[the run ended before its report, with exit code {result.exit_code}]"
+    return replace(result, output=text, exit_code=result.exit_code or 1)
+
+
+def _no_tests(reason: str) -> HarnessError:
+    return HarnessError(f"the task's tests cannot be run here: {reason} (`leyline doctor` tries them)")
 
 
 def _literal(path: str) -> str:

@@ -111,6 +111,13 @@ def test_a_brake_knows_why() -> None:
     brake = Brake(Budget(minutes=1e-9), Stop())
     assert not brake.more()
     assert "minutes is spent" in str(brake.reason)
+    brake = Brake(Budget(tokens=1), Stop())
+    brake.count(recorded(specs[0]))
+    assert not brake.more()
+    assert brake.reason == "the budget of 1 token is spent"
+    brake = Brake(Budget(errors=1), Stop())
+    brake.count(recorded(specs[0], Outcome.ERROR, "no answer"))
+    assert brake.reason == "1 trial in a row ended in an error, the last one with: no answer"
 
 
 def test_a_stop_outside_of_the_main_thread_changes_nothing() -> None:

@@ -111,6 +111,18 @@ def _sandbox() -> Check:
     )
 
 
+def _test_runner() -> Check:
+    from leyline.directives import LeylineError
+    from leyline.evals.suites.micro_suite import try_runner
+
+    try:
+        try_runner()
+    except LeylineError as error:
+        fix = "no trial would count: look at where the interpreter and leyline lie, and who may read them"
+        return Check("test runner", False, str(error), fix, True)
+    return Check("test runner", True, "a repaired task passes its tests in the sandbox", required=True)
+
+
 def _docker() -> Check:
     if shutil.which("docker") is None:
         return Check("docker", False, "not installed", "only needed to score SWE-bench predictions: install Docker")
@@ -147,6 +159,7 @@ def checks() -> list[Check]:
         ("local backend", _local),
         ("bundled models", _models),
         ("sandbox", _sandbox),
+        ("test runner", _test_runner),
         ("sglang", _sglang),
         ("swebench", lambda: _package("swebench", "swebench", "swebench")),
         ("docker", _docker),

@@ -56,6 +56,8 @@ class MicroSuite:
         return as_task(self.make(task)).open()
 
     def preflight(self) -> Sequence[str]:
+        """Raises SuiteError or HarnessError where a repaired task is not found to be solved."""
+        try_runner()
         return []
 
     def make(self, task: str) -> micro.MicroTask:
@@ -64,3 +66,18 @@ class MicroSuite:
             raise SuiteError(f"micro has no task {task!r} with these options")
         seed, level = self._where[task]
         return micro.make_task(seed, level, self._split)
+
+
+def try_runner() -> None:
+    """Test a repaired task in the sandbox as a trial would. Raises SuiteError or HarnessError when that goes wrong."""
+    task = micro.make_task(FIRST)
+    with as_task(task).open() as episode:
+        for path, text in task.reference.items():
+            episode.workspace.write(path, text)
+        shown = episode.call("eval", {})
+        if shown.meta.get("passed") is not True or episode.verdict() is not True:
+            last = (shown.text.strip().splitlines() or ["no report"])[-1]
+            raise SuiteError(
+                f"the tests of a task do not pass in the sandbox although it is repaired: {last}; no trial would count "
+                "(reinstall leyline-kv, and look at `leyline doctor`)"
+            )

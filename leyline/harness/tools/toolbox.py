@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
 from leyline.directives import LeylineError
-from leyline.harness.sandbox import Sandbox, capped
+from leyline.harness.sandbox import HarnessError, Sandbox, capped
 from leyline.harness.tools.base import Context, Evaluation, Tool, ToolResult
 from leyline.harness.tools.bash import BASH
 from leyline.harness.tools.edit import EDIT
@@ -63,7 +63,7 @@ class ToolBox:
         """Run one tool call.
 
         `arguments` is whatever the model sent: a mapping, or its JSON text. Anything wrong with the call is an error
-        text for the model; arguments that a tool does not know are ignored.
+        text for the model; arguments that a tool does not know are ignored. Raises HarnessError.
         """
         name = _clean(str(name))
         try:
@@ -73,6 +73,8 @@ class ToolBox:
                 result = ToolResult.failure(f"unknown tool {name}")
             else:
                 result = tool.run(self._context, given)
+        except HarnessError:
+            raise
         except LeylineError as error:
             result = ToolResult.failure(str(error))
         except (KeyError, ValueError, TypeError, OverflowError) as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 from leyline.evals.suites.micro.prompts import TOOLS, system_prompt, user_prompt
 from leyline.evals.suites.micro.task import MicroTask
 from leyline.harness.sandbox import Limits
@@ -12,15 +14,17 @@ LIMITS = Limits(seconds=20.0, memory=1 << 30)
 
 def as_task(task: MicroTask) -> FilesTask:
     """The task for `leyline.harness`: prompts and tools as the bundled agents were trained on."""
+    mark = secrets.token_hex(8)
     return FilesTask(
         id=task.id,
         system=system_prompt(),
         user=user_prompt(task),
         files=task.files,
-        evaluate=task.eval_command,
-        check=task.check_command(),
+        evaluate=lambda number: [*task.eval_command(number), "--mark", mark],
+        check=[*task.check_command(), "--mark", mark],
         readonly=task.read_only,
         tools=tuple(tool["function"]["name"] for tool in TOOLS),
         max_turns=task.budget,
         limits=LIMITS,
+        mark=mark,
     )
