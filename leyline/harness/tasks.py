@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import sys
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +24,9 @@ _RUNNER_NAMES = frozenset(
 _RUNNER_SETTINGS = frozenset(
     {"conftest.py", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg", "pyproject.toml", "sitecustomize.py"}
 )
+
+# The machine has no more room, files or memory: no file of an agent is to blame.
+_EXHAUSTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EROFS)
 
 
 class Task(ABC):
@@ -79,16 +84,23 @@ class Task(ABC):
         """A copy of the files in which the agent's hand on the tests is undone.
 
         Read-only files and the settings of the test runner are as they were at the start, and a new file that would
-        be imported instead of the runner is gone. Raises WorkspaceError when the files cannot be copied.
+        be imported instead of the runner is gone. Raises WorkspaceError when the files cannot be copied, and
+        HarnessError when there is no room for them.
         """
-        with workspace.fork() as copy:
-            for path in copy.readonly_files():
-                copy.restore(path)
-            for path in (*copy.everything(), *copy.originals()):
-                name, top = path.rpartition("/")[2], path.split("/")[0].removesuffix(".py")
-                if name in _RUNNER_SETTINGS or (top in _RUNNER_NAMES and copy.original(path) is None):
+        try:
+            with workspace.fork() as copy:
+                for path in copy.readonly_files():
                     copy.restore(path)
-            yield copy
+                for path in (*copy.everything(), *copy.originals()):
+                    name, top = path.rpartition("/")[2], path.split("/")[0].removesuffix(".py")
+                    if name in _RUNNER_SETTINGS or (top in _RUNNER_NAMES and copy.original(path) is None):
+                        copy.restore(path)
+                yield copy
+        except WorkspaceError as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _EXHAUSTED:
+                place = tempfile.gettempdir()
+                raise HarnessError(f"no room in {place} for the files to be judged: {error}; free some") from error
+            raise
 
     def judge(self, workspace: DiskWorkspace, command: Sequence[str]) -> Result | None:
         """Run `command` on an untouched copy of the files; None when they cannot be copied.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from leyline.evals.suites.base import TaskInfo
 from leyline.evals.suites.micro import MicroTask, make_task, runner
 from leyline.evals.suites.micro.episodes import as_task
 from leyline.evals.suites.micro_suite import FIRST, MicroSuite
+from leyline.harness import sandbox
+from leyline.harness.isolation import Isolation
 from leyline.harness.sandbox import HarnessError, Limits
 from leyline.harness.tasks import Episode, FilesTask
 
@@ -125,6 +128,33 @@ def test_a_runner_with_no_time_to_start_is_the_harnesss_failure() -> None:
     task = FilesTask("t", "s", "u", {"a.py": ""}, lambda number: slow, slow, mark="m", limits=Limits(seconds=0.5))
     with task.open() as episode, pytest.raises(HarnessError, match=r"stopped after 0\.5 s"):
         episode.call("eval", {})
+
+
+def test_a_verdict_without_room_for_a_copy_is_the_harnesss_failure() -> None:
+    passing = [sys.executable, "-I", "-c", "print('m\\n\\nm 0')"]
+    task = FilesTask("t", "s", "u", {"a.py": "x" * 100_000}, lambda number: passing, passing, mark="m")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with task.open() as episode:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+        try:
+            with pytest.raises(
+                HarnessError, match=r"no room in .* for the files to be judged: .*File too large.*; free some"
+            ):
+                episode.verdict()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert episode.verdict() is True
+
+
+def test_an_agent_that_removes_its_own_folder_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "isolation", lambda: Isolation(reason="switched off"))  # a mount could not be removed
+    passing = [sys.executable, "-I", "-c", "print('m\\n\\nm 0')"]
+    task = FilesTask("t", "s", "u", {"a.py": ""}, lambda number: passing, passing, tools=("bash", "eval"), mark="m")
+    with task.open() as episode:
+        assert episode.call("eval", {}).meta["passed"] is True
+        episode.call("bash", {"command": 'rm -r "$PWD"'})
+        assert episode.call("eval", {}).text.startswith("Error: cannot start a command in ")
+        assert episode.verdict() is False
 
 
 @pytest.mark.parametrize("tools", [["eval"], ["submit"]])
