@@ -65,12 +65,12 @@ class Oracle:
             assert not receipt.splices
             return self.clean(prompt)
         first = receipt.splices[0].start if receipt.splices else len(prompt) - 1
-        kept = min(receipt.prefix_tokens, first)
+        holder, kept = _holder(source, prompt[: min(receipt.prefix_tokens, first)])
         state = State([])
         if kept > receipt.approximate_from:
             if receipt.approximate_from:
                 _, state = self.clean(prompt[: receipt.approximate_from])
-            layers = _cut(_holder(source, prompt[:kept]).layers, receipt.approximate_from, kept)
+            layers = _cut(holder.layers, receipt.approximate_from, kept)
             state = State(prompt[:kept], _joined(state.layers, layers))
         for splice in receipt.splices:
             if splice.start > state.length:
@@ -132,17 +132,25 @@ class Oracle:
         return out.to(keys.dtype)
 
 
-def _holder(state: State | None, tokens: list[int]) -> State:
-    """The last state that begins with `tokens`.
+def _holder(source: State, tokens: list[int]) -> tuple[State, int]:
+    """The state that holds the most of `tokens` from the first one on, the latest of equals, and how many it holds.
 
     That may reach further than the first edit: where the tokens behind it happen to equal the ones that it took away,
-    the cache holds them in place, and where an edit is undone, an earlier turn's path still stands.
+    the cache holds them in place, and where an edit is undone, an earlier turn's path still stands. It falls short
+    of all of them where the request was retracted before its first token and then found what it had computed itself.
     """
+    best, most, state = source, _common(source.tokens, tokens), source.earlier
     while state is not None:
-        if state.tokens[: len(tokens)] == tokens:
-            return state
+        held = _common(state.tokens, tokens)
+        if held > most:
+            best, most = state, held
         state = state.earlier
-    raise AssertionError(f"the receipt keeps {len(tokens)} tokens that no turn before computed")
+    return best, most
+
+
+def _common(a: list[int], b: list[int]) -> int:
+    """How many tokens `a` and `b` share from the first one on."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _cut(layers: Layers, start: int, end: int) -> Layers:
