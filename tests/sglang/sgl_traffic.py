@@ -173,7 +173,8 @@ def _tokens(rng: random.Random, count: int) -> list[int]:
 
 def verify(oracle: Oracle, conversations: Iterable[list[Exchange]], tolerance: float = 1e-4) -> Tally:
     """Replay every receipt. Turns behind a retracted turn are counted as unverified: the receipt describes the prefill
-    before it, and what the tree holds afterwards may have been computed again. A first prompt is honest both times."""
+    before it, and what the tree holds afterwards may have been computed again. So are those whose receipt is of the
+    second prefill, which found its own KV again. A first prompt is honest both times."""
     tally = Tally()
     for exchanges in conversations:
         state = State([])
@@ -183,6 +184,7 @@ def verify(oracle: Oracle, conversations: Iterable[list[Exchange]], tolerance: f
             tally.retractions += retracted
             tally.kinds[exchange.kind] += 1
             tally.prompt += len(exchange.prompt)
+            lost = lost or (exchange.kind == "turn" and _prefilled_twice(exchange))
             if exchange.kind == "turn" and lost:
                 tally.unverified += 1
                 _count(tally, exchange)
@@ -199,6 +201,15 @@ def verify(oracle: Oracle, conversations: Iterable[list[Exchange]], tolerance: f
                 state = oracle.extend(after, exchange.output)
                 lost = lost or (exchange.kind == "turn" and retracted > 0)
     return tally
+
+
+def _prefilled_twice(exchange: Exchange) -> bool:
+    """Whether a request was retracted before its first token, which the receipt's prefill then gave: the server counts
+    as cached what the first prefill found."""
+    receipt = exchange.receipt
+    if receipt is None or not exchange.meta.get("num_retractions"):
+        return False
+    return bool(receipt.prefix_tokens + receipt.spliced_tokens != exchange.meta["cached_tokens"])
 
 
 def _expected(oracle: Oracle, state: State, exchange: Exchange) -> tuple[Any, State]:
