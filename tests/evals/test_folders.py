@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import sysconfig
+import venv
 from pathlib import Path
 
 import pytest
 
+import leyline
 from leyline.evals.suites import debug_gym, debug_gym_judge, plain_runner, repository
 from leyline.evals.suites.base import SuiteError
+from leyline.harness.sandbox import HarnessError, Limits
 from leyline.harness.tasks import Episode
 
 CODE = "def double(x):\n    return x + 1\n"
@@ -108,6 +113,97 @@ def test_code_that_ends_the_run_with_a_summary_of_its_own_does_not_solve(folder:
     with task.open() as episode:
         episode.workspace.write("code_under_test.py", f"import os\n\n{ENDINGS[how]}")
         assert episode.verdict() is False, f"solved although {how}"
+
+
+CRASHES = {
+    "the import crashes": "os.abort()\n",
+    "the import is killed": "import signal\nos.kill(os.getpid(), signal.SIGKILL)\n",
+    "the import ends with 3": "os._exit(3)\n",
+    "the import takes for ever": "while True:\n    pass\n",
+    "the import takes all memory": "x = []\nwhile True:\n    x.append('x' * (1 << 27))\n",
+    "the import floods the output": "while True:\n    print('x' * 100_000)\n",
+    "the home is emptied": "import shutil\nshutil.rmtree(os.environ['HOME'], ignore_errors=True)\nos._exit(0)\n",
+    "the folder is locked": "os.chmod('.', 0)\nos._exit(0)\n",
+}
+
+
+@pytest.mark.parametrize("how", CRASHES)
+def test_what_the_code_under_test_does_to_the_run_is_the_agents_failure(folder: Path, how: str) -> None:
+    task = debug_gym.DebugGymTask(folder, limits=Limits(seconds=6, memory=1 << 30))
+    with task.open() as episode:
+        episode.workspace.write("code_under_test.py", f"import os\n\n{CRASHES[how]}")
+        assert episode.verdict() is False
+
+
+def test_a_judge_that_does_not_start_is_the_harnesss_failure(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (task,) = debug_gym.load(folder)
+    with task.open() as episode:
+        episode.call("edit", {"path": "code_under_test.py", "line": 2, "new_code": "    return 2 * x"})
+        monkeypatch.setattr(debug_gym_judge, "__file__", "/no/judge.py")
+        with pytest.raises(HarnessError, match=r"does not start: .*can't open file '/no/judge\.py'.*; look at where"):
+            episode.verdict()
+        with pytest.raises(HarnessError, match=r"/no/judge\.py"):
+            debug_gym.DebugGymSuite(folder).preflight()
+        monkeypatch.undo()
+        monkeypatch.setattr(sys, "executable", "/no/python")
+        with pytest.raises(HarnessError, match="/no/python"):
+            episode.verdict()
+        monkeypatch.undo()
+        assert episode.verdict() is True
+
+
+def test_a_judge_with_no_time_to_start_is_the_harnesss_failure(folder: Path) -> None:
+    task = debug_gym.DebugGymTask(folder, limits=Limits(seconds=0.01))
+    with task.open() as episode, pytest.raises(HarnessError, match=r"does not start: \[stopped after 0\.01 s\]"):
+        episode.verdict()
+
+
+TRIED = """
+import sys
+from leyline.evals.suites.debug_gym import DebugGymSuite
+
+suite = DebugGymSuite(sys.argv[1])
+try:
+    print(*suite.preflight())
+except Exception as error:
+    raise SystemExit(f"{type(error).__name__} {error}")
+with suite.open("doubling", 0) as episode:
+    print(episode.call("eval", {}).meta["passed"], episode.verdict())
+    episode.workspace.write("code_under_test.py", "def double(x):\\n    return 2 * x\\n")
+    print(episode.call("eval", {}).meta["passed"], episode.verdict())
+"""
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> tuple[Path, Path]:
+    """An interpreter without packages, and the folder for its own."""
+    venv.create(tmp_path / "bare", symlinks=True)
+    python = tmp_path / "bare" / "bin" / "python"
+    where = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    return python, Path(subprocess.check_output([python, "-c", where], text=True).strip())
+
+
+def tried(python: Path, folder: Path) -> tuple[int, str]:
+    """What the suite says and does when all it imports comes from PYTHONPATH."""
+    path = os.pathsep.join([str(Path(leyline.__file__).parents[1]), sysconfig.get_path("purelib")])
+    env = {"PATH": os.defpath, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [python, "-c", TRIED, folder], cwd=folder.parent, env=env, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_pytest_that_the_sandbox_does_not_see_is_told_before_any_trial(folder: Path, bare: tuple[Path, Path]) -> None:
+    code, text = tried(bare[0], folder)
+    assert (code, text.splitlines()[1:]) == (0, ["False False", "True True"]), text
+    assert text.startswith("pytest lies where the sandbox does not look (PYTHONPATH, --user): tests run on a plain")
+
+
+def test_a_pytest_that_breaks_is_told_before_any_trial(folder: Path, bare: tuple[Path, Path]) -> None:
+    (bare[1] / "pytest.py").write_text("raise RuntimeError('no luck')\n")
+    code, text = tried(bare[0], folder)
+    assert code == 1
+    assert text.startswith("HarnessError the runner of the tests does not start: RuntimeError: no luck; look at where")
 
 
 def test_a_hidden_file_is_as_it_was_for_the_verdict(folder: Path) -> None:

@@ -13,22 +13,26 @@ import importlib.util
 import json
 import re
 import secrets
+import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from leyline.evals.suites import debug_gym_judge, plain_runner
 from leyline.evals.suites.base import SuiteError, TaskInfo
-from leyline.harness.sandbox import Limits, Result
+from leyline.harness.sandbox import HarnessError, Limits, Result, run
 from leyline.harness.tasks import Episode, Task
 from leyline.harness.tools import DEFAULT_TOOLS
 from leyline.harness.tools.lines import split
 from leyline.harness.workspace import DiskWorkspace, WorkspaceError, patterns_of
 
 TEST = "test.py"
+ENV = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 SYSTEM = """You are a debugging agent. Fix the bugs in the Python files so that all tests pass. Do not edit the tests.
 Call one tool at a time. When the tests pass, submit."""
 USER = "The program does not behave as intended. Files:\n{}\nFind the cause, repair the code, and submit."
+LOOK = "look at where the interpreter, pytest and leyline lie, and who may read them"
 _COUNTED = r"(?:passed|failed|errors?|skipped|warnings?|deselected|xfailed|xpassed|ran)"
 _SECONDS = re.compile(rf"(\b{_COUNTED}) in [\d.]+s(?: \([\d:]+\))?")
 
@@ -44,7 +48,7 @@ class DebugGymTask(Task):
     max_turns: int = 50
     limits: Limits = field(default_factory=lambda: Limits(seconds=60))
     network: bool = False
-    env: Mapping[str, str] = field(default_factory=lambda: {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
+    env: Mapping[str, str] = field(default_factory=lambda: dict(ENV))
     system: str = SYSTEM
 
     def __post_init__(self) -> None:
@@ -63,20 +67,24 @@ class DebugGymTask(Task):
         return DiskWorkspace(self.folder, ignore=(*ignore, *marks), readonly=(*readonly, f"/{TEST}", *marks))
 
     def eval_command(self, number: int) -> Sequence[str]:
-        return test_command(TEST)
+        return test_command(TEST, self.env)
 
     def verdict(self, workspace: DiskWorkspace) -> bool:
         """Whether every test of a run to its end passes, on files of which only the agent's own work differs.
 
         The report lies outside the workspace under a random name. Code that changes the test runner while it is
         tested in its process can still deceive: a verdict tells mistakes and shortcuts, it is no security boundary.
+        Raises HarnessError when the run did not come as far as the files.
         """
         try:
             with self.untouched(workspace) as copy:
                 for path in copy.hidden_files():
                     copy.restore(path)
                 report = copy.home / f"{secrets.token_hex(16)}.json"
-                result = self.sandbox(copy).run(["python", debug_gym_judge.__file__, str(report), TEST])
+                sandbox = self.sandbox(copy)
+                result = self.run_tests(sandbox, ["python", debug_gym_judge.__file__, str(report), TEST])
+                if f"{report.name}\n" not in result.output and sandbox.accessible():
+                    raise HarnessError(f"the judge of the tests does not start: {_last(result)}; {LOOK}")
                 return result.exit_code == 0 and result.killed is None and all_passed(report)
         except WorkspaceError:
             return False
@@ -114,9 +122,16 @@ class DebugGymSuite:
         return self.task(task).open()
 
     def preflight(self) -> Sequence[str]:
+        """Raises SuiteError or HarnessError where a test that passes is not found to pass."""
+        try_runner()
+        if has_pytest(frozenset(ENV.items())):
+            return []
+        plain = "tests run on a plain runner without fixtures"
         if importlib.util.find_spec("pytest") is None:
-            return ["pytest is not installed: tests run on a plain runner without fixtures (pip install pytest)"]
-        return []
+            return [f"pytest is not installed: {plain} (pip install pytest)"]
+        return [
+            f"pytest lies where the sandbox does not look (PYTHONPATH, --user): {plain} (install it in {sys.prefix})"
+        ]
 
 
 def task_folders(folder: str | Path) -> list[Path]:
@@ -137,11 +152,40 @@ def load(folder: str | Path) -> list[DebugGymTask]:
     return [DebugGymTask(path) for path in task_folders(folder)]
 
 
-def test_command(path: str) -> list[str]:
-    """The command that runs a test file: pytest where it is installed, else the plain runner."""
-    if importlib.util.find_spec("pytest") is not None:
+def test_command(path: str, env: Mapping[str, str]) -> list[str]:
+    """The command that runs a test file in a sandbox with `env`: pytest where it is seen there, else the plain runner.
+
+    Raises HarnessError.
+    """
+    if has_pytest(frozenset(env.items())):
         return ["python", "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", path]
     return ["python", str(Path(plain_runner.__file__).resolve()), path]
+
+
+@functools.cache
+def has_pytest(env: frozenset[tuple[str, str]]) -> bool:
+    """Whether the sandbox's interpreter imports pytest: it does not see all that this one does, found once by trying.
+
+    Raises HarnessError when the interpreter does not start or comes to no answer.
+    """
+    code = "try:\n    import pytest\nexcept ImportError:\n    print('no')\nelse:\n    print('yes')"
+    with tempfile.TemporaryDirectory(prefix="leyline-probe-", ignore_cleanup_errors=True) as folder:
+        result = run(["python", "-c", code], folder, env=dict(env))
+    answer = (result.output.split() or [""])[-1]
+    if result.exit_code != 0 or answer not in ("yes", "no"):
+        raise HarnessError(f"the runner of the tests does not start: {_last(result)}; {LOOK}")
+    return answer == "yes"
+
+
+def try_runner() -> None:
+    """Test a folder whose test passes as a trial would. Raises SuiteError or HarnessError when that goes wrong."""
+    with tempfile.TemporaryDirectory(prefix="leyline-probe-", ignore_cleanup_errors=True) as folder:
+        Path(folder, TEST).write_text("def test_nothing():\n    pass\n", "utf-8")
+        with DebugGymTask(Path(folder)).open() as episode:
+            shown = episode.call("eval", {})
+            if shown.meta.get("passed") is not True or episode.verdict() is not True:
+                last = (shown.text.strip().splitlines() or ["no report"])[-1]
+                raise SuiteError(f"a test that does nothing does not pass in the sandbox: {last}; {LOOK}")
 
 
 def all_passed(report: Path) -> bool:
@@ -157,6 +201,11 @@ def all_passed(report: Path) -> bool:
 def without_times(text: str) -> str:
     """A report without how long it took, so that equal runs read equal."""
     return _SECONDS.sub(r"\1", text)
+
+
+def _last(result: Result) -> str:
+    """The last line of a run that came to nothing, or how it ended."""
+    return result.report(status=not result.output.strip()).splitlines()[-1]
 
 
 def _described(workspace: DiskWorkspace) -> list[str]:

@@ -7,6 +7,9 @@ plain runner). REPORT is JSON: `status`, what the runner returned, and how many 
 `skipped` and `failed`. It is written once all tests have ended: code that ends the process leaves none, and what code
 prints is no part of it. A skip that neither the test file nor a conftest.py asks for is a failure, and so is an
 expected failure that the test does not announce.
+
+The first line printed is the name of REPORT. It says that the runner is there, and that no file of the folder has been
+touched: a run without it is no fault of the code under test.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import importlib
 import json
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,16 +80,17 @@ def with_plain_runner(runner: Any, path: str) -> dict[str, int]:
 
 def main(report: str, path: str) -> int:
     here = sys.path.pop(0)
+    judged: Callable[[Any, str], dict[str, int]] = with_pytest
     try:
-        pytest = importlib.import_module("pytest")
+        runner = importlib.import_module("pytest")
     except ImportError:
         sys.path.insert(0, here)
-        runner = importlib.import_module("plain_runner")
+        runner, judged = importlib.import_module("plain_runner"), with_plain_runner
         sys.path.remove(here)
-        found = with_plain_runner(runner, path)
-    else:
+    print(Path(report).name, flush=True)
+    if judged is with_pytest:
         sys.path.insert(0, str(Path.cwd()))  # as `python -m pytest` has it
-        found = with_pytest(pytest, path)
+    found = judged(runner, path)
     with Path(report).open("x", encoding="utf-8") as file:
         json.dump(found, file)
     return found["status"]
