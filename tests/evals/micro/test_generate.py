@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import random
 
@@ -155,3 +156,9 @@ def test_a_case_whose_value_cannot_be_printed_is_left_out(monkeypatch: pytest.Mo
     drawn = iter(["10 ** 5000", "3 + 4"])
     monkeypatch.setattr(generate, "draw_case", lambda rng, unit: ([], next(drawn)))
     assert draft._candidates({}, draft.units[0], 2) == [([], "3 + 4", 7)]
+
+
+def test_no_garbage_is_collected_under_a_time_limit() -> None:
+    """A collection that runs when the time is up would swallow the stop, and the code under test would go on."""
+    assert runner.limited(gc.isenabled) is False
+    assert gc.isenabled()

@@ -13,6 +13,7 @@ import argparse
 import base64
 import builtins
 import functools
+import gc
 import random
 import signal
 import sys
@@ -45,15 +46,9 @@ VERBS = (
     "solve sort store sweep trace track update verify wrap"
 ).split()
 LOG_LINES = (
-    "loaded {} from {}",
-    "cache miss for {} in {}",
-    "{} took {} ms",
-    "retry {} for {}",
-    "opened {} with {}",
-    "{} queue length {}",
-    "flush {} to {}",
-    "skipped {} of {}",
-)
+    "loaded {} from {};cache miss for {} in {};{} took {} ms;retry {} for {};opened {} with {};{} queue length {};"
+    "flush {} to {};skipped {} of {}"
+).split(";")
 LOG_COUNTS = {0: (0, 0), 1: (2, 5), 2: (4, 9), 3: (7, 13)}
 _COMPREHENSIONS = ("<listcomp>", "<dictcomp>", "<setcomp>")
 _ALLOWED = (
@@ -108,11 +103,13 @@ def compiled(text: str, path: str) -> CodeType:
 
 
 def limited(call: Callable[[], Any], seconds: float = TIME_LIMIT) -> Any:
-    """Call with a limit on CPU time; raises `_TimeUp`. Main thread only."""
+    """Call with a limit on CPU time; raises `_TimeUp`. Main thread only. Garbage collection would swallow the stop."""
 
     def stop(*_: object) -> None:
         raise _TimeUp
 
+    collects = gc.isenabled()
+    gc.disable()
     old = signal.signal(signal.SIGPROF, stop)
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
@@ -120,6 +117,8 @@ def limited(call: Callable[[], Any], seconds: float = TIME_LIMIT) -> Any:
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, old)
+        if collects:
+            gc.enable()
 
 
 def load(files: Mapping[str, str]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
