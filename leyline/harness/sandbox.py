@@ -101,6 +101,10 @@ class Result:
         text = self.output.rstrip("\n")
         return "\n".join(part for part in (text, note) if part) or "(no output)"
 
+    def last_line(self) -> str:
+        """The last line of a run that came to nothing, or how it ended."""
+        return self.report(status=not self.output.strip()).splitlines()[-1]
+
 
 class Sandbox:
     """Runs commands in `root`, with `home` as their home and the place for temporary files.

@@ -223,7 +223,7 @@ def _between(result: Result, mark: str) -> Result:
     """A run without its marks; exit code 0 only where both are there and the last one says so."""
     _, started, text = result.output.partition(f"{mark}\n")
     if not started and result.killed != "disk" and result.refused is None:  # the agent's doing, before the run began
-        raise _no_tests(result.report(status=not result.output.strip()).splitlines()[-1])
+        raise _no_tests(result.last_line())
     report, ended, status = text.rpartition(f"\n{mark} ")
     if ended:
         return replace(result, output=report, exit_code=result.exit_code or int(not status.startswith("0\n")))

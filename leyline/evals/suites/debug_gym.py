@@ -84,7 +84,7 @@ class DebugGymTask(Task):
                 sandbox = self.sandbox(copy)
                 result = self.run_tests(sandbox, ["python", debug_gym_judge.__file__, str(report), TEST])
                 if f"{report.name}\n" not in result.output and sandbox.accessible():
-                    raise HarnessError(f"the judge of the tests does not start: {_last(result)}; {LOOK}")
+                    raise HarnessError(f"the judge of the tests does not start: {result.last_line()}; {LOOK}")
                 return result.exit_code == 0 and result.killed is None and all_passed(report)
         except WorkspaceError:
             return False
@@ -173,7 +173,7 @@ def has_pytest(env: frozenset[tuple[str, str]]) -> bool:
         result = run(["python", "-c", code], folder, env=dict(env))
     answer = (result.output.split() or [""])[-1]
     if result.exit_code != 0 or answer not in ("yes", "no"):
-        raise HarnessError(f"the runner of the tests does not start: {_last(result)}; {LOOK}")
+        raise HarnessError(f"the runner of the tests does not start: {result.last_line()}; {LOOK}")
     return answer == "yes"
 
 
@@ -201,11 +201,6 @@ def all_passed(report: Path) -> bool:
 def without_times(text: str) -> str:
     """A report without how long it took, so that equal runs read equal."""
     return _SECONDS.sub(r"\1", text)
-
-
-def _last(result: Result) -> str:
-    """The last line of a run that came to nothing, or how it ended."""
-    return result.report(status=not result.output.strip()).splitlines()[-1]
 
 
 def _described(workspace: DiskWorkspace) -> list[str]:
