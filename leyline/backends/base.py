@@ -32,9 +32,9 @@ class ContextOverflowError(BackendError):
 class Capabilities:
     """What a backend can do.
 
-    modes: the directive modes it honours; empty for a plain server.
     tokens: whether it takes exact token ids (then it has a renderer).
     reason: why it cannot splice, or None.
+    device: the accelerator it computes on in this process, such as `NVIDIA H100`; None for a CPU or a server.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Capabilities:
     tokens: bool
     max_context: int | None = None
     reason: str | None = None
+    device: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

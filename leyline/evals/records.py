@@ -94,7 +94,8 @@ class TrialRecord(_Record):
     control: bool = Field(default=False, description="The arm is a negative control.")
     artifacts: Mapping[str, str] = Field(default_factory=dict, description="What scoring needs, such as a patch.")
     tags: Mapping[str, str] = Field(default_factory=dict, description="Facts of the task: level, bugs, repository.")
-    versions: Mapping[str, str] = Field(default_factory=dict)
+    machine: str = Field(default="", description="Where it ran; a served model computes elsewhere. Empty: not known.")
+    versions: Mapping[str, str] = Field(default_factory=dict, description="Releases there.")
 
     @property
     def key(self) -> TrialKey:

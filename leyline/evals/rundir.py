@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from leyline.directives import LeylineError
-from leyline.evals.config import EvalConfig, cores
+from leyline.evals.config import EvalConfig
+from leyline.evals.environment import machine, versions
 from leyline.evals.plan import model_digest
 from leyline.evals.records import config_digest
-from leyline.evals.trial import versions
 
 CONFIG = "config.json"
 FORMAT = "leyline-eval/1"
@@ -63,27 +62,6 @@ def read_run_config(directory: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise LeylineError(f"{directory / CONFIG} cannot be read: {error}") from None
     return found
-
-
-def machine() -> Mapping[str, Any]:
-    """What a figure has to name: processor, cores, memory in GiB, system."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {
-        "cpu": _processor(),
-        "cores": cores(),
-        "memory_gib": round(memory, 1),
-        "system": platform.platform(terse=True),
-    }
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 @contextmanager

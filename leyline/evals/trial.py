@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 import time
 import uuid
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 
 from leyline.backends.base import Backend, Sampling
 from leyline.directives import LeylineError, Message, Mode
 from leyline.evals.backends import Backends
 from leyline.evals.energy import EnergyMeter
+from leyline.evals.environment import machine_name, versions
 from leyline.evals.plan import TrialSpec
 from leyline.evals.records import Outcome, TrialRecord, TurnRecord, config_digest
 from leyline.evals.suites import load_suite
@@ -40,9 +39,11 @@ class TrialRunner:
         seen: list[SessionTurn] = []
         artifacts: dict[str, str] = {}
         detail: str | None = None
+        device: str | None = None
         started, clock, energy = time.time(), time.monotonic(), None
         try:
             suite, backend = self._suite(spec), self._backends.open(spec.arm)
+            device = backend.capabilities().device
             # A model that a worker loads for its first trial is no part of that trial.
             started, clock, energy = time.time(), time.monotonic(), self._energy(spec)
             outcome, detail = self._run(spec, suite, backend, turns, seen, artifacts)
@@ -62,6 +63,7 @@ class TrialRunner:
             approximate=any(t.receipt.approximate_from is not None for t in seen),
             trajectory=kept,
             artifacts=artifacts,
+            machine=machine_name(device),
             versions=self._versions,
         )
 
@@ -110,15 +112,6 @@ class TrialRunner:
         if key not in self._suites:
             self._suites[key] = load_suite(spec.suite)
         return self._suites[key]
-
-
-def versions() -> dict[str, str]:
-    """Releases of what decides a trial's numbers, as far as they are installed here."""
-    found = {"python": platform.python_version()}
-    for name in ("leyline-kv", "torch", "transformers", "tokenizers", "swebench"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
 
 
 def make_session(spec: TrialSpec, backend: Backend, attempt: Attempt) -> Session:

@@ -236,6 +236,7 @@ def test_what_a_run_directory_holds(config: Path, leyline: Leyline) -> None:
         assert record.trajectory is not None
         assert (config.parent / "run" / record.trajectory).is_file()
         assert record.versions["python"]
+        assert record.machine == f"{data['machine']['cores']} cores of {data['machine']['cpu']}"
 
 
 def test_a_dry_run_runs_nothing(config: Path, leyline: Leyline) -> None:

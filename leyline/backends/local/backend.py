@@ -24,7 +24,7 @@ from leyline.backends.base import (
 )
 from leyline.backends.local.engine import Prefilled, carry_out
 from leyline.backends.local.families import Refusal
-from leyline.backends.local.load import load_model, stop_tokens
+from leyline.backends.local.load import accelerator, load_model, stop_tokens
 from leyline.backends.local.plan import Plan, Rules, honest_plan, plan_turn
 from leyline.backends.local.prefix_cache import CachedSequence, PrefixCache
 from leyline.backends.local.runner import Decoder, PlainDecoder, Splicer, SplicerDecoder, build_runner
@@ -114,6 +114,7 @@ class LocalBackend:
             tokens=True,
             max_context=self.max_context,
             reason=None if refusal is None else f"{refusal.reason}: {refusal.detail}",
+            device=accelerator(self._model),
         )
 
     def chat(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, session: TurnInput) -> Turn:

@@ -47,6 +47,14 @@ def load_model(path: str | os.PathLike[str], *, device: str | None, dtype: str |
     return model.to(device).eval()
 
 
+def accelerator(model: Any) -> str | None:
+    """The name of the accelerator that holds the model's first weight, None for a CPU."""
+    device = next(model.parameters()).device
+    if device.type == "cpu":
+        return None
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device.type)
+
+
 def stop_tokens(model: Any, eos_token_id: int | None) -> frozenset[int]:
     """Every token that ends a turn: of the generation config, of the model's config and of the tokenizer."""
     found: set[int] = set() if eos_token_id is None else {eos_token_id}

@@ -110,12 +110,20 @@ def subtitle(report: Report) -> str:
     parts += [count(report.trials, "trial")] if report.trials or not probes else []
     parts += [count(probes, "probe")] if probes else []
     parts.append(count(len(report.runs), "run"))
-    for run in report.runs:
-        machine = (run.config or {}).get("machine")
-        if isinstance(machine, dict) and machine.get("cpu"):
-            parts.append(f"{machine.get('cores', '?')} cores of {machine['cpu']}")
+    parts += _machines(report)
     when = _when(report)
     return " · ".join(dict.fromkeys([*parts, *([when] if when else [])]))
+
+
+def _machines(report: Report) -> list[str]:
+    """Of the trials; where a run's records do not say, the machine that its configuration was last written on."""
+    found = [origin.machine for origin in report.origins if origin.machine]
+    for run in report.runs:
+        machine = (run.config or {}).get("machine")
+        silent = not any(record.machine for record in run.records)
+        if silent and isinstance(machine, dict) and machine.get("cpu"):
+            found.append(f"{machine.get('cores', '?')} cores of {machine['cpu']}")
+    return found
 
 
 def _when(report: Report) -> str | None:

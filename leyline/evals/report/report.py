@@ -14,6 +14,7 @@ from leyline.evals.report.agreement import AgreementPoint, agreement_points
 from leyline.evals.report.compare import Comparison, Need, compare, needs, select_pairs
 from leyline.evals.report.curves import LoadPoint, TaskRow, TurnPoint, load_points, task_rows, turn_points
 from leyline.evals.report.numbers import ArmNumbers, arm_numbers
+from leyline.evals.report.origin import Origin, origins
 from leyline.evals.report.sources import Data, Lines, Run, gather
 from leyline.harness.plural import count
 
@@ -34,6 +35,7 @@ class Report:
     turns: dict[str, tuple[TurnPoint, ...]]
     load: dict[str, tuple[LoadPoint, ...]]
     agreement: tuple[AgreementPoint, ...]
+    origins: tuple[Origin, ...]
     notes: tuple[str, ...]
 
     @property
@@ -72,6 +74,7 @@ class Report:
             "turns": _json(self.turns),
             "ttft_by_trials_in_flight": _json(self.load),
             "agreement_by_edits": _json(self.agreement),
+            "origins": _json(self.origins),
         }
 
     @property
@@ -89,6 +92,7 @@ def build(directories: Sequence[Path], *, baseline: str | None = None, confidenc
     comparisons = compare(pairs, confidence)
     arms = tuple(arm_numbers(arm, confidence) for arm in data.arms)
     probes = [probe for run in data.runs for probe in run.fidelity]
+    ran = tuple(origins(data.arms))
     return Report(
         data=data,
         confidence=confidence,
@@ -100,11 +104,14 @@ def build(directories: Sequence[Path], *, baseline: str | None = None, confidenc
         turns={arm.label: tuple(turn_points(arm)) for arm in data.arms},
         load={label: tuple(points) for label, points in load_points(data.arms).items()},
         agreement=tuple(agreement_points(probes, confidence)),
-        notes=tuple(_notes(data, arms, comparisons)),
+        origins=ran,
+        notes=tuple(_notes(data, arms, comparisons, ran)),
     )
 
 
-def _notes(data: Data, arms: Sequence[ArmNumbers], comparisons: Sequence[Comparison]) -> list[str]:
+def _notes(
+    data: Data, arms: Sequence[ArmNumbers], comparisons: Sequence[Comparison], ran: Sequence[Origin]
+) -> list[str]:
     lines = data.lines
     notes = []
     if not arms and not any(run.fidelity for run in data.runs):
@@ -134,6 +141,10 @@ def _notes(data: Data, arms: Sequence[ArmNumbers], comparisons: Sequence[Compari
         notes.append(
             f"In {count(unbalanced, 'turn')} cached, spliced and prefilled tokens do not add up to the prompt."
         )
+    if len(ran) > 1:
+        machines = {origin.machine for origin in ran}
+        where = "on several machines" if len(machines) > 1 else "under several sets of releases"
+        notes.append(f"Trials ran {where}: their times are not one measurement (table: Where the trials ran).")
     few = [arm.label for arm in arms if arm.tasks < 10]
     if few:
         where = "every arm" if len(few) == len(arms) > 1 else ", ".join(few)

@@ -9,6 +9,7 @@ from leyline.evals.report.report import Report
 from leyline.evals.report.text import (
     NONE,
     counts,
+    day,
     joules,
     p_value,
     percent,
@@ -47,7 +48,7 @@ class Table:
 def tables(report: Report) -> list[Table]:
     """Every table that the data gives rows for, in reading order; the account of record lines is always there."""
     made = [headline(report), outcomes(report), tokens_table(report), times(report), comparisons(report)]
-    made += [power(report), agreement(report), by_turn(report), account(report)]
+    made += [power(report), agreement(report), by_turn(report), origins(report), account(report)]
     return [table for table in made if table.rows]
 
 
@@ -282,6 +283,25 @@ def by_turn(report: Report) -> Table:
     caption = "What the plots by turn show: means over the trials that reached the turn; edits are summed."
     head = ("arm", "turn", "trials", "prompt", "hit rate", "edits", "uncached so far")
     return Table("turns", "By turn", caption, head, rows)
+
+
+def origins(report: Report) -> Table:
+    rows = tuple(
+        (
+            origin.machine or "not recorded",
+            ", ".join(f"{name} {release}" for name, release in origin.versions.items()) or "not recorded",
+            f"{origin.trials:,}",
+            day(origin.first) if origin.first > 0 else NONE,
+            day(origin.last) if origin.last > 0 else NONE,
+        )
+        for origin in report.origins
+    )
+    caption = (
+        "The machine that ran the agent, with the accelerator of a model in its process; a served model computes "
+        "elsewhere. Times of different rows are not comparable."
+    )
+    head = ("machine", "releases", "trials", "first started", "last started")
+    return Table("origins", "Where the trials ran", caption, head, rows, words=("releases",))
 
 
 def account(report: Report) -> Table:

@@ -72,6 +72,8 @@ def make_trial(arm: str, task: int, seed: int, rng: random.Random, /, **fields: 
         "backend": "local",
         "model": "tiny-mla",
         "control": arm == "unrotated",
+        "machine": rng.choice(["", "2 cores of Laptop", "16 cores of Server, NVIDIA H100"]),
+        "versions": {"python": "3.12.3", "torch": rng.choice(["2.12", "2.13"])},
     }
     return TrialRecord.model_validate(values | fields)
 

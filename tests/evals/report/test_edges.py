@@ -82,6 +82,42 @@ def test_one_of_a_kind_is_told_in_the_singular(tmp_path: Path, trial: Make, writ
         assert said in page
 
 
+@pytest.mark.parametrize(
+    ("machines", "releases", "said"),
+    [
+        (("A", "A"), ("1", "1"), None),
+        (("A", "B"), ("1", "1"), "on several machines"),
+        (("A", ""), ("1", "1"), "on several machines"),
+        (("A", "A"), ("1", "2"), "under several sets of releases"),
+    ],
+)
+def test_where_the_trials_ran(
+    tmp_path: Path,
+    trial: Make,
+    write_run: Write,
+    machines: tuple[str, str],
+    releases: tuple[str, str],
+    said: str | None,
+) -> None:
+    rng = random.Random(2)
+    made = written(
+        tmp_path,
+        write_run,
+        [
+            trial("keep_all", task, 0, rng, machine=machines[task % 2], versions={"torch": releases[task % 2]})
+            for task in range(12)
+        ],
+    )
+    notes = [note for note in made.report.notes if "not one measurement" in note]
+    assert [said in note for note in notes] == ([] if said is None else [True])
+    markdown = made.markdown.read_text()
+    assert all(machine in markdown.split("\n")[2].split(" · ") for machine in machines if machine)
+    table = markdown.partition("## Where the trials ran")[2].partition("## ")[0]
+    assert table.count("| 6 |") == (2 if said else 0)
+    assert table.count("| 12 |") == (0 if said else 1)
+    assert ("not recorded" in table) == ("" in machines)
+
+
 def test_trials_without_a_verdict(tmp_path: Path, trial: Make, write_run: Write) -> None:
     rng = random.Random(3)
     waiting = {"outcome": Outcome.UNSCORED}

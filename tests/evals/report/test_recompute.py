@@ -357,6 +357,16 @@ def task_rows(arms: dict[str, list[Json]]) -> list[Json]:
     return sorted(rows, key=lambda row: not row["split"])
 
 
+def origins(records: list[Json]) -> list[Json]:
+    keys = {(r["machine"], json.dumps(r["versions"], sort_keys=True)) for r in records}
+    found = []
+    for machine, versions in keys:
+        here = [r["started"] for r in records if (r["machine"], r["versions"]) == (machine, json.loads(versions))]
+        item = {"machine": machine, "versions": json.loads(versions), "trials": len(here)}
+        found.append({**item, "first": min(here), "last": max(here)})
+    return sorted(found, key=lambda item: item["first"])
+
+
 def expected(path: Path) -> Json:
     records, account = read(path)
     arms: dict[str, list[Json]] = {}
@@ -376,6 +386,7 @@ def expected(path: Path) -> Json:
         "turns": {label: turn_points(arms[label]) for label in arms},
         "ttft_by_trials_in_flight": {label: load_points(arms[label], records) for label in arms},
         "agreement_by_edits": [],
+        "origins": origins(records),
     }
 
 
