@@ -109,7 +109,7 @@ def test_where_the_trials_ran(
         ],
     )
     notes = [note for note in made.report.notes if "not one measurement" in note]
-    assert [said in note for note in notes] == ([] if said is None else [True])
+    assert [str(said) in note for note in notes] == ([] if said is None else [True])
     markdown = made.markdown.read_text()
     assert all(machine in markdown.split("\n")[2].split(" · ") for machine in machines if machine)
     table = markdown.partition("## Where the trials ran")[2].partition("## ")[0]
