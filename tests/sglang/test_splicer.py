@@ -35,6 +35,7 @@ class Tree:
         self.paths: dict[tuple[int, ...], list[int]] = {}
         self.free = list(range(1, slots + 1))
         self.held = 0
+        self.moved: set[int] = set()
         self.fail_agree = self.fail_publish = False
 
     def match(self, ids: array[int], limit: int, space: Space) -> Hit:
@@ -62,6 +63,7 @@ class Tree:
         if tokens > len(self.free):
             return None
         taken, self.free = self.free[:tokens], self.free[tokens:]
+        self.moved -= set(taken)
         return torch.tensor(taken, dtype=torch.int64)
 
     def give_back(self, slots: torch.Tensor) -> None:
@@ -91,6 +93,15 @@ class Tree:
         self.publish(ids[:end], torch.cat([self.slots(hit), slots]), hit.length, SPACE)
         return end
 
+    def evict(self, path: tuple[int, ...]) -> None:
+        """Evict a path and all that stands on it."""
+        for longer in [other for other in self.paths if other[: len(path)] == path]:
+            self.free += self.paths.pop(longer)
+
+    def honest(self) -> bool:
+        """Whether no request without a mark could hit a slot whose KV was moved."""
+        return not any(self.moved & set(page) for path, page in self.paths.items() if max(path) < 2**31)
+
     def adds_up(self) -> bool:
         owned = [slot for page in self.paths.values() for slot in page]
         return sorted(owned + self.free) == list(range(1, self.size + 1)) and self.held == 0
@@ -109,6 +120,7 @@ class Rig:
         if self.fail_moves:
             raise RuntimeError("the copy failed")
         self.moves.append((source.tolist(), target.tolist(), old, new))
+        self.tree.moved |= set(target.tolist())
 
     def serve(self, prompt: list[int], value: str | None) -> tuple[Plan | None, Receipt | None]:
         """Serve a prompt as the scheduler does: match, then chunks that end at the cuts. Greedy in pages."""
@@ -279,6 +291,69 @@ def test_what_was_moved_again_after_eviction_counts_once(left: int) -> None:
     receipt = make_receipt(plan, len(ids), RING, SPACE)
     assert (receipt.prefix_tokens, receipt.spliced_tokens, receipt.prefilled_tokens) == (20, 50, 1)
     assert [(s.start, s.end) for s in receipt.splices] == ([(20, 40), (40, 70)] if left else [(20, 70)])
+
+
+@pytest.mark.parametrize("replacement", [(), (7, 8, 9)])
+@pytest.mark.parametrize("who", ["the request", "an equal one"])
+def test_a_move_that_starts_earlier_after_eviction_has_its_mark_there(replacement: tuple[int, ...], who: str) -> None:
+    """The first admission moves from 40 on, behind somebody's honest tokens; then those are evicted too."""
+    rig = Rig()
+    rig.serve(SOURCE, None)
+    script = EditScript((Directive(20, 30, replacement, Mode.AMORTIZE),))
+    prompt = [*script.apply(SOURCE), 1]
+    ids, limit = array("q", prompt), len(prompt) - 1
+    value = WireRequest.build(script, SOURCE).to_json()
+    rig.serve(prompt[:40], None)
+    if who == "an equal one":
+        rig.serve(prompt, value)
+    plan = make_plan(value, ids, SPACE, RING, page=1, max_tokens=4096)
+    rig.splicer.admit(plan, ids, limit, SPACE)
+    assert plan.marks[0].position == 40
+    assert bool(plan.splices) is (who == "the request")
+    rig.tree.evict(tuple(prompt[:21]))
+    done = rig.tree.match(rig.splicer.admit(plan, ids, limit, SPACE), limit, SPACE).length
+    if replacement:
+        rig.tree.compute(RING.marked(ids, plan.marks), plan.next_cut(done, 1) or 0)
+        rig.splicer.advance(plan, ids, 23, limit, SPACE)
+    receipt = make_receipt(plan, len(ids), RING, SPACE)
+    assert receipt.approximate_from == plan.splices[0].start == 20 + len(replacement)
+    assert rig.tree.match(ids, len(ids), SPACE).length == 20 + len(replacement)
+    assert rig.tree.honest()
+    assert rig.tree.adds_up()
+
+
+@given(edits(), st.sampled_from([1, 1, 4]), st.integers(0, 9), st.randoms(use_true_random=False))
+@settings(max_examples=150, deadline=None)
+def test_no_eviction_between_admissions_lets_moved_kv_out_of_its_lineage(
+    turn: tuple[list[int], EditScript, list[int]], page: int, seam: int, rng: random.Random
+) -> None:
+    source, script, prompt = turn
+    rig = Rig(page)
+    rig.serve(source, None)
+    rig.serve(prompt[: rng.randint(page, len(prompt))], None)
+    ids, value = array("q", prompt), WireRequest.build(script, source, seam=seam).to_json()
+    plan = make_plan(value, ids, SPACE, RING, page=page, max_tokens=4096)
+    for _ in range(3):
+        rig.splicer.admit(plan, ids, len(ids) - 1 - rng.choice([0, 0, 20]) % len(ids), SPACE)
+        for path in rng.sample(sorted(rig.tree.paths), min(2, len(rig.tree.paths))):
+            if rng.random() < 0.7:
+                rig.tree.evict(path)
+        if rng.random() < 0.3:
+            rig.serve(prompt, value)
+        assert rig.tree.honest()
+    key = rig.splicer.admit(plan, ids, len(ids) - 1, SPACE)
+    done = rig.tree.match(key, len(ids) - 1, SPACE).length
+    while (cut := plan.next_cut(done, page)) is not None:
+        done = rig.tree.compute(RING.marked(ids, plan.marks), cut)
+        hit = rig.splicer.advance(plan, ids, done, len(ids) - 1, SPACE)
+        done = hit.length if hit is not None else done
+    rig.tree.compute(RING.marked(ids, plan.marks), len(ids))
+    receipt = make_receipt(plan, len(ids), RING, SPACE)
+    assert rig.tree.honest()
+    assert rig.tree.adds_up()
+    if receipt.splices:
+        assert receipt.approximate_from is not None
+        assert receipt.approximate_from <= min(splice.start for splice in receipt.splices)
 
 
 def test_a_request_that_leaves_its_lineage_counts_the_honest_hit() -> None:

@@ -113,11 +113,17 @@ class Splicer:
         return reach
 
     def _drop_evicted(self, plan: Plan, ids: array[int], limit: int, space: Space) -> None:
-        """Forget what an earlier admission moved and the cache holds no longer: it may be moved anew."""
-        if not plan.splices:
+        """Forget what an earlier admission moved or found moved, and the cache holds no longer: it may be moved anew.
+
+        With it goes the request's own mark, where nothing behind it is left. The next move may start before it, and
+        would be published under keys that the mark does not cover, which every request can hit.
+        """
+        if not plan.marks:
             return
         held = self._ops.match(self.keyring.marked(ids, plan.marks), limit, space).length
         plan.splices = [replace(s, end=min(s.end, held)) for s in plan.splices if s.start < held]
+        if plan.marks[0].name == plan.name and held <= plan.marks[0].position:
+            plan.marks = ()
 
     def _prefer_honest(self, plan: Plan, ids: array[int], limit: int, space: Space) -> None:
         """Leave the lineage where honest KV reaches as far as the lineage and its donors could."""
@@ -177,6 +183,10 @@ class Splicer:
             return False
         # The donor's walk may have split nodes of the prompt's path: look both up again before holding them.
         marks = plan.marks or (Mark(start, plan.name),)
+        if start < marks[0].position:
+            log.error("token %d would be moved to before its mark at %d", start, marks[0].position)
+            plan.give_up(Fallback.INTERNAL_ERROR, f"token {start} would be moved to before its mark")
+            return False
         hit = ops.match(self.keyring.marked(ids, plan.marks), limit, space)
         held = [ops.hold(hit), ops.hold(donor)]
         try:
