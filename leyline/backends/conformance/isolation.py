@@ -108,14 +108,23 @@ def check_bad_directives(rig: Rig) -> None:
 
 
 def check_purge(rig: Rig) -> None:
-    """FORGET with `purge` evicts the branch from before the edit: the removed tokens are in no cache any more."""
-    for purge in (False, True):
+    """FORGET with `purge` evicts the branch from before the edit: the removed tokens are in no cache any more.
+
+    AMORTIZE with it evicts nothing, and neither do directives that do not lead to the prompt.
+    """
+    kept = rig.length - 1 - rig.slack
+    for mode, purge in ((Mode.FORGET, False), (Mode.FORGET, True), (Mode.AMORTIZE, True)):
         backend = rig.fresh()
         held = rig.opened(backend)
-        script = rig.middle(Mode.FORGET)
+        script = rig.middle(mode)
         rig.edited(backend, held, script, rig.tokens(6), purge=purge)
         again = rig.ask(backend, held[: rig.length]).receipt.prefix_tokens
-        if purge:
+        if purge and mode is Mode.FORGET:
             assert again <= script.directives[0].start, f"{again} tokens of the purged branch are still in the cache"
         else:
-            assert again >= rig.length - 1 - rig.slack, "without `purge` the old branch must stay"
+            assert again >= kept, f"{mode} with purge={purge} evicted the old branch"
+    backend = rig.fresh()
+    held = rig.opened(backend)
+    rig.ask(backend, rig.tokens(6), source=held, script=rig.middle(Mode.FORGET), purge=True)
+    again = rig.ask(backend, held[: rig.length]).receipt.prefix_tokens
+    assert again >= kept, "a FORGET that does not lead to the prompt evicted its source"

@@ -25,14 +25,14 @@ from leyline.backends.base import (
 from leyline.backends.local.engine import Prefilled, carry_out
 from leyline.backends.local.families import Refusal
 from leyline.backends.local.load import accelerator, load_model, stop_tokens
-from leyline.backends.local.plan import Plan, Rules, honest_plan, plan_turn
+from leyline.backends.local.plan import Plan, Rules, honest_plan, plan_turn, refusal
 from leyline.backends.local.prefix_cache import CachedSequence, PrefixCache
 from leyline.backends.local.runner import Decoder, PlainDecoder, Splicer, SplicerDecoder, build_runner
 from leyline.backends.local.sampling import Sampler
 from leyline.backends.render import Renderer
 from leyline.backends.textstream import TextStream
 from leyline.backends.toolcalls import parse_output
-from leyline.directives import DirectiveError, Fallback, Message, Outcome, Receipt
+from leyline.directives import Fallback, Message, Mode, Outcome, Receipt
 
 CACHE_BYTES = 2**30
 CACHE_TOKENS = 65536
@@ -204,18 +204,17 @@ class LocalBackend:
             plan = honest_plan(self.cache, prompt, session, self._rules, Fallback.INTERNAL_ERROR, detail)
             done = carry_out(runner, plan, prompt, tenant=tenant, page=page, room=room)
         self.cache.insert(done.sequence)
-        self._purge(session, done.sequence)
+        self._purge(prompt, session, done.sequence)
         return done, plan
 
-    def _purge(self, session: TurnInput, keep: CachedSequence) -> None:
-        """Evict what the removed spans left in the cache, if the turn asks for it and its script fits its source."""
-        if not session.purge or not session.script or session.source is None:
+    def _purge(self, prompt: tuple[int, ...], session: TurnInput, keep: CachedSequence) -> None:
+        """Evict what the forgotten spans left in the cache, if the turn asks for it and its directives hold."""
+        if not session.purge or session.source is None or refusal(prompt, session) is not None:
             return
-        try:
-            spans = session.script.removed(session.source)
-        except DirectiveError:
-            return
-        self.cache.purge(session.tenant, session.source, session.script.directives[0].start, spans, keep)
+        spans = zip(session.script, session.script.removed(session.source), strict=True)
+        forgotten = [(d.start, span) for d, span in spans if d.mode is Mode.FORGET]
+        if forgotten:
+            self.cache.purge(session.tenant, session.source, forgotten[0][0], [span for _, span in forgotten], keep)
 
     def _receipt(self, plan: Plan, done: Prefilled, count: int, session: TurnInput) -> Receipt:
         spliced = sum(m.length for m in plan.moves)

@@ -62,9 +62,9 @@ def plan_turn(cache: PrefixCache, prompt: Sequence[int], turn: TurnInput, rules:
         return replace(plan, outcomes=tuple(_unspliced(d) for d in script))
     if not script:
         return _prefix_plan(cache, prompt, turn, rules, lineages=(turn.lineage,))
-    refusal = _refuse(prompt, turn)
-    if refusal is not None:
-        reason, detail = refusal
+    refused = refusal(prompt, turn)
+    if refused is not None:
+        reason, detail = refused
         plan = _prefix_plan(cache, prompt, turn, rules, lineages=())
         return replace(plan, fallback=reason, detail=detail, outcomes=(Outcome.PREFILLED,) * count)
     return _script_plan(cache, prompt, turn, rules)
@@ -85,7 +85,8 @@ def derive_lineage(secret: bytes, source: Sequence[int], turn: TurnInput) -> str
     return blake2b(content.encode(), digest_size=12, key=secret[:64]).hexdigest()
 
 
-def _refuse(prompt: Sequence[int], turn: TurnInput) -> tuple[Fallback, str] | None:
+def refusal(prompt: Sequence[int], turn: TurnInput) -> tuple[Fallback, str] | None:
+    """Why the turn's directives do not lead from its source to the prompt, or None: they do."""
     if turn.source is None:
         return Fallback.SOURCE_MISMATCH, "the turn has directives but names no source"
     try:
