@@ -116,11 +116,12 @@ def subtitle(report: Report) -> str:
 
 
 def _machines(report: Report) -> list[str]:
-    """Of the trials; where a run's records do not say, the machine that its configuration was last written on."""
+    """Of the trials; where a run's records do not say, and all have the same releases, the one of its configuration."""
     found = [origin.machine for origin in report.origins if origin.machine]
     for run in report.runs:
         machine = (run.config or {}).get("machine")
-        silent = not any(record.machine for record in run.records)
+        releases = {tuple(sorted(record.versions.items())) for record in run.records}
+        silent = len(releases) < 2 and not any(record.machine for record in run.records)
         if silent and isinstance(machine, dict) and machine.get("cpu"):
             found.append(f"{machine.get('cores', '?')} cores of {machine['cpu']}")
     return found
