@@ -210,6 +210,8 @@ def test_a_policy_that_fails_is_one_line_and_loses_nothing(
         (["."], "with --description"),
         ([".", "--test-command", "true"], "--test-command is for a repository"),
         ([".", "--description", " "], "the request is empty"),
+        ([".", "--description", "do it", "--test-command", ""], "the test command is empty"),
+        ([".", "--description", "do it", "--test-command", " \n"], "the test command is empty"),
         ([".", "--suite", "micro"], "either a path or --suite"),
     ],
 )

@@ -51,8 +51,10 @@ class RepositoryTask(Task):
             raise SuiteError(f"no folder {self.folder}; give the repository to work on")
         if not self.request.strip():
             raise SuiteError("the request is empty; say what is to be done")
+        if self.test is not None and not self.test.strip():
+            raise SuiteError("the test command is empty, which would pass whatever was done; give one, or none at all")
         if not self.tools:
-            tools = (*TOOLS[:-1], "eval", TOOLS[-1]) if self.test else TOOLS
+            tools = TOOLS if self.test is None else (*TOOLS[:-1], "eval", TOOLS[-1])
             object.__setattr__(self, "tools", tools)
 
     @property
