@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import json
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -266,6 +268,94 @@ def test_raw_responses_are_edited_too(server: Server, client: openai.OpenAI) -> 
         response.read()
     assert ["removed" in server.messages(n)[3]["content"] for n in range(3)] == [True] * 3
     assert [turn.edits for turn in wrapped.leyline.report().turns] == [1, 1, 1]
+
+
+PATHS = [
+    "chat.completions",
+    "chat.with_raw_response.completions",
+    "chat.with_streaming_response.completions",
+    "chat.completions.with_raw_response",
+    "chat.completions.with_streaming_response",
+    "with_raw_response.chat.completions",
+    "with_streaming_response.chat.completions",
+    "beta.chat.completions",
+    "beta.chat.with_raw_response.completions",
+    "beta.chat.with_streaming_response.completions",
+    "beta.chat.completions.with_raw_response",
+    "beta.chat.completions.with_streaming_response",
+]
+
+
+@pytest.mark.parametrize("method", ["create", "parse"])
+@pytest.mark.parametrize("path", PATHS)
+def test_every_path_to_chat_completions_is_edited(
+    server: Server, client: openai.OpenAI, path: str, method: str
+) -> None:
+    wrapped = wrap(client, policy=CUT)
+    call = operator.attrgetter(f"{path}.{method}")
+    answer = call(wrapped)(model="m", messages=history(2))
+    if "streaming" in path:
+        with answer as response:
+            response.read()
+    assert "removed" in server.messages()[3]["content"]
+    assert [turn.edits for turn in wrapped.leyline.report().turns] == [1]
+
+    async def play() -> None:
+        http = httpx.AsyncClient(transport=httpx.MockTransport(server))
+        async with wrap(openai.AsyncOpenAI(api_key="k", base_url="http://s/v1", http_client=http), CUT) as wrapped:
+            answer = call(wrapped)(model="m", messages=history(2))
+            if "streaming" in path:
+                async with answer as response:
+                    await response.read()
+            else:
+                await answer
+            assert [turn.edits for turn in wrapped.leyline.report().turns] == [1]
+
+    server.bodies.clear()
+    asyncio.run(play())
+    assert "removed" in server.messages()[3]["content"]
+
+
+def test_the_list_of_paths_is_whole(client: openai.OpenAI) -> None:
+    """Walks the bare client: wherever an object offers chat completions, the path is in the list above."""
+    completions = [
+        getattr(openai.resources.chat.completions, f"Completions{kind}")
+        for kind in ("", "WithRawResponse", "WithStreamingResponse")
+    ]
+
+    def walk(owner: Any, path: str) -> Iterator[str]:
+        if type(owner) in completions:
+            yield path
+        for name in dir(type(owner)):
+            if not name.startswith("_") and isinstance(getattr(type(owner), name), functools.cached_property):
+                yield from walk(getattr(owner, name), f"{path}.{name}".lstrip("."))
+
+    assert sorted(walk(client, "")) == sorted(PATHS)
+
+
+def test_messages_in_extra_body_are_those_that_are_sent_and_edited(server: Server, client: openai.OpenAI) -> None:
+    given = {"messages": history(2), "top_k": 3}
+    wrapped = wrap(client, policy=CUT)
+    wrapped.chat.completions.create(model="m", messages=[], extra_body=given)
+    assert "removed" in server.messages()[3]["content"]
+    assert json.loads(server.bodies[-1])["top_k"] == 3
+    assert given == {"messages": history(2), "top_k": 3}
+
+
+def test_the_responses_api_says_that_it_is_not_edited(client: openai.OpenAI) -> None:
+    wrapped = wrap(client, policy=CUT)
+    for owner in (wrapped, wrapped.with_raw_response, wrapped.beta):
+        with pytest.warns(
+            UserWarning, match=r"client\.responses is not edited by the policy truncate_older_than"
+        ) as told:
+            _ = owner.responses
+        assert told[0].filename == __file__
+    assert wrap(client).responses is client.responses  # keep_all edits nothing anywhere
+
+
+def test_a_shallow_copy_is_wrapped_too(server: Server, client: openai.OpenAI) -> None:
+    copy.copy(wrap(client, policy=CUT)).chat.completions.create(model="m", messages=history(2))
+    assert "removed" in server.messages()[3]["content"]
 
 
 def test_copies_share_the_memory(server: Server, client: openai.OpenAI) -> None:

@@ -17,6 +17,8 @@ class Proxy:
         object.__setattr__(self, "_overrides", dict(overrides or {}))
 
     def __getattr__(self, name: str) -> Any:
+        if name in ("_inner", "_overrides"):  # `copy.copy` asks before either is there
+            raise AttributeError(name)
         override = self._overrides.get(name)
         return override() if override is not None else getattr(self._inner, name)
 
@@ -58,18 +60,7 @@ class AsyncClientProxy(Proxy):
 
 
 def wrap_client(client: Any, tracker: Tracker, *, asynchronous: bool) -> Proxy:
-    """The client with `chat.completions` (and the older `beta.chat.completions`) edited, raw responses included."""
-
-    def edited(path: tuple[str, ...], owner: Any) -> Callable[[], Any]:
-        """`owner.path[0]`, with the completions at the end of the path replaced."""
-
-        def get() -> Any:
-            inner = getattr(owner, path[0])
-            if len(path) == 1:
-                return _completions(inner, tracker, _headers(client), asynchronous)
-            return Proxy(inner, {path[1]: edited(path[1:], inner)})
-
-        return get
+    """The client with chat completions edited on every path that leads to them, raw responses included."""
 
     def again(name: str) -> Callable[[], Any]:
         def make(*args: Any, **kwargs: Any) -> Proxy:
@@ -77,20 +68,45 @@ def wrap_client(client: Any, tracker: Tracker, *, asynchronous: bool) -> Proxy:
 
         return lambda: make
 
-    chat = ("chat", "completions")
+    def completions(inner: Any) -> Proxy:
+        return _completions(inner, tracker, _headers(client), asynchronous)
+
     kind = AsyncClientProxy if asynchronous else ClientProxy
     return kind(
         client,
         {
+            **_steps(client, _CLIENT, tracker, completions),
             "leyline": lambda: tracker,
-            "chat": edited(chat, client),
-            "beta": edited(("beta", *chat), client),
-            "with_raw_response": edited(("with_raw_response", *chat), client),
-            "with_streaming_response": edited(("with_streaming_response", *chat), client),
             "with_options": again("with_options"),
             "copy": again("copy"),
         },
     )
+
+
+_RAW = ("with_raw_response", "with_streaming_response")
+_CLIENT = ("chat", "beta", "responses", *_RAW)
+_CHAT = ("completions", *_RAW)  # only below `chat`: the client's own `completions` are those of plain text
+
+
+def _steps(
+    owner: Any, names: tuple[str, ...], tracker: Tracker, completions: Callable[[Any], Proxy]
+) -> dict[str, Callable[[], Any]]:
+    """Overrides for the attributes `names` of `owner`, so that every way to `chat.completions` leads to edited ones."""
+
+    def step(name: str) -> Callable[[], Any]:
+        def get() -> Any:
+            inner = getattr(owner, name)
+            if name == "completions":
+                return completions(inner)
+            if name == "responses":
+                tracker.warn_unedited(name)
+                return inner
+            below = _CHAT if name == "chat" or names is _CHAT else _CLIENT
+            return Proxy(inner, _steps(inner, below, tracker, completions))
+
+        return get
+
+    return {name: step(name) for name in names}
 
 
 def _headers(client: Any) -> dict[str, Any]:
@@ -116,12 +132,12 @@ def _completions(inner: Any, tracker: Tracker, headers: Mapping[str, Any], async
             return _serve(await call(*args, **request.arguments), tracker, request)
 
         # `stream` and streaming responses give a context manager at once, in the asynchronous client too.
-        later = name == "stream" or type(inner).__name__.endswith("StreamingResponse")
+        later = name == "stream" or inner.__class__.__name__.endswith("StreamingResponse")
         return lambda: run_async if asynchronous and not later else run
 
     names = [name for name in ("create", "parse", "stream") if hasattr(inner, name)]
     overrides = {name: method(name) for name in names}
-    for raw in ("with_raw_response", "with_streaming_response"):
+    for raw in _RAW:
         if hasattr(inner, raw):
             overrides[raw] = lambda raw=raw: _completions(getattr(inner, raw), tracker, headers, asynchronous)  # type: ignore[misc]
     return Proxy(inner, overrides)

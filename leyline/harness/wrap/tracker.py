@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from leyline.directives import EditScript, LeylineError, Message, Mode, Receipt,
 from leyline.harness.ledger import Ledger, Plan, digest
 from leyline.harness.pins import size
 from leyline.harness.wrap.report import WrapReport, WrapTurn, usage_of
-from leyline.policies import Policy, policy_edits
+from leyline.policies import Policy, keep_all, policy_edits
 from leyline.policies.combinators.inner import as_policy
 
 SESSION_HEADER = "x-session-id"
@@ -77,9 +78,20 @@ class Tracker:
         with self._lock:
             return WrapReport(tuple(self._turns))
 
+    def warn_unedited(self, api: str) -> None:
+        """Say that an API is passed through, where a policy would have had something to do there."""
+        if not isinstance(self.policy, keep_all):
+            warnings.warn(
+                f"leyline.wrap: client.{api} is not edited by the policy {self.policy.name}; use chat.completions",
+                stacklevel=4,  # past the proxy, to the harness's own line
+            )
+
     def prepare(self, arguments: Mapping[str, Any], headers: Mapping[str, Any]) -> Request | None:
         """Edit the messages of a call; None if it carries none that can be read. Raises PolicyError."""
-        given = arguments.get("messages")
+        extra = arguments.get("extra_body")
+        extra = extra if isinstance(extra, Mapping) and "messages" in extra else None
+        # The client sends what `extra_body` holds in place of the argument of that name.
+        given = (arguments if extra is None else extra).get("messages")
         if not isinstance(given, Sequence) or isinstance(given, (str, bytes)):
             return None
         originals = list(given)
@@ -92,16 +104,15 @@ class Tracker:
         plan = conversation.ledger.plan(messages, policy_edits(self.policy, messages, turn, self.mode), turn=turn)
         kept = [e.index is not None and e.message is messages[e.index] for e in plan.view]
         untouched = all(kept) and len(kept) == len(messages)
-        sent = {
-            **arguments,
-            # A list that was given stays the very same object, and so does each message that carries no edit.
-            "messages": given
-            if untouched
-            else [
+        # A list that was given stays the very same object, and so does each message that carries no edit.
+        edited: Any = given
+        if not untouched:
+            edited = [
                 originals[e.index] if same and e.index is not None else e.message
                 for e, same in zip(plan.view, kept, strict=True)
-            ],
-        }
+            ]
+        place = {"messages": edited} if extra is None else {"extra_body": {**extra, "messages": edited}}
+        sent = {**arguments, **place}
         shed, unit = self._shed(messages, plan, arguments)
         prompt = self._render(plan.messages, arguments) if self._wire else None
         if prompt is not None:
