@@ -5,11 +5,12 @@ from __future__ import annotations
 import posixpath
 import re
 import shlex
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
-_HEREDOC = re.compile(r"<<-?\s*(['\"]?)(\w+)\1(.*?)\n.*?^\s*\2[ \t]*$", re.S | re.M)
+_HEREDOC = re.compile(r"(?<!<)<<-?[ \t]*(['\"]?)(\w+)\1")
 _COMMENT = re.compile(r"^[ \t]*#.*$", re.M)
 _SED_RANGE = re.compile(r"(\d+)(?:,(\d+|\$))?p")
 _RUNNERS = {"pytest", "py.test", "tox", "nosetests", "nose2", "runtests.py", "unittest", "nose", "trial"}
@@ -88,7 +89,7 @@ def command_effect(command: str) -> Effect:
 
 def _steps(command: str) -> list[list[list[str]]]:
     """The command as a list of pipelines, each a list of simple commands as words; [] if it cannot be split."""
-    text = _COMMENT.sub("", _HEREDOC.sub(r"\3\n", command)).replace("\\\n", " ")
+    text = _COMMENT.sub("", _without_heredocs(command)).replace("\\\n", " ")
     lexer = shlex.shlex(text, posix=True, punctuation_chars=";&|<>()\n")
     lexer.whitespace, lexer.commenters = " \t\r", ""
     lexer.whitespace_split = True
@@ -106,6 +107,31 @@ def _steps(command: str) -> list[list[list[str]]]:
             steps[-1][-1].append(token)
     kept = [[part for part in pipeline if part] for pipeline in steps]
     return [pipeline for pipeline in kept if pipeline]
+
+
+def _without_heredocs(command: str) -> str:
+    """The command without its heredocs, operator and body. One whose last line is missing stays."""
+    lines = command.split("\n")
+    places: dict[str, list[int]] = {}
+    for number, line in enumerate(lines):
+        places.setdefault(line.strip(), []).append(number)
+    kept: list[str] = []
+    position = 0
+
+    def skip(operator: re.Match[str]) -> str:
+        nonlocal position
+        ends = places.get(operator[2], [])
+        found = bisect_left(ends, position)
+        if found == len(ends):
+            return operator[0]
+        position = ends[found] + 1
+        return ""
+
+    while position < len(lines):
+        line = lines[position]
+        position += 1
+        kept.append(_HEREDOC.sub(skip, line))
+    return "\n".join(kept)
 
 
 def _strip_prefix(words: list[str]) -> list[str]:

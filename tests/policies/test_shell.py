@@ -90,6 +90,28 @@ def test_covering():
     assert not SuiteRun("tox").covers(SuiteRun("pytest"))
 
 
+@pytest.mark.parametrize(
+    ("command", "edited"),
+    [
+        ("cat <<-'EOF' > a.py\nrm b.py\n\tEOF\nrm c.py", {"a.py", "c.py"}),
+        ('cat << "A" > a.py; cat <<B > b.py\nrm c.py\nA\nrm d.py\nB\nrm e.py', {"a.py", "b.py", "e.py"}),
+        ("cat <<EOF > a.py\nx <<EOF\nEOF\nrm b.py\nEOF", {"a.py", "b.py"}),
+        ("cat <<EOF\nrm b.py", {"b.py"}),
+        ("cat <<<EOF\nrm b.py\nEOF", {"b.py"}),
+    ],
+)
+def test_the_body_of_a_heredoc_is_no_command(command, edited):
+    assert command_effect(command).edited == edited
+
+
+@pytest.mark.parametrize(
+    "body", ["    std::cout << value << std::endl;\n", "x = 1\n", "<<A <<B", "<<EOF" + " " * 99, "<<'EOF", "\n"]
+)
+def test_long_commands_with_a_heredoc_that_does_not_end(body):
+    command = "sed -i s/a/b/ a.py && cat <<END\n" + body * (200_000 // len(body))
+    assert command_effect(command).edited <= {"a.py"}
+
+
 @given(st.text(alphabet="catsedpy -n'\"|&;<>\n$(){}\\#09,.EOF", max_size=60))
 def test_any_text_is_read_without_error(command):
     effect = command_effect(command)
