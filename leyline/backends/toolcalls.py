@@ -15,7 +15,7 @@ from typing import Any
 from leyline.directives import Message
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
-_BLOCK = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
+_BLOCK = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 _ARGUMENTS = re.compile(r'"arguments"\s*:\s*')
 
 
@@ -51,15 +51,17 @@ def parse_output(text: str, *, seed: str = "") -> ParsedOutput:
     errors: list[str] = []
     kept: list[str] = []
     position = 0
-    for match in _BLOCK.finditer(text):
-        name, arguments, error = _read_call(match.group(1))
+    # Behind the last closing tag nothing can match, and each opening tag there would be looked for to the end.
+    for match in _BLOCK.finditer(text, 0, text.rfind(CLOSE) + len(CLOSE)):
+        body = match.group(1).strip()
+        name, arguments, error = _read_call(body)
         if error is not None:
             errors.append(error)
             continue
         before = text[position : match.start()]
         kept.append(before.removesuffix("\n") if before.strip() else "")
         position = match.end()
-        digest = blake2b(f"{seed}\0{len(calls)}\0{match.group(1)}".encode(errors="surrogatepass"), digest_size=12)
+        digest = blake2b(f"{seed}\0{len(calls)}\0{body}".encode(errors="surrogatepass"), digest_size=12)
         calls.append(
             {
                 "id": f"call_{digest.hexdigest()}",

@@ -66,6 +66,21 @@ def test_a_call_that_cannot_be_read_stays_text_and_is_explained(said: str, says:
     assert tool_call_error(parsed.message()) == parsed.error
 
 
+@pytest.mark.parametrize("body", ["\n", " x", "<tool_call>", "<tool_call>\n"])
+def test_long_text_with_a_call_that_is_not_closed(body: str) -> None:
+    said = block('{"name": "eval"}') + "<tool_call>" + body * (200_000 // len(body)) + "x"
+    parsed = parse_output(said)
+    assert [c["function"]["name"] for c in parsed.tool_calls] == ["eval"]
+    assert "not closed" in str(parsed.error)
+
+
+def test_white_space_around_a_call_is_no_part_of_it() -> None:
+    tight, wide = (parse_output(f"<tool_call>{s}{{}}{s}</tool_call>") for s in ("", " \n\n "))
+    assert tight.error == wide.error
+    tight, wide = (parse_output(f'<tool_call>{s}{{"name": "f"}}{s}</tool_call>') for s in ("", " \n\n "))
+    assert tight.tool_calls == wide.tool_calls != ()
+
+
 @given(
     st.lists(
         st.sampled_from(["<tool_call>", "</tool_call>", "{", "}", '"name": "f"', ",", '"arguments": {}', "\n", "x"])
