@@ -17,7 +17,7 @@ from leyline.harness.trajectory import TrajectoryError, TrajectoryWriter
 
 NO_CALL = "Error: no valid tool call."
 
-Outcome = Literal["solved", "failed", "error", "interrupted", "limit"]
+Outcome = Literal["solved", "failed", "unscored", "error", "interrupted", "limit"]
 
 
 class ToolOutput(Protocol):
@@ -42,8 +42,8 @@ class Task(Protocol):
     def messages(self) -> Sequence[Message]:
         """The opening of the conversation: system and user message."""
 
-    def solved(self) -> bool:
-        """Whether what the agent left passes; asked once, after it submitted."""
+    def solved(self) -> bool | None:
+        """Whether what the agent left passes, None where nothing can tell; asked once, after it submitted."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,10 @@ class Event:
 
 @dataclass(frozen=True)
 class AgentResult:
-    """How a run ended. `messages` is the unedited history; `reason` is one line, empty when solved."""
+    """How a run ended. `messages` is the unedited history; `reason` is one line, empty when solved.
+
+    outcome "unscored": the agent submitted, and the task has nothing that could tell whether it is solved.
+    """
 
     outcome: Outcome
     reason: str
@@ -137,7 +140,10 @@ class _Run:
                 return "limit", f"time: over {self.limits.seconds:g} s"
             calls = self.think()
             if self.act(calls):
-                return ("solved", "") if self.task.solved() else ("failed", "submitted, but the tests do not pass")
+                solved = self.task.solved()
+                if solved is None:
+                    return "unscored", "submitted; no tests were given"
+                return ("solved", "") if solved else ("failed", "submitted, but the tests do not pass")
             self.turn += 1
 
     def think(self) -> list[Mapping[str, Any]]:

@@ -27,7 +27,7 @@ from leyline.directives import LeylineError, Message, MessageEdit
 from leyline.harness.session import SessionTurn
 
 FORMAT = "leyline-trajectory/1"
-OUTCOMES = ("solved", "failed", "error", "interrupted", "limit")
+OUTCOMES = ("solved", "failed", "unscored", "error", "interrupted", "limit")
 _SYNC_SECONDS = 5.0  # at most this much of a run is lost to a power cut; a killed process loses nothing
 
 

@@ -34,7 +34,11 @@ def test_count(number: int, words: tuple[str, ...], told: str) -> None:
 
 def test_the_totals_of_a_run() -> None:
     summary = {**dict.fromkeys(COUNTS, 1), "solved": 1, "tasks": 1, "seconds": 1.0, "hit_rate": 0.5, "fallbacks": {}}
-    assert summary_text(summary).startswith("solved 1 of 1 in 1.0 s, 1 edit\n")
+    assert summary_text({**summary, "unscored": 0}).startswith("solved 1 of 1 in 1.0 s, 1 edit\n")
+    none = {**summary, "solved": 0, "unscored": 1}
+    assert summary_text(none).startswith("1 task without tests, so without a verdict in 1.0 s, 1 edit\n")
+    some = {**summary, "tasks": 4, "unscored": 2}
+    assert summary_text(some).startswith("solved 1 of 2; 2 tasks without tests, so without a verdict in 1.0 s")
 
 
 @pytest.mark.parametrize("turns", [1, 2])

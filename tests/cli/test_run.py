@@ -20,6 +20,7 @@ from leyline.harness import read_trajectory
 FIELDS = {
     "tasks",
     "solved",
+    "unscored",
     "hit_rate",
     "prompt_tokens",
     "cached_tokens",
@@ -81,6 +82,22 @@ def test_a_repository_with_a_request(leyline: Any, server: Any, folder: Path, fi
     assert done.code == 0, done.err
     assert done.json["solved"] == 1
     assert "double() adds one" in json.dumps(server.requests[0]["messages"])
+
+
+def test_without_tests_there_is_a_patch_and_no_verdict(leyline: Any, server: Any, folder: Path, fix: Any) -> None:
+    command = ("run", folder, "--description", "double() adds one.", *served(server))
+    server.answers = [fix[1], fix[2], fix[4]]
+    done = leyline(*command, "--json")
+    assert done.code == 0, done.err
+    row = done.json["rows"][0]
+    assert (row["outcome"], row["solved"], row["reason"]) == ("unscored", None, "submitted; no tests were given")
+    assert "+    return x * 2" in row["patch"]
+    assert (done.json["tasks"], done.json["solved"], done.json["unscored"]) == (1, 0, 1)
+    server.answers = [fix[4]]
+    done = leyline(*command)
+    assert done.out.startswith("1 task without tests, so without a verdict in ")
+    assert "unscored (submitted; no tests were given)" in done.err
+    assert "failed" not in done.out + done.err
 
 
 def test_a_task_that_is_not_solved_is_no_error(leyline: Any, server: Any, folder: Path) -> None:

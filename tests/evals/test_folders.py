@@ -385,7 +385,7 @@ def test_without_a_test_there_is_a_patch_and_no_verdict(repo: Path) -> None:
     with task.open() as episode:
         assert "eval" not in {tool["function"]["name"] for tool in episode.tools}
         assert episode.verdict() is None
-        assert not episode.solved()
+        assert episode.solved() is None
 
 
 def test_requests_are_texts_or_files(repo: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ class Output:
 class Job:
     """A task and its tools at once: `echo` answers, `submit` ends."""
 
-    passes: bool = True
+    passes: bool | None = True
     calls: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     messages: tuple[Message, ...] = ({"role": "system", "content": "S"}, {"role": "user", "content": "U"})
 
@@ -40,7 +40,7 @@ class Job:
             raise KeyboardInterrupt
         return Output(f"{name} {arguments.get('x', '')}" * int(arguments.get("times", 1)), name == "submit")
 
-    def solved(self) -> bool:
+    def solved(self) -> bool | None:
         return self.passes
 
 
@@ -80,6 +80,13 @@ def test_a_run_from_task_to_outcome(scripted: Callable[..., Any], tmp_path: Path
 def test_a_submission_that_does_not_pass_has_failed(scripted: Callable[..., Any]) -> None:
     job = Job(passes=False)
     assert run_agent(job, job, Session(scripted([SUBMIT]))).outcome == "failed"
+
+
+def test_a_submission_that_nothing_can_judge_has_not_failed(scripted: Callable[..., Any], tmp_path: Path) -> None:
+    job, writer = Job(passes=None), TrajectoryWriter(tmp_path / "t.jsonl")
+    result = run_agent(job, job, Session(scripted([SUBMIT])), trajectory=writer)
+    assert (result.outcome, result.reason) == ("unscored", "submitted; no tests were given")
+    assert read_trajectory(writer.path).outcome == "unscored"
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,13 @@ COUNTS = ("prompt_tokens", "cached_tokens", "spliced_tokens", "prefilled_tokens"
 
 
 def row(task: Task, result: AgentResult, writer: TrajectoryWriter | None, patch: str) -> dict[str, Any]:
-    """One task as JSON: outcome, tokens, where its trajectory is, and what the agent changed."""
+    """One task as JSON: outcome, tokens, where its trajectory is, and what the agent changed.
+
+    solved: null for a task without tests whose agent submitted.
+    """
     return {
         "task": task.id,
-        "solved": result.outcome == "solved",
+        "solved": None if result.outcome == "unscored" else result.outcome == "solved",
         "outcome": result.outcome,
         "reason": result.reason,
         "seconds": round(result.seconds, 3),
@@ -29,7 +32,10 @@ def row(task: Task, result: AgentResult, writer: TrajectoryWriter | None, patch:
 
 
 def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Totals over the rows. hit_rate is (cached + spliced) / prompt tokens over all turns of all tasks."""
+    """Totals over the rows. hit_rate is (cached + spliced) / prompt tokens over all turns of all tasks.
+
+    unscored: how many of the tasks have no verdict, and so are neither solved nor not.
+    """
     sums = {name: sum(row[name] for row in rows) for name in COUNTS}
     fallbacks: Counter[str] = Counter()
     for each in rows:
@@ -37,7 +43,8 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
     prompt = sums["prompt_tokens"]
     return {
         "tasks": len(rows),
-        "solved": sum(each["solved"] for each in rows),
+        "solved": sum(each["solved"] is True for each in rows),
+        "unscored": sum(each["solved"] is None for each in rows),
         "hit_rate": (sums["cached_tokens"] + sums["spliced_tokens"]) / prompt if prompt else 0.0,
         **sums,
         "fallbacks": dict(fallbacks),
@@ -49,7 +56,11 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def summary_text(summary: dict[str, Any]) -> str:
     """The totals in two lines, and a third where directives fell back."""
     edits = count(summary["edits"], "edit")
-    first = f"solved {summary['solved']} of {summary['tasks']} in {summary['seconds']:.1f} s, {edits}"
+    judged = summary["tasks"] - summary["unscored"]
+    verdicts = [f"solved {summary['solved']} of {judged}"] if judged or not summary["unscored"] else []
+    if summary["unscored"]:
+        verdicts.append(f"{count(summary['unscored'], 'task')} without tests, so without a verdict")
+    first = f"{'; '.join(verdicts)} in {summary['seconds']:.1f} s, {edits}"
     second = (
         f"hit rate {summary['hit_rate']:.1%} of {summary['prompt_tokens']:,} prompt tokens: "
         f"{summary['cached_tokens']:,} cached, {summary['spliced_tokens']:,} spliced, "

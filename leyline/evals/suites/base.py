@@ -39,7 +39,8 @@ class Attempt(Protocol):
     def call(self, name: str, arguments: Mapping[str, Any]) -> Any:
         """Run one tool call; the result has `text` and `done`."""
 
-    def solved(self) -> bool: ...
+    def solved(self) -> bool | None:
+        """Whether what the agent left passes; None where that is not known here: the trial is then unscored."""
 
     def artifacts(self) -> Mapping[str, str]:
         """What later steps need of the result, such as `model_patch`; asked once, when the agent has ended."""

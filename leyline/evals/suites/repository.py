@@ -13,7 +13,7 @@ import pathspec
 from leyline.evals.suites.base import SuiteError
 from leyline.harness.sandbox import Limits
 from leyline.harness.snapshot import walk
-from leyline.harness.tasks import Task
+from leyline.harness.tasks import Episode, Task
 from leyline.harness.workspace import JUNK, DiskWorkspace, patterns_of
 
 TOOLS = ("bash", "view", "grep", "edit", "submit")
@@ -80,6 +80,9 @@ class RepositoryTask(Task):
             raise
         return workspace
 
+    def open(self) -> Episode:
+        return RepositoryEpisode(self)
+
     def _ignored(self) -> tuple[str, ...]:
         return patterns_of(self.folder / ".gitignore")
 
@@ -91,6 +94,13 @@ class RepositoryTask(Task):
             return None
         result = self.judge(workspace, self.eval_command(1) or ())
         return result is not None and result.exit_code == 0 and not result.killed
+
+
+class RepositoryEpisode(Episode):
+    """An episode that has no verdict where its task has no tests."""
+
+    def solved(self) -> bool | None:  # type: ignore[override]
+        return self.verdict()
 
 
 def request_of(text: str) -> str:

@@ -66,7 +66,7 @@ def test_in_a_container_files_are_here_and_commands_there(rows_file: Path, docke
         assert "return values[0]" in episode.call("view", {"path": "stats.py", "start": 1, "end": 2}).text
         assert episode.call("bash", {"command": "echo $((6 * 7)) > new.txt; cat new.txt"}).text == "42"
         episode.call("edit", {"path": "stats.py", "line": 2, "new_code": "    return sorted(values)[0]"})
-        assert episode.solved() is False
+        assert episode.solved() is None, "there is no verdict before the patch is scored"
         patch = episode.artifacts()["model_patch"]
     assert "+    return sorted(values)[0]\n" in patch
     assert "new.txt" in patch
