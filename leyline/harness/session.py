@@ -17,8 +17,10 @@ from typing import Any
 
 from leyline.backends.base import Backend, Sampling, Turn, TurnInput, Usage
 from leyline.directives import EditScript, Message, MessageEdit, Mode, Receipt, Rendered, token_script
+from leyline.harness.inputs import as_history, check_settings
 from leyline.harness.ledger import Ledger, Plan
 from leyline.policies import Policy, policy_edits
+from leyline.policies.base import as_mode
 from leyline.policies.combinators.inner import as_policy
 
 
@@ -112,6 +114,7 @@ class Session:
     mode: the contract of edits for which the policy names none, and of edits the harness makes to its own history.
     seam: tokens recomputed at the start of every reused run. honest: nothing approximate is reused, every edit is
     FORGET. purge: a FORGET also evicts the old branch. tools: OpenAI tool definitions, the same on every turn.
+    Raises PolicyError for a policy or a mode that is not known, InputError for another setting that cannot be used.
     """
 
     def __init__(
@@ -130,7 +133,9 @@ class Session:
     ) -> None:
         self.backend = backend
         self.policy = as_policy(policy, "Session")
-        self.mode = Mode.FORGET if honest else Mode(mode)
+        check_settings("Session", seam=seam, honest=honest, purge=purge)
+        given = as_mode(mode, "Session")
+        self.mode = Mode.FORGET if honest else given
         self.seam, self.honest, self.purge, self.tenant = seam, honest, purge, tenant
         self.tools = list(tools) if tools else None
         self.sampling = sampling or Sampling()
@@ -162,10 +167,11 @@ class Session:
     ) -> SessionTurn:
         """Send the next turn; `messages` is the full, unedited history, which is not changed.
 
-        on_text is called with each piece of text as it is generated. Raises PolicyError or BackendError; either leaves
-        the session unchanged, and the same call may be made again.
+        messages: dicts; the openai client's response models are taken as well. on_text is called with each piece of
+        text as it is generated. Raises InputError, PolicyError or BackendError; each leaves the session unchanged, and
+        the same call may be made again.
         """
-        ready = self._prepare(messages, turn=len(self.turns))
+        ready = self._prepare(as_history("Session.turn", messages), turn=len(self.turns))
         request = replace(self._input(ready), sampling=sampling or self.sampling, on_text=on_text)
         started = time.perf_counter()
         answer = self.backend.chat(list(ready.messages), self.tools, request)
@@ -194,8 +200,9 @@ class Session:
         """
         if self.backend.renderer is None or not messages:
             return
-        awaited = _awaited(messages[-1])
-        ready = self._prepare([*messages, *awaited], turn=len(self.turns))
+        history = as_history("Session.prewarm", messages)
+        awaited = _awaited(history[-1])
+        ready = self._prepare([*history, *awaited], turn=len(self.turns))
         if ready.prompt is None:
             return
         spans = ready.prompt.spans[: len(ready.prompt.spans) - len(awaited)]

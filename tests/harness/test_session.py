@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from openai.types.chat import ChatCompletionMessage
 
 from leyline.backends.base import BackendError, Sampling
 from leyline.directives import Message, Mode
+from leyline.harness.inputs import InputError
 from leyline.harness.session import Session
 from leyline.policies import PolicyError
 
@@ -181,6 +183,52 @@ def test_the_callers_messages_are_neither_changed_nor_kept(scripted: Callable[..
     history[1]["content"] = "overwritten"
     assert session.turns[-1].input_messages == kept
     assert history[2:] == twin[2:]
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        ("abc", "messages is a str; give the history as a list of messages"),
+        (7, "messages is a int; give the history as a list of messages"),
+        ({"role": "user", "content": "Go."}, "messages is a dict; give the history as a list of messages"),
+        ([1], "message 0 is a int; give a dict with role and content"),
+        ([*opening(), {"content": "hi"}], "message 2 is without a role; give a dict with role and content"),
+    ],
+)
+@pytest.mark.parametrize("method", ["turn", "prewarm"])
+def test_what_is_no_history_is_refused_in_one_line(
+    scripted: Callable[..., Any], method: str, messages: Any, reason: str
+) -> None:
+    backend = scripted(["hi"])
+    with pytest.raises(InputError) as refused:
+        getattr(Session(backend), method)(messages)
+    assert str(refused.value) == f"Session.{method}: {reason}"
+    assert backend.requests == backend.prewarmed == []
+
+
+def test_the_openai_clients_models_are_messages_too(scripted: Callable[..., Any]) -> None:
+    plain, models = (Session(scripted([ask(k) for k in range(3)]), TRUNCATE) for _ in range(2))
+    history: list[Any] = opening()
+    play(plain, 3)
+    for k in range(3):
+        history += [ChatCompletionMessage.model_validate(models.turn(history).message), output(k)]
+    assert [turn.input_ids for turn in models.turns] == [turn.input_ids for turn in plain.turns]
+    assert [len(turn.edits) for turn in models.turns] == [0, 0, 1]
+
+
+@pytest.mark.parametrize("setting", [{"seam": -1}, {"seam": "x"}, {"seam": 65_537}, {"purge": 1}, {"honest": "no"}])
+def test_a_setting_that_cannot_be_used_is_refused_at_once(
+    scripted: Callable[..., Any], setting: dict[str, Any]
+) -> None:
+    name, value = next(iter(setting.items()))
+    with pytest.raises(InputError, match=f"^Session: {name} is {value!r}; give .*$"):
+        Session(scripted([]), **setting)
+
+
+def test_a_mode_that_is_not_known_is_refused_with_those_that_are(scripted: Callable[..., Any]) -> None:
+    with pytest.raises(PolicyError, match=r"^Session: mode 'x' is not known; use 'amortize' or 'forget'$"):
+        Session(scripted([]), mode="x")
+    assert Session(scripted([]), mode="forget").mode is Mode.FORGET
 
 
 def test_what_the_harness_itself_drops_is_an_edit_too(scripted: Callable[..., Any]) -> None:

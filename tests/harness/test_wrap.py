@@ -17,6 +17,7 @@ from openai.types.chat import ChatCompletion
 
 import leyline.harness.wrap as plug
 from leyline.directives import EditScript, Receipt, WireRequest
+from leyline.harness.inputs import InputError
 from leyline.harness.wrap import WrapError, wrap
 from leyline.policies import PolicyError
 
@@ -562,6 +563,28 @@ def test_honest_asks_for_forget(server: Server, client: openai.OpenAI, scripted:
     assert wire.script != EditScript(())
 
 
+def test_directives_over_the_wires_limits_are_left_out(
+    server: Server, client: openai.OpenAI, scripted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("leyline.directives.wire.MAX_TOKENS", len(LONG) // 2)
+    wrapped = wrap(client, CUT, renderer=scripted([]).renderer, splice=True)
+    for turns in range(3):
+        wrapped.chat.completions.create(model="m", messages=history(turns))
+    assert "removed" in server.messages()[3]["content"]
+    assert "custom_params" not in json.loads(server.bodies[-1])
+
+
+def test_a_lineage_that_cannot_go_back_is_no_receipt(
+    server: Server, client: openai.OpenAI, scripted: Callable[..., Any]
+) -> None:
+    server.meta = [{**Receipt.plain(9, 3).to_dict(), "lineage": "not a lineage"}]
+    wrapped = wrap(client, renderer=scripted([]).renderer, splice=True)
+    for turns in range(2):
+        wrapped.chat.completions.create(model="m", messages=history(turns))
+    assert wrapped.leyline.report().turns[0].receipt == Receipt.plain(200, 50)
+    assert "custom_params" not in json.loads(server.bodies[-1])
+
+
 def test_a_receipt_that_cannot_be_read_is_left_out(server: Server, client: openai.OpenAI) -> None:
     server.meta = [{"prompt_tokens": "many"}]
     wrapped = wrap(client)
@@ -578,6 +601,20 @@ def test_what_cannot_be_wrapped_is_said_in_one_line(client: openai.OpenAI) -> No
         wrap(client, policy=len)  # type: ignore[arg-type]
     with pytest.raises(PolicyError, match="truncate_older_than"):
         wrap(client, policy="truncate_older_then(n=2)")
+    with pytest.raises(WrapError, match="purge=True needs splice=True"):
+        wrap(client, purge=True)
+    with pytest.raises(PolicyError, match=r"wrap: mode 'x' is not known; use 'amortize' or 'forget'"):
+        wrap(client, mode="x")
+
+
+@pytest.mark.parametrize("splice", [True, False])
+@pytest.mark.parametrize("setting", [{"seam": -1}, {"seam": "x"}, {"seam": 65_537}, {"seam": True}, {"honest": "no"}])
+def test_a_setting_that_the_wire_cannot_carry_is_refused_at_once(
+    client: openai.OpenAI, scripted: Callable[..., Any], setting: dict[str, Any], splice: bool
+) -> None:
+    name, value = next(iter(setting.items()))
+    with pytest.raises(InputError, match=f"^wrap: {name} is {value!r}; give .*$"):
+        wrap(client, CUT, renderer=scripted([]).renderer, splice=splice, **setting)
 
 
 def test_old_conversations_are_forgotten_in_the_end(client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:

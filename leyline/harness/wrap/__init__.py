@@ -6,9 +6,11 @@ from typing import Any, TypeVar
 
 from leyline.backends.base import TokenRenderer
 from leyline.directives import LeylineError, Mode
+from leyline.harness.inputs import check_settings
 from leyline.harness.wrap.report import WrapReport, WrapTurn
 from leyline.harness.wrap.tracker import Tracker, WireSettings
 from leyline.policies import Policy
+from leyline.policies.base import as_mode
 
 __all__ = ["Tracker", "WrapError", "WrapReport", "WrapTurn", "wrap"]
 
@@ -39,7 +41,8 @@ def wrap(
 
     Each conversation has its own ledger. It is recognised by its history, or by an `X-Session-ID` header. The messages
     given to a call are never changed. What was done: `client.leyline.last`, `client.leyline.report()`.
-    Raises PolicyError for a policy that cannot be loaded, WrapError for a client that is none.
+    Raises PolicyError for a policy that cannot be loaded or a mode that is not known, InputError for another setting
+    that cannot be used, WrapError for a client that is none.
     """
     import openai  # here, so that `import leyline` stays light
 
@@ -49,7 +52,11 @@ def wrap(
         raise WrapError(f"cannot wrap a {type(client).__name__}: give an openai.OpenAI or openai.AsyncOpenAI client")
     if splice and renderer is None:
         raise WrapError("splice=True needs renderer=: directives are exact tokens, so give the served model's renderer")
+    if purge and not splice:
+        raise WrapError("purge=True needs splice=True: no other server can be told to evict what was forgotten")
+    check_settings("wrap", seam=seam, honest=honest, purge=purge)
+    given = as_mode(mode, "wrap")
     wire = WireSettings(seam, honest, purge) if splice else None
-    tracker = Tracker(policy, Mode.FORGET if honest else Mode(mode), renderer, wire)
+    tracker = Tracker(policy, Mode.FORGET if honest else given, renderer, wire)
     wrapped: Any = wrap_client(client, tracker, asynchronous=isinstance(client, openai.AsyncOpenAI))
     return wrapped  # type: ignore[no-any-return]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from leyline.directives import LeylineError, Receipt
+from leyline.directives import EditScript, LeylineError, Receipt, WireRequest
 from leyline.harness.plural import count
 
 
@@ -127,6 +127,9 @@ def _receipt_of(response: Any) -> Receipt | None:
     if not isinstance(facts, Mapping):
         return None
     try:
-        return Receipt.from_dict(facts)
+        receipt = Receipt.from_dict(facts)
+        if receipt.lineage is not None:  # it goes back with the next request: one that cannot is no receipt
+            WireRequest(EditScript(()), (), lineage=receipt.lineage, lineage_start=receipt.approximate_from)
+        return receipt
     except LeylineError:
         return None

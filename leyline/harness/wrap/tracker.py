@@ -11,7 +11,18 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from leyline.backends.base import TokenRenderer
-from leyline.directives import EditScript, LeylineError, Message, Mode, Receipt, Rendered, WireRequest, token_script
+from leyline.directives import (
+    EditScript,
+    Fallback,
+    Message,
+    Mode,
+    Receipt,
+    Rendered,
+    WireError,
+    WireRequest,
+    token_script,
+)
+from leyline.harness.inputs import as_message
 from leyline.harness.ledger import Ledger, Plan, digest
 from leyline.harness.pins import size
 from leyline.harness.wrap.report import WrapReport, WrapTurn, usage_of
@@ -20,6 +31,7 @@ from leyline.policies.combinators.inner import as_policy
 
 SESSION_HEADER = "x-session-id"
 MAX_CONVERSATIONS = 256
+_LIMITS = (Fallback.TOO_MANY_DIRECTIVES, Fallback.TOO_LARGE, Fallback.OUT_OF_RANGE)
 
 
 @dataclass(frozen=True)
@@ -95,7 +107,7 @@ class Tracker:
         if not isinstance(given, Sequence) or isinstance(given, (str, bytes)):
             return None
         originals = list(given)
-        history = [_as_message(item) for item in originals]
+        history = [as_message(item) for item in originals]
         if None in history:
             return None
         messages: list[Message] = [message for message in history if message is not None]
@@ -216,7 +228,9 @@ def _add_wire(
             honest=settings.honest,
             purge=settings.purge,
         )
-    except LeylineError:
+    except WireError as error:
+        if error.reason not in _LIMITS:
+            raise
         return  # over the wire's limits: the edited messages are served as by any server
     body = dict(sent.get("extra_body") or {})
     body["custom_params"] = {**(body.get("custom_params") or {}), "leyline": wire.to_json()}
@@ -237,11 +251,3 @@ def _broke(plan: Plan, policy: str) -> str | None:
 
 def _common(old: Sequence[str], new: Sequence[str]) -> int:
     return next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
-
-
-def _as_message(item: Any) -> Message | None:
-    """A message as a dict; the client also takes its own response models as messages."""
-    if isinstance(item, Mapping):
-        return dict(item)
-    dump = getattr(item, "model_dump", None)
-    return dict(dump(mode="json", exclude_unset=True)) if callable(dump) else None

@@ -1,0 +1,44 @@
+"""Checks of what a caller gives to a session or to the plug-in, so that a mistake is said where it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from leyline.directives import LeylineError, Message
+from leyline.directives.wire import MAX_SEAM
+
+
+class InputError(LeylineError, ValueError):
+    """A setting or a history that cannot be used. The message is one line: what is wrong, and what to give instead."""
+
+
+def check_settings(owner: str, *, seam: object, honest: object, purge: object) -> None:
+    """Raise InputError, which names `owner`, unless the settings fit into a request to a Leyline server."""
+    if type(seam) is not int or not 0 <= seam <= MAX_SEAM:
+        raise InputError(f"{owner}: seam is {seam!r}; give a number of tokens, an int in [0, {MAX_SEAM}]")
+    for name, value in {"honest": honest, "purge": purge}.items():
+        if type(value) is not bool:
+            raise InputError(f"{owner}: {name} is {value!r}; give True or False")
+
+
+def as_message(item: Any) -> Message | None:
+    """A message as a dict, None if it is none. The openai client's response models are messages too."""
+    if isinstance(item, Mapping):
+        return dict(item)
+    dump = getattr(item, "model_dump", None)
+    return dict(dump(mode="json", exclude_unset=True)) if callable(dump) else None
+
+
+def as_history(owner: str, messages: object) -> list[Message]:
+    """A history as a new list of dicts. Raises InputError, which names `owner`, unless each has a role."""
+    if not isinstance(messages, Sequence) or isinstance(messages, (str, bytes)):
+        raise InputError(f"{owner}: messages is a {type(messages).__name__}; give the history as a list of messages")
+    history = []
+    for index, item in enumerate(messages):
+        message = as_message(item)
+        if message is None or not isinstance(message.get("role"), str):
+            what = f"a {type(item).__name__}" if message is None else "without a role"
+            raise InputError(f"{owner}: message {index} is {what}; give a dict with role and content")
+        history.append(message)
+    return history
