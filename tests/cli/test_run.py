@@ -229,6 +229,10 @@ def test_a_policy_that_fails_is_one_line_and_loses_nothing(
         ([".", "--description", " "], "the request is empty"),
         ([".", "--description", "do it", "--test-command", ""], "the test command is empty"),
         ([".", "--description", "do it", "--test-command", " \n"], "the test command is empty"),
+        ([".", "--description", "do it", "--test-command", "# later\n"], "the test command is empty"),
+        ([".", "--description", "do it", "--test-command", "nosuchcmd -q"], "the sandbox has no 'nosuchcmd'"),
+        ([".", "--description", "do it", "--test-command", "A=1 nosuchcmd"], "the sandbox has no 'nosuchcmd'"),
+        ([".", "--description", "do it", "--test-command", "pytest 'unclosed"], "the shell cannot read the test"),
         ([".", "--suite", "micro"], "either a path or --suite"),
     ],
 )

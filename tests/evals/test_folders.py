@@ -388,6 +388,55 @@ def test_without_a_test_there_is_a_patch_and_no_verdict(repo: Path) -> None:
         assert episode.solved() is None
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sh check.sh",
+        "./not-yet.sh",
+        "cd src && nosuchcmd",
+        "$RUNNER check.sh",
+        "'no such' program",
+        "A=1 B=x/y true; nosuchcmd",
+        "PATH=bin nosuchcmd",
+        "check () { true; }; check",
+        "if true; then nosuchcmd; fi",
+        "! nosuchcmd",
+        "(nosuchcmd)",
+        "# first\ntrue",
+        "2>&1 nosuchcmd",
+    ],
+)
+def test_a_command_that_may_start_is_not_refused(repo: Path, command: str) -> None:
+    repository.RepositoryTask(repo, "Do it.", command).check_test()
+
+
+@pytest.mark.parametrize("command", ["nosuchcmd -q", "nosuchcmd|cat", "A=1 nosuchcmd", "\nnosuchcmd\n"])
+def test_a_command_that_never_starts_is_refused(repo: Path, command: str) -> None:
+    with pytest.raises(SuiteError, match="the sandbox has no 'nosuchcmd'"):
+        repository.RepositoryTask(repo, "Do it.", command).check_test()
+
+
+def test_a_test_command_that_does_not_start_is_no_verdict(repo: Path) -> None:
+    (repo / "run.sh").write_text("#!/bin/sh\nsh check.sh\n")
+    for command in ("true && nosuchcmd", "./run.sh"):  # not there, and there without the right to run it
+        with (
+            repository.RepositoryTask(repo, "Do it.", command).open() as episode,
+            pytest.raises(HarnessError, match=r"the test command does not start, .*(not found|ermission denied)"),
+        ):
+            episode.solved()
+
+
+def test_a_test_command_that_the_agent_broke_is_not_passed(repo: Path) -> None:
+    (repo / "run.sh").write_text("#!/bin/sh\nsh check.sh\n")
+    (repo / "run.sh").chmod(0o755)
+    with repository.RepositoryTask(repo, "Do it.", "./run.sh").open() as episode:
+        bash(episode, "rm run.sh")
+        assert episode.solved() is False
+    with repository.RepositoryTask(repo, "Do it.", "sh check.sh").open() as episode:
+        bash(episode, "echo 'exit 127' > check.sh")
+        assert episode.solved() is False
+
+
 def test_requests_are_texts_or_files(repo: Path, tmp_path: Path) -> None:
     file = tmp_path / "request.md"
     file.write_text("Do it.\n")

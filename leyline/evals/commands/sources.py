@@ -43,7 +43,9 @@ def path_tasks(path: Path, description: str | None, test_command: str | None) ->
             return list(debug_gym.load(path))
         except SuiteError as error:
             raise UsageError(f"{error}; for a repository, say what to do with --description") from None
-    return [repository.RepositoryTask(path, repository.request_of(description), test_command)]
+    task = repository.RepositoryTask(path, repository.request_of(description), test_command)
+    task.check_test()
+    return [task]
 
 
 def make_backend(

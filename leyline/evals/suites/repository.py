@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +13,19 @@ from pathlib import Path
 import pathspec
 
 from leyline.evals.suites.base import SuiteError
-from leyline.harness.sandbox import Limits
+from leyline.harness.sandbox import HarnessError, Limits, Result, run
 from leyline.harness.snapshot import walk
 from leyline.harness.tasks import Episode, Task
 from leyline.harness.workspace import JUNK, DiskWorkspace, patterns_of
 
 TOOLS = ("bash", "view", "grep", "edit", "submit")
 MOST_LISTED = 60
+NOT_STARTED = (126, 127)  # what a shell ends with where the program is not one, or is not there
+# The bare name of the program that a shell command starts first. A path may be a file that the agent is to write, and
+# what is behind an expansion, a quote, a PATH or a function is for the shell to say when it comes to it.
+_FIRST_PROGRAM = re.compile(
+    r"\s*(?:(?!PATH=)[A-Za-z_]\w*=[\w.,:/-]*[ \t]+)*([A-Za-z_][\w.+-]*)(?=[\s;&|<>]|$)(?![ \t]*\()"
+)
 COMMIT = (
     "command -v git >/dev/null && git init -q && git add -A && "
     "git -c user.name=leyline -c user.email=leyline@localhost commit -q -m start"
@@ -51,7 +59,7 @@ class RepositoryTask(Task):
             raise SuiteError(f"no folder {self.folder}; give the repository to work on")
         if not self.request.strip():
             raise SuiteError("the request is empty; say what is to be done")
-        if self.test is not None and not self.test.strip():
+        if self.test is not None and all(line.strip()[:1] in ("", "#") for line in self.test.splitlines()):
             raise SuiteError("the test command is empty, which would pass whatever was done; give one, or none at all")
         if not self.tools:
             tools = TOOLS if self.test is None else (*TOOLS[:-1], "eval", TOOLS[-1])
@@ -93,7 +101,36 @@ class RepositoryTask(Task):
         if self.test is None:
             return None
         result = self.judge(workspace, self.eval_command(1) or ())
+        if result is not None and result.exit_code in NOT_STARTED and not result.killed:
+            self._need_start()
         return result is not None and result.exit_code == 0 and not result.killed
+
+    def check_test(self) -> None:
+        """Find what would keep the test command from starting, without running it. Raises SuiteError, HarnessError."""
+        if self.test is None:
+            return
+        read = self._probe("-n", "-c", self.test)
+        if read.exit_code != 0:
+            raise SuiteError(f"the shell cannot read the test command {self.test!r}: {read.last_line()}")
+        first = _FIRST_PROGRAM.match(self.test)
+        if first and self._probe("-c", 'command -v "$1"', "sh", first[1]).exit_code != 0:
+            raise SuiteError(
+                f"the test command does not start: the sandbox has no {first[1]!r}; it looks beside its own python and "
+                "in the system's folders, so install it there or give its whole path"
+            )
+
+    def _probe(self, *words: str) -> Result:
+        """Run the shell as the tests do, in an empty folder."""
+        with tempfile.TemporaryDirectory(prefix="leyline-probe-", ignore_cleanup_errors=True) as folder:
+            return run(["/bin/sh", *words], folder, env=self.env)
+
+    def _need_start(self) -> None:
+        """Raise HarnessError unless the test command starts on the files as they were: then the agent broke it."""
+        with self.workspace() as fresh:
+            result = self.judge(fresh, self.eval_command(1) or ())
+        if result is None or result.exit_code in NOT_STARTED:
+            last = "its files cannot be copied" if result is None else result.last_line()
+            raise HarnessError(f"the test command does not start, with the files as they were at first either: {last}")
 
 
 class RepositoryEpisode(Episode):
