@@ -473,6 +473,25 @@ def test_a_server_that_does_not_splice_does_not_purge(monkeypatch: pytest.Monkey
     assert dropped == [20]
 
 
+def test_a_receipt_that_cannot_be_counted_stays_out_of_the_scheduler(caplog: pytest.LogCaptureFixture) -> None:
+    """Accounting takes the receipt's place in a request that was retracted after its first token."""
+    pytest.importorskip("prometheus_client")
+    rig = Rig()
+    ids = array("q", PROMPT)
+    params = SimpleNamespace(custom_params={"leyline": VALUE})
+    request = SimpleNamespace(origin_input_ids=ids, output_ids=[], customized_info=None, sampling_params=params)
+    controller = Controller(rig.splicer, Metrics(True), 1, 4096)
+    plan = controller.plan(request, SPACE)
+    assert plan is not None
+    controller.admit(request, plan, ids, len(ids) - 1, SPACE)
+    request.output_ids = [1]
+    request.customized_info = {"leyline": [{"accounting": {"ok": True}}]}
+    controller.admit(request, plan, ids, len(ids) - 1, SPACE)
+    controller.finish(request, plan)
+    assert plan.reported
+    assert "counting a request failed" in caplog.text
+
+
 def test_a_last_attempt_that_leaves_runs_behind_says_why() -> None:
     """The attempt moves the first run; the second one, behind a replacement, would need a further one."""
     rig = Rig()
