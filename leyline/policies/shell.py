@@ -20,15 +20,20 @@ _FILTERS = {"tail", "head", "grep", "cat", "tee", "less"}
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Lines `start` to `end` of a file, one-based and inclusive; `end` None is the end of the file."""
+    """Lines `start` to `end` of a file, one-based and inclusive; `end` None is the end of the file.
+
+    known: whether that is known; a view of an unknown part covers nothing, and nothing covers it.
+    """
 
     path: str
     start: int = 1
     end: int | None = None
+    known: bool = True
 
     def covers(self, other: View) -> bool:
+        """Whether this view shows at least the lines of `other`."""
         ends = self.end is None or (other.end is not None and self.end >= other.end)
-        return self.path == other.path and self.start <= other.start and ends
+        return self.known and other.known and self.path == other.path and self.start <= other.start and ends
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ VIEW_TOOLS = frozenset({"view", "read", "read_file", "cat", "open"})
 EDIT_TOOLS = frozenset({"edit", "write", "write_file", "create", "str_replace", "insert", "apply_patch"})
 TEST_TOOLS = frozenset({"eval", "test", "run_tests"})
 _PATH_KEYS = ("path", "file", "file_path", "filename")
+_RANGES = (("start", "end"), ("start_line", "end_line"), ("line_start", "line_end"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,12 @@ def effect(call: Call) -> Effect:
     if call.name == "bash" or isinstance(call.arguments.get("command"), str):
         command = call.arguments.get("command")
         return command_effect(command) if isinstance(command, str) else Effect()
-    path = next((call.arguments[k] for k in _PATH_KEYS if isinstance(call.arguments.get(k), str)), None)
+    key = next((k for k in _PATH_KEYS if isinstance(call.arguments.get(k), str)), None)
+    path = None if key is None else call.arguments[key]
     paths = frozenset() if path is None else frozenset({path})
     if path is not None and call.name in VIEW_TOOLS:
-        start, end = _line(call.arguments.get("start")), _line(call.arguments.get("end"))
-        return Effect(View(path, start or 1, end), paths=paths, program=call.name)
+        others = {k: v for k, v in call.arguments.items() if k != key and v is not None}
+        return Effect(_view(path, others), paths=paths, program=call.name)
     if path is not None and call.name in EDIT_TOOLS:
         return Effect(edited=paths, paths=paths, program=call.name)
     if call.name in TEST_TOOLS:
@@ -79,8 +81,30 @@ def stale_outputs(messages: Sequence[Message]) -> list[Stale]:
     return found
 
 
-def _line(value: Any) -> int | None:
+def _view(path: str, arguments: Mapping[str, Any]) -> View:
+    """The view that a tool gives with these arguments beside the path. Any other argument may select something."""
+    given = arguments.keys()
+    span = arguments.get("view_range")
+    pair = next((keys for keys in _RANGES if given <= set(keys)), None)
+    first, last, count = None, None, arguments.get("limit")
+    if pair is not None:
+        first, last = arguments.get(pair[0], 1), arguments.get(pair[1])
+    elif given == {"view_range"} and isinstance(span, list) and len(span) == 2:
+        first, last = span[0], None if span[1] == -1 else span[1]
+    elif given <= {"offset", "limit"}:
+        first = arguments.get("offset", 1)
+    start, end, size = _number(first), _number(last), _number(count)
+    if start is None or start < 0:
+        return View(path, known=False)
+    start = max(start, 1)  # some tools count from 0
+    if size is not None:
+        end = start + max(size, 0) - 1
+    bounded = last is not None or count is not None
+    return View(path, start, end, known=not bounded or (end is not None and end >= start))
+
+
+def _number(value: Any) -> int | None:
     try:
         return int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # OverflowError: JSON's 1e999 is read as infinity
         return None

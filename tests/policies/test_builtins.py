@@ -53,6 +53,70 @@ def test_stale_view(native, later, stub):
     assert outputs(drop_stale(), messages)[0] == expected
 
 
+FIRST = [
+    {"start": 1, "end": 50},
+    {"start_line": 1, "end_line": 50},
+    {"line_start": "1", "line_end": "50"},
+    {"view_range": [1, 50]},
+    {"offset": 1, "limit": 50},
+    {"limit": 50, "offset": None},
+    {"end": 50.0},
+]
+ELSEWHERE = [
+    {"start": 900, "end": 950},
+    {"start_line": 900, "end_line": 950},
+    {"line_start": 2},
+    {"view_range": [2, -1]},
+    {"offset": 900, "limit": 50},
+    {"limit": 49},
+    {"start": 1, "end": 49},
+]
+WHOLE = [{}, {"start": 1}, {"view_range": [1, -1]}, {"end_line": None}, {"offset": 0}, {"start": None, "end": None}]
+UNKNOWN = [
+    {"page": 1},
+    {"start": 1, "end": 50, "encoding": "utf-8"},
+    {"file": "other"},
+    {"view_range": "1-50"},
+    {"view_range": [1]},
+    {"start": "top"},
+    {"start": 1e999},
+    {"end": float("nan")},
+    {"start": -5},
+    {"end": 0},
+    {"start": 1, "end": -1},
+    {"offset": 1, "limit": "all"},
+    {"start": 50, "end": 1},
+    {"offset": 1, "limit": 0},
+    {"offset": 3, "limit": -3},
+    {"start": 1, "limit": 50},
+]
+
+
+def superseded(native, first, later, name="view"):
+    made = [(name, {"path": "a.py", **arguments}, LONG) for arguments in (first, later)]
+    return 3 in drop_stale().changes(native().step(made[0]).step(made[1]).messages, 2)
+
+
+@pytest.mark.parametrize("first", FIRST)
+def test_a_view_is_superseded_by_one_that_covers_it(native, first):
+    assert all(superseded(native, first, later) for later in FIRST + WHOLE)
+    assert not any(superseded(native, first, later) for later in ELSEWHERE + UNKNOWN)
+
+
+def test_a_view_of_the_whole_file(native):
+    assert all(superseded(native, first, later) for first in WHOLE for later in WHOLE)
+    assert not any(superseded(native, first, later) for first in WHOLE for later in FIRST + ELSEWHERE + UNKNOWN)
+
+
+@pytest.mark.parametrize("arguments", UNKNOWN)
+def test_only_an_edit_supersedes_a_view_of_an_unknown_part(native, arguments):
+    assert not any(superseded(native, arguments, later) for later in [arguments, *FIRST, *WHOLE])
+    history = native().step(("view", {"path": "a.py", **arguments}, LONG))
+    history.step(("edit", {"path": "a.py", "line": 1, "new_code": ""}, "Edited"))
+    assert list(drop_stale().changes(history.messages, 2)) == [3]
+    assert list(append_erratum().changes(history.messages, 2)) == [5]
+
+
 def test_stale_test_runs(native, text):
     messages = native().step(("eval", {}, LONG)).step(("eval", {}, LONG)).messages
     assert outputs(drop_stale(), messages) == ["[test run: superseded by a later test run]", LONG]
