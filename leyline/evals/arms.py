@@ -61,23 +61,23 @@ class Arm(BaseModel):
 def default_arms(models: Sequence[str], **fields: Any) -> list[Arm]:
     """The five arms of the README's table for each model; names carry the model where there are several.
 
-    The last one is the control: AMORTIZE without the rotation, which only the local backend offers.
+    The last one is the control: AMORTIZE without the rotation, which only the local backend offers. Raises ArmError.
     """
     arms = []
     for model in models:
         suffix = f" ({model})" if len(models) > 1 else ""
         common = {**fields, "model": model}
-        arms += [
-            Arm(name=f"keep_all{suffix}", policy="keep_all", mode="plain", **common),
-            Arm(name=f"truncate{suffix}", policy=TRUNCATE, mode="plain", **common),
-            Arm(name=f"truncate+AMORTIZE{suffix}", policy=TRUNCATE, mode="amortize", **common),
-            Arm(name=f"truncate+FORGET{suffix}", policy=TRUNCATE, mode="forget", **common),
-        ]
-        if common.get("backend", "local") == "local":
-            control = {**common, "options": {**common.get("options", {}), "rotate": False}}
-            arms.append(
-                Arm(name=f"unrotated control{suffix}", policy=TRUNCATE, mode="amortize", control=True, **control)
-            )
+        for name, policy, mode in (
+            ("keep_all", "keep_all", "plain"),
+            ("truncate", TRUNCATE, "plain"),
+            ("truncate+AMORTIZE", TRUNCATE, "amortize"),
+            ("truncate+FORGET", TRUNCATE, "forget"),
+        ):
+            arms.append(make_arm({**common, "name": f"{name}{suffix}", "policy": policy, "mode": mode}))
+        if arms[-1].backend == "local":
+            options = {**arms[-1].options, "rotate": False}
+            control = {"name": f"unrotated control{suffix}", "policy": TRUNCATE, "mode": "amortize", "control": True}
+            arms.append(make_arm({**common, **control, "options": options}))
     return arms
 
 
@@ -114,6 +114,8 @@ def resolve_arms(chosen: Any, models: Sequence[str], **fields: Any) -> list[Arm]
     names none on the first. fields: used where an arm says nothing. Raises ArmError.
     """
     arms: list[Arm] = []
+    if not isinstance(chosen, str | Mapping | list | tuple):
+        raise ArmError(f"arms is a list of texts and mappings, not {chosen!r}")
     for item in [chosen] if isinstance(chosen, str | Mapping) else chosen:
         if item == "default":
             arms += default_arms(models or default_models(fields.get("backend", "local")), **fields)

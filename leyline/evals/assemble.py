@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from leyline.evals.arms import resolve_arms
+from leyline.evals.arms import Arm, resolve_arms
 from leyline.evals.config import ConfigError, EvalConfig, build_config, override, read_config
 
 _CONFIG_SUFFIXES = {".yaml", ".yml", ".json"}
@@ -25,9 +25,9 @@ def assemble(
     """The configuration of `leyline eval NAME`.
 
     name: a suite, a task folder (debug_gym), or a YAML or JSON file with the fields of EvalConfig; there `suite` may be
-    a name, `arms` may hold texts and "default", and `models` and `arm_defaults` say what "default" and every arm start
-    from. settings: fields of EvalConfig, None where the person said nothing. options: `key=value` for the suite.
-    overrides: `a.b=value`. Raises ConfigError or ArmError.
+    a name, `arms` may hold texts and "default", and `models` (a name or several) and `arm_defaults` (fields of an arm)
+    say what "default" and every arm start from. settings: fields of EvalConfig, None where the person said nothing.
+    options: `key=value` for the suite. overrides: `a.b=value`. Raises ConfigError or ArmError.
     """
     data = _base(name)
     if isinstance(data.get("suite"), str):
@@ -35,12 +35,33 @@ def assemble(
     override(data, [f"suite.options.{option}" for option in options])
     override(data, [f"{key}={value}" for key, value in _flat(settings)])
     chosen = list(arms) or data.get("arms") or "default"
-    fields = {**data.pop("arm_defaults", {}), **{k: v for k, v in (arm_fields or {}).items() if v is not None}}
-    listed, one = data.pop("models", None), fields.pop("model", None)
+    fields = {**_arm_defaults(data), **{k: v for k, v in (arm_fields or {}).items() if v is not None}}
+    listed, one = _models(data), fields.pop("model", None)
     known = list(models) or listed or ([one] if one else [])
     data["arms"] = [arm.model_dump() for arm in resolve_arms(chosen, known, **fields)]
     override(data, overrides)
     return build_config(data)
+
+
+def _arm_defaults(data: dict[str, Any]) -> dict[str, Any]:
+    """Take `arm_defaults` out of the data; empty where there is none."""
+    found = data.pop("arm_defaults", None) or {}
+    known = [name for name in Arm.model_fields if name != "name"]
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"arm_defaults: give fields of an arm, such as {{seam: 0}}, not {found!r}")
+    for name in found:
+        if name not in known:
+            raise ConfigError(f"arm_defaults: an arm has no field {name!r}; it has {', '.join(known)}")
+    return dict(found)
+
+
+def _models(data: dict[str, Any]) -> list[str]:
+    """Take `models` out of the data: one name is a list of one, and none is an empty list."""
+    found = data.pop("models", None) or []
+    names = [found] if isinstance(found, str) else found
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"models: give a name or a list of names, such as [tiny-mla], not {found!r}")
+    return names
 
 
 def _base(name: str) -> dict[str, Any]:

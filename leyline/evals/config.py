@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from leyline.directives import LeylineError
 from leyline.evals.arms import Arm
@@ -79,6 +79,13 @@ class EvalConfig(_Section):
     )
     redo: Literal["none", "errors", "all"] = Field(default="none", description="Recorded trials to run again.")
 
+    @field_validator("seeds")
+    @classmethod
+    def _once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError("give every seed once: the same trial twice is one trial")
+        return seeds
+
 
 def override(data: dict[str, Any], settings: Sequence[str]) -> None:
     """Put `a.b=value` settings into `data`. Values are JSON, or text where that does not parse. Raises ConfigError."""
@@ -100,13 +107,17 @@ def build_config(data: Mapping[str, Any]) -> EvalConfig:
 def read_config(path: Path) -> dict[str, Any]:
     """The mapping in a YAML or JSON file. Raises ConfigError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from None
     if path.suffix == ".json":
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path} is not JSON: {error}") from None
     else:
         try:
@@ -115,7 +126,7 @@ def read_config(path: Path) -> dict[str, Any]:
             raise ConfigError("reading YAML needs PyYAML: pip install pyyaml, or give the config as .json") from None
         try:
             data = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that there is not
             raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold a mapping with suite and arms")

@@ -32,4 +32,4 @@ def first_problem(error: ValidationError, whole: str = "line") -> str:
     """The first of pydantic's complaints as `field: what is wrong`; `whole` stands for what has no field."""
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
-    return f"{where or whole}: {first['msg']}"
+    return f"{where or whole}: {first['msg'].removeprefix('Value error, ')}"

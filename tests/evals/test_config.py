@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from leyline.evals.arms import ArmError
 from leyline.evals.assemble import assemble, parse_seeds
 from leyline.evals.config import ConfigError, EvalConfig, TrialLimits
 from leyline.evals.journal import Journal
@@ -96,6 +97,7 @@ def test_a_folder_is_a_debug_gym_suite(tmp_path: Path) -> None:
         ({}, ["colour=red"], "colour: Extra inputs are not permitted"),
         ({}, ["arms.7.name=x"], "there is no '7' to set"),
         ({}, ["nothing"], "'nothing' is not key=value"),
+        ({}, ["seeds=[0, 1, 0]"], "seeds: give every seed once"),
     ],
 )
 def test_a_wrong_setting_is_named(settings: dict[str, Any], overrides: list[str], message: str) -> None:
@@ -109,15 +111,56 @@ def test_a_wrong_setting_is_named(settings: dict[str, Any], overrides: list[str]
         ("eval.json", "{", "is not JSON"),
         ("eval.json", "[]", "must hold a mapping"),
         ("eval.yaml", "a: [", "is not YAML"),
+        ("eval.yaml", "a: 2026-13-45", "is not YAML: month must be in 1..12"),
+        ("eval.yaml", b"\xff\xfea", "is not UTF-8 text .* save it as UTF-8"),
+        ("eval.json", b"\xff\xfea", "is not UTF-8 text"),
         ("none.json", None, "cannot read"),
     ],
 )
-def test_a_wrong_file_is_named(tmp_path: Path, name: str, text: str | None, message: str) -> None:
+def test_a_wrong_file_is_named(tmp_path: Path, name: str, text: str | bytes | None, message: str) -> None:
     pytest.importorskip("yaml", reason="YAML needs PyYAML")
     if text is not None:
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(ConfigError, match=message):
         assemble(str(tmp_path / name), {})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"arm_defaults": {"seem": 0}}, "arm_defaults: an arm has no field 'seem'; it has policy, mode, .*seam"),
+        ({"arm_defaults": {"name": "x"}}, "an arm has no field 'name'"),
+        ({"arm_defaults": {1: 2}}, "an arm has no field 1"),
+        ({"arm_defaults": 5}, "arm_defaults: give fields of an arm, such as .*, not 5"),
+        ({"arm_defaults": {"seam": "much"}}, "arm 'keep_all': seam: Input should be a valid integer"),
+        ({"arm_defaults": {"options": 5}}, "arm 'keep_all': options: Input should be a valid dictionary"),
+        ({"models": 5}, r"models: give a name or a list of names, such as \[tiny-mla\], not 5"),
+        ({"models": [5]}, "models: give a name or a list of names"),
+        ({"models": {"a": 1}}, "models: give a name or a list of names"),
+        ({"arms": 5}, "arms is a list of texts and mappings, not 5"),
+        ({"seeds": [0, 0]}, "seeds: give every seed once"),
+        ({"suite": 5}, "suite: Input should be"),
+    ],
+)
+def test_a_wrong_field_of_a_file_is_one_line(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
+    yaml = pytest.importorskip("yaml", reason="YAML needs PyYAML")
+    (tmp_path / "eval.yaml").write_text(
+        yaml.safe_dump({"suite": "micro", "arms": ["default"], "models": ["m"], **fields})
+    )
+    with pytest.raises((ConfigError, ArmError), match=message) as found:
+        assemble(str(tmp_path / "eval.yaml"), {})
+    assert "\n" not in str(found.value)
+
+
+def test_empty_fields_of_a_file_are_as_if_they_were_not_there(tmp_path: Path) -> None:
+    pytest.importorskip("yaml", reason="YAML needs PyYAML")
+    (tmp_path / "eval.yaml").write_bytes(b"\xef\xbb\xbfsuite: micro\narms:\nmodels:\narm_defaults:\n")
+    assert assemble(str(tmp_path / "eval.yaml"), {}) == assemble("micro", {})
+
+
+def test_one_model_of_a_file_needs_no_list(tmp_path: Path) -> None:
+    (tmp_path / "eval.json").write_text('{"suite": "micro", "models": "mine"}')
+    assert {arm.model for arm in assemble(str(tmp_path / "eval.json"), {}).arms} == {"mine"}
 
 
 def test_seeds() -> None:

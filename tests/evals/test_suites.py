@@ -1,6 +1,7 @@
 """Suites by name, and the two that bring tasks of their own kind: micro and debug-gym folders."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,6 +42,20 @@ def test_an_unknown_suite_says_which_there_are() -> None:
     assert set(SUITES) == {"micro", "debug_gym", "mini_nightmare", "swebench"}
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("debug_gym", {"folder": 5}, "no folder 5"),
+        ("debug_gym", {"folder": None}, "missing a required argument: 'folder'; its options are folder, network"),
+        ("mini_nightmare", {"folder": 5}, "no folder 5; get the ten tasks"),
+        ("swebench", {"dataset": "rows.jsonl", "repos": 5}, "cannot read rows.jsonl"),
+    ],
+)
+def test_a_folder_that_is_no_text_is_one_line(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SuiteError, match=message):
+        load_suite(SuiteSpec(name=name, options=options))
+
+
 def test_micro_deals_its_levels_in_turn() -> None:
     suite = MicroSuite(levels="short, long", count=4)
     assert [task.id for task in suite.tasks()] == [
@@ -59,6 +74,9 @@ def test_micro_deals_its_levels_in_turn() -> None:
     [
         ({"levels": "tiny"}, "micro has no level 'tiny'"),
         ({"levels": ""}, "micro has no level ''"),
+        ({"levels": 5}, "micro has no level '5'; choose from short, long, xlong"),
+        ({"levels": [5]}, "micro has no level '5'"),
+        ({"levels": None}, "micro has no level 'None'"),
         ({"split": "x"}, "micro has no split 'x'"),
         ({"count": 0}, "count of at least 1"),
         ({"first": -1}, "first seed of at least 0"),

@@ -34,6 +34,10 @@ def load_suite(spec: SuiteSpec) -> Suite:
     except (ImportError, AttributeError) as error:
         raise SuiteError(f"suite {spec.name!r} cannot be imported: {error}") from None
     options = dict(spec.options)
+    for key in ("folder", "dataset", "repos") if spec.name in SUITES else ():
+        value = options.pop(key, None)
+        if value is not None:
+            options[key] = str(value)  # `folder=5` is a number to the command line
     try:
         inspect.signature(factory).bind(**options)
     except TypeError as error:

@@ -27,7 +27,8 @@ class MicroSuite:
     def __init__(
         self, *, levels: str | Sequence[str] = "short,long", split: str = "seen", count: int = 2000, first: int = FIRST
     ) -> None:
-        chosen = [level.strip() for level in (levels.split(",") if isinstance(levels, str) else levels)]
+        named = levels.split(",") if isinstance(levels, str) else levels
+        chosen = [str(level).strip() for level in named] if isinstance(named, Sequence) else [str(named)]
         for level in chosen or [""]:
             if level not in micro.LEVELS:
                 raise SuiteError(f"micro has no level {level!r}; choose from {', '.join(micro.LEVELS)}")
