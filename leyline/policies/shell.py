@@ -6,16 +6,21 @@ import posixpath
 import re
 import shlex
 from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
+from leyline.policies.testruns import SuiteRun, joined, suite_run
+
 _HEREDOC = re.compile(r"(?<!<)<<-?[ \t]*(['\"]?)(\w+)\1")
 _COMMENT = re.compile(r"^[ \t]*#.*$", re.M)
-_SED_RANGE = re.compile(r"(\d+)(?:,(\d+|\$))?p")
-_RUNNERS = {"pytest", "py.test", "tox", "nosetests", "nose2", "runtests.py", "unittest", "nose", "trial"}
+_SED_RANGE = re.compile(r"(\d{1,9})(?:,(\d{1,9}|\$))?p")
+_HEAD_COUNT = re.compile(r"(?:-n|--lines=|-)(\d{1,9})")
+_REDIRECTION = re.compile(r"&?>>?[&|]?")
 _QUIET = {"cd", "export", "source", ".", "mkdir", "rm", "touch", "set", "true", "cp", "mv", "sed", "tee", "cat"}
-_FILTERS = {"tail", "head", "grep", "cat", "tee", "less"}
+_FILTERS = {"tail", "cat", "tee", "less"}
+_SIEVES = {"head", "grep", "egrep", "fgrep"}  # behind these the result of a test run may be missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +42,6 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class SuiteRun:
-    """A test run: the runner, what it was pointed at, and its selecting expression."""
-
-    runner: str
-    targets: frozenset[str] = frozenset()
-    select: str | None = None
-
-    def covers(self, other: SuiteRun) -> bool:
-        """Whether this run repeats at least the tests of `other`."""
-        wide = not self.targets or (bool(other.targets) and self.targets >= other.targets)
-        return self.runner == other.runner and wide and self.select in (None, other.select)
-
-
-@dataclass(frozen=True, slots=True)
 class Effect:
     """What one call does. `view` and `tests` are None where the output holds anything else as well."""
 
@@ -67,7 +58,7 @@ def command_effect(command: str) -> Effect:
     steps = _steps(command)
     if not steps:
         return Effect()
-    directory, edited, words = "", set[str](), set[str]()
+    directory, edited, words = ".", set[str](), set[str]()
     views: list[View | None] = []
     tests: list[SuiteRun] = []
     quiet, program = True, ""
@@ -75,21 +66,23 @@ def command_effect(command: str) -> Effect:
         first = _strip_prefix(pipeline[0])
         name = posixpath.basename(first[0]) if first else ""
         if name == "cd" and len(first) > 1:
-            directory = posixpath.join(directory, first[1])
+            directory = _path(directory, first[1])
             continue
         program = program or name
         for part in pipeline:
             edited |= {_path(directory, p) for p in _written(part)}
             words |= {_path(directory, w) for w in part[1:] if not w.startswith("-")}
-        run = _tests(first)
+        hidden = any(descriptor == "1" for part in pipeline for descriptor, _ in _redirections(part))
+        behind = {posixpath.basename(part[0]) for part in pipeline[1:]}
+        run = suite_run(_plain(first), directory, whole=not hidden and not behind & _SIEVES)
         if run is not None:
             tests.append(run)
-            quiet &= all(posixpath.basename(part[0]) in _FILTERS for part in pipeline[1:] if part)
+            quiet &= behind <= _FILTERS | _SIEVES
         else:
-            views.append(_view([_strip_prefix(p) for p in pipeline], directory))
+            views.append(None if hidden else _view([_plain(_strip_prefix(p)) for p in pipeline], directory))
             quiet &= name in _QUIET and views[-1] is None
     shown = views[0] if len(views) == 1 and not tests and not edited else None
-    return Effect(shown, frozenset(edited), tests[-1] if tests and quiet else None, frozenset(words), program)
+    return Effect(shown, frozenset(edited), joined(tests) if quiet else None, frozenset(words), program)
 
 
 def _steps(command: str) -> list[list[list[str]]]:
@@ -104,7 +97,7 @@ def _steps(command: str) -> list[list[list[str]]]:
         return []
     steps: list[list[list[str]]] = [[[]]]
     for token in tokens:
-        if token == "|":
+        if token in ("|", "|&"):
             steps[-1].append([])
         elif token in ("&&", "||", ";", "&") or not token.strip("\n;"):
             steps.append([[]])
@@ -156,26 +149,38 @@ def _path(directory: str, path: str) -> str:
     return posixpath.normpath(posixpath.join(directory, path))
 
 
+def _redirections(words: list[str]) -> Iterator[tuple[str, str]]:
+    """(descriptor, target) of each output of a simple command that goes to a file or is closed."""
+    for k, (word, target) in enumerate(pairwise([*words, ""])):
+        if _REDIRECTION.fullmatch(word) and not (word.endswith("&") and target.isdigit()):
+            yield words[k - 1] if k and words[k - 1].isdigit() else "1", target
+
+
 def _plain(words: list[str]) -> list[str]:
-    """Arguments that are neither options nor redirections."""
+    """A simple command without its redirections."""
     kept, skip = [], False
     for word, following in pairwise([*words, ""]):
         if skip:
             skip = False
-        elif word[:1] in "<>":
+        elif _REDIRECTION.fullmatch(word) or word.startswith("<"):
             skip = True
-        elif not word.startswith("-") and not (word in ("1", "2") and following[:1] == ">"):
+        elif not (word.isdigit() and _REDIRECTION.fullmatch(following)):
             kept.append(word)
     return kept
 
 
+def _operands(words: list[str]) -> list[str]:
+    """What follows the name of a command and is no option."""
+    return [word for word in words[1:] if not word.startswith("-")]
+
+
 def _written(words: list[str]) -> set[str]:
     """Files that one simple command writes, moves or removes."""
-    found = {b for a, b in pairwise(words) if a in (">", ">>") and not b.startswith(("/dev/", "&"))}
-    words = _strip_prefix(words)
+    found = {target for _, target in _redirections(words) if target != "-" and not target.startswith("/dev/")}
+    words = _plain(_strip_prefix(words))
     if not words:
         return found
-    name, plain = posixpath.basename(words[0]), _plain(words[1:])
+    name, plain = posixpath.basename(words[0]), _operands(words)
     if name == "sed" and any(re.match(r"-[a-zA-Z]*i|--in-place", w) for w in words[1:]):
         scripts = {b for a, b in pairwise(words) if a in ("-e", "-f")}
         found.update((w for w in plain if w not in scripts) if scripts else plain[1:])
@@ -189,73 +194,46 @@ def _written(words: list[str]) -> set[str]:
 
 
 def _view(pipeline: list[list[str]], directory: str) -> View | None:
-    """The part of a file that a pipeline of cat, nl, head and sed -n shows."""
+    """The part of a file that a pipeline of cat, nl, head and sed -n shows; its commands have no redirections."""
     words = pipeline[0]
-    plain = _plain(words[1:])
     name = posixpath.basename(words[0]) if words else ""
-    lines: tuple[int, int | None] = (1, None)
-    if name in ("cat", "nl"):
-        files = plain
-    elif name in ("sed", "head"):
-        files, window = (plain[1:] if name == "sed" else plain[-1:]), _window(words)
-        if window is None:
-            return None
-        lines = window
-    else:
+    shown = ((1, None), _operands(words)) if name in ("cat", "nl") else _window(words)
+    if shown is None or len(shown[1]) != 1:
         return None
-    if len(files) != 1:
-        return None
+    (start, end), files = shown
     for part in pipeline[1:]:
-        window = _window(part)
-        if window is None:
+        shown = _window(part)
+        if shown is None or shown[1]:
             return None
-        offset = lines[0] - 1
-        end = None if window[1] is None else window[1] + offset
-        lines = (window[0] + offset, end if lines[1] is None else min(lines[1], lines[1] if end is None else end))
-    return View(_path(directory, files[0]), lines[0], lines[1])
+        first, last = shown[0]
+        if last is not None:
+            end = start + last - 1 if end is None else min(end, start + last - 1)
+        start += first - 1
+    return View(_path(directory, files[0]), start, end) if end is None or end >= start else None
 
 
-def _window(words: list[str]) -> tuple[int, int | None] | None:
-    """The lines that `sed -n 'a,bp'` or `head -n N` lets through; None for anything else."""
+def _window(words: list[str]) -> tuple[tuple[int, int | None], list[str]] | None:
+    """The lines that `sed -n 'a,bp'` or `head -n N` lets through, and of which files; None for anything else."""
     name = posixpath.basename(words[0]) if words else ""
     if name == "sed" and "-n" in words:
-        match = next((m for w in words[1:] if (m := _SED_RANGE.fullmatch(w))), None)
-        if match is None:
+        scripts = [m for w in words[1:] if (m := _SED_RANGE.fullmatch(w))]
+        if not scripts:
             return None
-        last = match[2] or match[1]
-        return int(match[1]), None if last == "$" else int(last)
-    if name == "head":
-        count = re.search(r"-(?:n ?|-lines=)?(\d+)", " ".join(words[1:]))
-        return (1, int(count[1])) if count else (1, 10)
-    return None
+        first, last = scripts[0].groups()
+        return (int(first), None if last == "$" else int(last or first)), _operands(words)[1:]
+    return _head(words[1:]) if name == "head" else None
 
 
-def _tests(words: list[str]) -> SuiteRun | None:
-    """The test run that one simple command starts, or None."""
-    if not words:
-        return None
-    rest = list(words)
-    name = posixpath.basename(rest.pop(0))
-    if re.fullmatch(r"python[\d.]*", name):
-        while rest and rest[0].startswith("-") and rest[0] not in ("-m", "-c"):
-            rest.pop(0)
-        if rest[:1] == ["-m"]:
-            rest.pop(0)
-        name = posixpath.basename(rest.pop(0)) if rest else ""
-        if name in ("manage.py", "setup.py") and rest[:1] == ["test"]:
-            return _run(name, rest[1:])
-        if name == "test":
+def _head(words: list[str]) -> tuple[tuple[int, int | None], list[str]] | None:
+    """`_window` of the arguments of head. Bytes, and all but the last lines, are no known window."""
+    count, files = 10, []
+    rest = iter(words)
+    for word in rest:
+        given = _HEAD_COUNT.fullmatch("-n" + next(rest, "") if word in ("-n", "--lines") else word)
+        if given is not None:
+            count = int(given[1])
+        elif not word.startswith("-"):
+            files.append(word)
+        elif word not in ("-q", "-v"):
             return None
-    elif name in ("make", "npm", "cargo", "go") and rest[:1] in (["test"], ["check"]):
-        return _run(name, rest[1:])
-    elif name == "test":
-        # The shell's own `test` has no directory in front; a project's bin/test does.
-        return _run(posixpath.normpath(words[0]), rest) if "/" in words[0] else None
-    return _run(name, rest) if name in _RUNNERS else None
-
-
-def _run(runner: str, words: list[str]) -> SuiteRun | None:
-    if {"--version", "--help", "-h"} & set(words):
-        return None
-    select = next((b for a, b in pairwise(words) if a in ("-k", "-m")), None)
-    return SuiteRun(runner, frozenset(w for w in _plain(words) if w != select), select)
+    return (1, count), files

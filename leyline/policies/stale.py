@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from leyline.directives import Message
 from leyline.policies.history import Call, calls
-from leyline.policies.shell import Effect, SuiteRun, View, command_effect
+from leyline.policies.shell import Effect, View, command_effect
+from leyline.policies.testruns import SuiteRun
 
 VIEW_TOOLS = frozenset({"view", "read", "read_file", "cat", "open"})
 EDIT_TOOLS = frozenset({"edit", "write", "write_file", "create", "str_replace", "insert", "apply_patch"})
@@ -44,7 +46,8 @@ def effect(call: Call) -> Effect:
     if path is not None and call.name in EDIT_TOOLS:
         return Effect(edited=paths, paths=paths, program=call.name)
     if call.name in TEST_TOOLS:
-        return Effect(tests=SuiteRun(call.name), paths=paths, program=call.name)
+        select = frozenset(f"{k}={json.dumps(v)}" for k, v in call.arguments.items() if v is not None)
+        return Effect(tests=SuiteRun(call.name, select=select), paths=paths, program=call.name)
     return Effect(paths=paths, program=call.name)
 
 
@@ -52,7 +55,8 @@ def stale_outputs(messages: Sequence[Message]) -> list[Stale]:
     """Outputs superseded within this history, in the order in which that happened.
 
     A view is superseded by an edit of its file and by a later view that covers it, a test run by a later run of at
-    least the same tests. A call that failed supersedes nothing, and its own output is left alone.
+    least the same tests in the same directory that shows their result. A call that failed supersedes nothing, and its
+    own output is left alone.
     """
     views: list[tuple[View, int]] = []
     runs: list[tuple[SuiteRun, int]] = []

@@ -127,6 +127,27 @@ def test_stale_test_runs(native, text):
     assert list(drop_stale().changes(history.messages, 4)) == [3, 5, 7]
 
 
+def test_the_arguments_of_a_test_tool_are_part_of_the_run(native):
+    def stale(first, later):
+        history = native().step(("run_tests", first, LONG)).step(("run_tests", later, LONG))
+        return 3 in drop_stale().changes(history.messages, 2)
+
+    assert stale({"path": "a.py"}, {"path": "a.py"})
+    assert stale({"path": "a.py", "keys": ["x"]}, {"path": None})
+    assert not stale({"path": "a.py"}, {"path": "b.py"})
+    assert not stale({}, {"path": "a.py"})
+
+
+def test_a_run_that_shows_less_replaces_nothing(text):
+    history = text().step("pytest tests", LONG, 1)
+    for command in ("pytest tests --lf", "cd tests && pytest", "pytest tests > log 2>&1", "pytest tests | grep FAILED"):
+        history.step(command, LONG, 1)
+        assert drop_stale().changes(history.messages, 2) == {}
+        assert append_erratum().changes(history.messages, 2) == {}
+    history.step("pytest tests -q", LONG, 1)
+    assert list(drop_stale().changes(history.messages, 2)) == [3, 5, 9, 11]
+
+
 def test_failed_call_goes_when_the_retry_works(native, text):
     failed = ("view", {"path": "n.py"}, "Error: no file n.py")
     worked = ("view", {"path": "m.py"}, LONG)

@@ -18,6 +18,9 @@ class DropStale(ChangePolicy):
     Out of date is a view of a file that was edited later or seen again at least as wide, and a test run repeated by a
     later one. Shell commands are read by their look: `cat`, `nl`, `head` and `sed -n` of one file are views; `sed -i`,
     redirections, `tee`, `mv`, `rm` and `git checkout` are edits; pytest, unittest, tox and the like are test runs.
+    A run in another directory, one that leaves tests out (`--lf`, `--ignore`) and one whose output is redirected or
+    goes through `grep` or `head` replace nothing; behind `tail` the result is taken to be there.
+
     Which lines a view tool shows is read from `start` and `end`, `start_line` and `end_line`, `view_range`, or `offset`
     and `limit`. With any other argument beside the path that is unknown, and only an edit supersedes such a view.
     Idempotent. Outputs shorter than the line stay as they are.
