@@ -156,7 +156,7 @@ def make_arm(values: Mapping[str, Any]) -> Arm:
 
 
 def check_arms(arms: Sequence[Arm]) -> None:
-    """Raise ArmError unless names are unique and every policy loads."""
+    """Raise ArmError unless names are unique, every policy loads, and a server that is named is used."""
     from leyline.policies import load_policy
 
     names: set[str] = set()
@@ -171,6 +171,9 @@ def check_arms(arms: Sequence[Arm]) -> None:
         if arm.backend == "mock" and "script" not in arm.options:
             raise ArmError(f"arm {arm.name!r}: backend mock needs options.script, a JSON file with a list of replies")
         load_policy(arm.policy)
+    url = next((arm.url for arm in arms if arm.url is not None), None)
+    if url is not None and not any(arm.backend in ("sglang", "openai") for arm in arms):
+        raise ArmError(f"no arm uses the server {url}: --url needs --backend sglang or openai")
 
 
 def _value(text: str) -> Any:

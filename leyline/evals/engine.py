@@ -12,7 +12,7 @@ from typing import Protocol, Self
 
 from leyline.evals.arms import check_arms
 from leyline.evals.backends import check_backends, name_served
-from leyline.evals.config import Budget, ConfigError, EvalConfig
+from leyline.evals.config import Budget, EvalConfig
 from leyline.evals.journal import Journal, load
 from leyline.evals.plan import TrialSpec, check_same, outstanding, plan
 from leyline.evals.pool import Executor, InlineExecutor, ProcessExecutor
@@ -81,8 +81,6 @@ def run_eval(
     with Journal(directory) as journal, scratch_space(directory), Stop(at_once=inline) as stop:
         watcher.planning()
         specs = plan(config, suite, directory)
-        if not specs:
-            raise ConfigError("no task is left: look at --filter, --slice and the suite's options")
         check_same(specs, journal.loaded.records)
         todo = outstanding(specs, journal, config.redo)
         write_config(directory, config, list(dict.fromkeys(spec.task.id for spec in specs)), len(specs))

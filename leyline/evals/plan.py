@@ -72,9 +72,11 @@ def select(tasks: Sequence[TaskInfo], *, pattern: str | None, cut: str | None, n
 
 
 def plan(config: EvalConfig, suite: Suite, directory: Path) -> list[TrialSpec]:
-    """Every trial of the eval, task by task, so that arms stay paired while a run is unfinished."""
+    """Every trial of the eval, task by task, so that arms stay paired while a run is unfinished. Raises ConfigError."""
     n = config.n or (None if config.filter or config.slice else getattr(suite, "default_n", None))
     chosen = select(suite.tasks(), pattern=config.filter, cut=config.slice, n=n)
+    if not chosen:
+        raise ConfigError("no task is left: look at --filter, --slice and the suite's options")
     specs = []
     models = {arm.name: model_digest(arm) for arm in config.arms}
     policies = {arm.name: policy_files(arm.policy) for arm in config.arms}

@@ -234,6 +234,11 @@ def test_a_policy_that_fails_is_one_line_and_loses_nothing(
         ([".", "--description", "do it", "--test-command", "A=1 nosuchcmd"], "the sandbox has no 'nosuchcmd'"),
         ([".", "--description", "do it", "--test-command", "pytest 'unclosed"], "the shell cannot read the test"),
         ([".", "--suite", "micro"], "either a path or --suite"),
+        (["--suite", "micro", "--base-url", "http://x"], "--base-url needs --backend openai or sglang"),
+        (["--suite", "micro", "--description", "do it"], "--description is for a repository, not for --suite"),
+        (["--suite", "micro", "--test-command", "true"], "--test-command is for a repository, not for --suite"),
+        ([".", "--description", "do it", "--tasks", "3"], "--tasks is for generated tasks, not for a path"),
+        ([".", "--seed", "3"], "--seed is for generated tasks, not for a path"),
     ],
 )
 def test_what_is_wrong_is_one_line(

@@ -84,6 +84,10 @@ def test_arms_are_checked_before_anything_runs(tmp_path: Path) -> None:
         check_arms([Arm(name="a", backend="mock")])
     with pytest.raises(ArmError, match="set OPENAI_API_KEY"):
         check_arms([Arm(name="a", backend="openai", url="http://localhost:1", options={"api_key": "secret"})])
+    url = "http://localhost:1"
+    with pytest.raises(ArmError, match="no arm uses the server http://localhost:1: --url needs --backend"):
+        check_arms([Arm(name="a", url=url)])
+    check_arms([Arm(name="a", url=url), Arm(name="b", url=url, backend="openai")])
     with pytest.raises(PolicyError):
         check_arms([Arm(name="a", policy="keep_al")])
 

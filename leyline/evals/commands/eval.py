@@ -187,20 +187,24 @@ def _closing(summary: Any, errors: int) -> str:
 
 
 def _plan_text(config: Any, directory: Path) -> str:
-    """What an eval would run: arms, tasks, and what is recorded already."""
+    """What an eval would run: arms, tasks, and what is recorded already. Raises LeylineError where it would not run."""
     from leyline.backends.base import BackendError
-    from leyline.evals.arms import check_arms
-    from leyline.evals.backends import name_served
+    from leyline.evals.arms import SERVED, check_arms
+    from leyline.evals.backends import check_backends, name_served
     from leyline.evals.journal import load
-    from leyline.evals.plan import plan
+    from leyline.evals.plan import check_same, plan
     from leyline.evals.suites import load_suite
 
     check_arms(config.arms)
+    check_backends(config.arms, servers=False)
     with contextlib.suppress(BackendError):  # a server need not be there yet
         config = config.model_copy(update={"arms": tuple(name_served(config.arms))})
     suite = load_suite(config.suite)
     specs = plan(config, suite, directory)
-    recorded = {record.key for record in load(directory).records}
+    records = load(directory).records
+    if all(arm.model != SERVED for arm in config.arms):
+        check_same(specs, records)
+    recorded = {record.key for record in records}
     tasks = list(dict.fromkeys(spec.task.id for spec in specs))
     lines = [f"note: {line}" for line in suite.preflight()]
     lines += [f"arm    {a.name}: {a.policy}, {a.mode}, {a.backend} {a.model}, seam {a.seam}" for a in config.arms]

@@ -44,6 +44,7 @@ class Settings:
 
 
 def run(
+    context: typer.Context,
     path: Path | None = typer.Argument(
         None, help="A debug-gym folder (or a folder of them), or a repository.", show_default=False
     ),
@@ -83,6 +84,7 @@ def run(
     Exit code: 0 when every task ran to its end, solved or not; 1 when the server failed in one; 2 for what is missing.
     """
     load_policy(policy)  # a typo is found before the model loads
+    _refuse_ignored(context, path, suite, backend)
     todo = _tasks(path, suite, tasks, level, split, seed, description, test_command)
     settings = Settings(policy, mode, seam, max_tokens, max_turns, out or _new_folder())
     progress = Progress()
@@ -117,6 +119,22 @@ def run(
             progress.say(f"trajectories: {settings.out}")
     if any(each["outcome"] == "error" for each in rows):
         raise typer.Exit(1)
+
+
+def _refuse_ignored(context: typer.Context, path: Path | None, suite: str | None, backend: str) -> None:
+    """Raise UsageError for an option on the command line that what is asked for would not look at."""
+
+    def given(*names: str) -> list[str]:
+        sources = {name: context.get_parameter_source(name) for name in names}
+        found = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+        return [f"--{name.replace('_', '-')}" for name in found]
+
+    if backend == "local" and given("base_url"):
+        raise UsageError("--base-url needs --backend openai or sglang")
+    if suite is not None and path is None and (unused := given("description", "test_command")):
+        raise UsageError(f"{unused[0]} is for a repository, not for --suite; give the repository's path")
+    if path is not None and suite is None and (unused := given("tasks", "level", "split", "seed")):
+        raise UsageError(f"{unused[0]} is for generated tasks, not for a path; use --suite micro")
 
 
 def _tasks(
