@@ -216,7 +216,8 @@ class Session:
 
     def _prepare(self, messages: Sequence[Message], *, turn: int) -> _Prepared:
         started = time.perf_counter()
-        proposals = policy_edits(self.policy, messages, turn, self.mode)
+        # A policy may change what it returned before; what was sent stays.
+        proposals = copy.deepcopy(policy_edits(self.policy, messages, turn, self.mode))
         if self.honest:
             proposals = [replace(edit, mode=Mode.FORGET) for edit in proposals]
         plan = self.ledger.plan(messages, proposals, turn=turn)

@@ -163,6 +163,26 @@ class BreaksPairs:
         return [message for message in messages if not (turn == 2 and message.get("tool_calls"))]
 
 
+class Reminder:
+    """A policy that ends the first turn with a reminder, always the same dict, with another text each turn."""
+
+    name = "reminder"
+
+    def __init__(self) -> None:
+        self.note: Message = {"role": "user", "content": ""}
+
+    def transform(self, messages: Sequence[Message], turn: int) -> list[Message]:
+        self.note["content"] = f"reminder {turn}"
+        return [*messages, self.note] if turn == 0 else list(messages)
+
+
+def test_what_a_policy_returned_stays_though_the_policy_changes_it(scripted: Callable[..., Any]) -> None:
+    session = Session(scripted([ask(k) for k in range(3)]), Reminder())
+    play(session, 3)
+    assert [turn.input_messages[2]["content"] for turn in session.turns] == ["reminder 0"] * 3
+    assert [len(turn.script) for turn in session.turns] == [0, 0, 0]
+
+
 def test_a_policy_that_breaks_a_pair_leaves_the_session_as_it_was(scripted: Callable[..., Any]) -> None:
     backend = scripted([ask(k) for k in range(3)])
     session = Session(backend, BreaksPairs())

@@ -7,7 +7,7 @@ import copy
 import functools
 import json
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -19,7 +19,7 @@ import leyline.harness.wrap as plug
 from leyline.directives import EditScript, Receipt, WireRequest
 from leyline.harness.inputs import InputError
 from leyline.harness.wrap import WrapError, wrap
-from leyline.policies import PolicyError
+from leyline.policies import PolicyError, keep_all, truncate_older_than
 
 LONG = "x" * 500
 CUT = "truncate_older_than(n=1, max_chars=20)"
@@ -135,6 +135,63 @@ def test_the_edit_stays_when_the_policy_no_longer_asks_for_it(server: Server, cl
     assert len(first) < len(history(4))
 
 
+class Reminder:
+    """A policy that puts a reminder behind the first message, always the same dict, with another text each turn."""
+
+    name = "reminder"
+
+    def __init__(self) -> None:
+        self.note: dict[str, Any] = {"role": "user", "content": ""}
+
+    def transform(self, messages: Sequence[dict[str, Any]], turn: int) -> list[dict[str, Any]]:
+        self.note["content"] = f"reminder {turn}"
+        return [*messages, self.note] if turn == 0 else list(messages)
+
+
+def test_what_a_policy_returned_stays_though_the_policy_changes_it(server: Server, client: openai.OpenAI) -> None:
+    wrapped = wrap(client, Reminder())
+    for turns in range(3):
+        wrapped.chat.completions.create(model="m", messages=history(turns))
+        assert server.messages()[2]["content"] == "reminder 0"
+        assert wrapped.leyline.last.broke is None
+
+
+def test_of_two_that_go_on_from_one_history_at_once_both_keep_their_edits(server: Server) -> None:
+    """Both are prepared before either is served, as with `asyncio.gather`."""
+    first, second = history(1), history(1)
+    second[2] = {**second[2], "content": "another answer"}
+    hurry = asyncio.Event()
+
+    async def serve(request: httpx.Request) -> httpx.Response:
+        await hurry.wait()
+        return server(request)
+
+    async def play() -> list[str]:
+        http = httpx.AsyncClient(transport=httpx.MockTransport(serve))
+        async with wrap(openai.AsyncOpenAI(api_key="k", base_url="http://s/v1", http_client=http)) as wrapped:
+            hurry.set()
+            await wrapped.chat.completions.create(model="m", messages=history(0))
+            hurry.clear()
+            wrapped.leyline.policy = truncate_older_than(n=0, max_chars=20)
+            both = [
+                asyncio.create_task(wrapped.chat.completions.create(model="m", messages=given))
+                for given in (first, second)
+            ]
+            await asyncio.sleep(0.2)
+            assert len(server.bodies) == 1
+            hurry.set()
+            await asyncio.gather(*both)
+            wrapped.leyline.policy = keep_all()
+            for given in (first, second):
+                await wrapped.chat.completions.create(model="m", messages=[*given, {"role": "user", "content": "on"}])
+            return [turn.conversation for turn in wrapped.leyline.report().turns]
+
+    names = asyncio.run(play())
+    assert ["removed" in server.messages(n)[3]["content"] for n in range(1, 5)] == [True] * 4
+    assert names[3:] == sorted(names[1:3])
+    assert len(set(names[3:])) == 2
+
+
 def test_the_report_counts_usage_and_says_what_it_counts(server: Server, client: openai.OpenAI) -> None:
     wrapped = wrap(client, policy=CUT)
     for turns in range(3):
@@ -147,6 +204,26 @@ def test_the_report_counts_usage_and_says_what_it_counts(server: Server, client:
     text = str(report)
     assert "message 3 changed by the policy" in text
     assert "3 requests (3 with usage), 1 edit, hit rate 12.5% of 1200 tokens" in text
+
+
+@pytest.mark.parametrize(
+    ("usage", "counted"),
+    [
+        ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": "many"}}, (9, 0)),
+        ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 1.5}}, (9, 0)),
+        ({"prompt_tokens": True}, (None, None)),
+        ({"prompt_tokens": "9"}, (None, None)),
+    ],
+)
+def test_a_usage_block_that_is_none_does_not_cost_the_answer(
+    server: Server, client: openai.OpenAI, usage: dict[str, Any], counted: tuple[int | None, int | None]
+) -> None:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "hi"}}
+    server.fail = httpx.Response(200, json={"id": "r", "choices": [choice], "usage": usage})
+    wrapped = wrap(client)
+    answer = wrapped.chat.completions.create(model="m", messages=history(0))
+    assert answer.choices[0].message.content == "hi"
+    assert (wrapped.leyline.last.prompt_tokens, wrapped.leyline.last.cached_tokens) == counted
 
 
 def test_two_conversations_that_interleave_keep_their_own_edits(server: Server, client: openai.OpenAI) -> None:
@@ -191,6 +268,12 @@ def test_a_session_header_names_the_conversation(server: Server, client: openai.
     assert server.headers[-1]["x-session-id"] == "b"
     wrapped.with_options(default_headers={"x-session-id": "a"}).chat.completions.create(model="m", messages=history(3))
     assert wrapped.leyline.last.conversation == "id a"
+    named = wrapped.with_options(default_headers={"x-session-id": "a"})
+    named.chat.completions.create(model="m", messages=history(3), extra_headers={"X-Session-ID": "b"})
+    assert wrapped.leyline.last.conversation == "id b"
+    without: Any = {"x-session-id": openai.Omit()}
+    named.chat.completions.create(model="m", messages=history(3), extra_headers=without)
+    assert wrapped.leyline.last.conversation == "#1"
 
 
 def test_what_the_harness_changed_is_said(client: openai.OpenAI) -> None:
@@ -541,6 +624,24 @@ def test_the_receipt_of_a_stream_is_read_and_kept_from_the_harness(
     assert params[4] is None or WireRequest.from_json(params[4]).lineage is None, (
         "no receipt came, so the lineage ended"
     )
+
+
+def test_a_stream_that_is_read_late_does_not_give_its_lineage_to_a_later_turn(
+    server: Server, client: openai.OpenAI, scripted: Callable[..., Any]
+) -> None:
+    wrapped = wrap(client, CUT, renderer=scripted([]).renderer, splice=True)
+    spliced = {"prompt_tokens": 9, "prefix_tokens": 3, "spliced_tokens": 4, "prefilled_tokens": 2}
+    plain = Receipt.plain(9, 3).to_dict()
+    server.meta = [plain, plain, {**spliced, "lineage": "L7", "approximate_from": 3, "directives": 0}, plain, plain]
+    for turns in range(2):
+        wrapped.chat.completions.create(model="m", messages=history(turns))
+    stream = wrapped.chat.completions.create(model="m", messages=history(2), stream=True)
+    wrapped.chat.completions.create(model="m", messages=history(3))
+    list(stream)
+    assert wrapped.leyline.report().turns[2].receipt.lineage == "L7"
+    wrapped.chat.completions.create(model="m", messages=history(4))
+    wire = WireRequest.from_json(json.loads(server.bodies[-1])["custom_params"]["leyline"])
+    assert wire.lineage is None
 
 
 def test_splice_with_nothing_to_say_sends_the_bare_bytes(

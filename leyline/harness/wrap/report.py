@@ -100,13 +100,14 @@ def usage_of(response: Any) -> dict[str, Any]:
     usage = getattr(response, "usage", None)
     prompt = getattr(usage, "prompt_tokens", None)
     receipt = _receipt_of(response)
-    if not isinstance(prompt, int):
+    if type(prompt) is not int:
         if receipt is None:
             return {}
         cached = receipt.prefix_tokens + receipt.spliced_tokens
         return {"prompt_tokens": receipt.prompt_tokens, "cached_tokens": cached, "receipt": receipt}
     details = getattr(usage, "prompt_tokens_details", None)
-    cached = getattr(details, "cached_tokens", None) or 0
+    told = getattr(details, "cached_tokens", None)
+    cached = told if type(told) is int else 0
     receipt = receipt or Receipt.plain(prompt, cached)
     completion = getattr(usage, "completion_tokens", None)
     return {"prompt_tokens": prompt, "cached_tokens": cached, "completion_tokens": completion, "receipt": receipt}
@@ -119,8 +120,8 @@ def is_receipt(chunk: Any) -> bool:
 
 def _receipt_of(response: Any) -> Receipt | None:
     """A Leyline server puts it into `choices[0].meta_info["leyline"]`, or into `leyline` of a stream's last chunk."""
-    choices = getattr(response, "choices", None) or [None]
-    meta = getattr(choices[0], "meta_info", None)
+    choices = getattr(response, "choices", None)
+    meta = getattr(choices[0], "meta_info", None) if isinstance(choices, list) and choices else None
     facts = meta.get("leyline") if isinstance(meta, Mapping) else getattr(response, "leyline", None)
     if isinstance(facts, Sequence) and not isinstance(facts, str):
         facts = facts[-1] if facts else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import threading
 import warnings
@@ -31,6 +32,7 @@ from leyline.policies.combinators.inner import as_policy
 
 SESSION_HEADER = "x-session-id"
 MAX_CONVERSATIONS = 256
+_NAMED = "id "  # begins the name of a conversation that the harness named
 _LIMITS = (Fallback.TOO_MANY_DIRECTIVES, Fallback.TOO_LARGE, Fallback.OUT_OF_RANGE)
 
 
@@ -45,13 +47,14 @@ class WireSettings:
 
 @dataclass(frozen=True)
 class Conversation:
-    """What is remembered of one conversation. `prompt` and `receipt` are of its last request."""
+    """What is remembered of one conversation: of its last request the prompt, the receipt and the record's place."""
 
     name: str
     ledger: Ledger
     model: str | None = None
     prompt: Rendered | None = None
     receipt: Receipt | None = None
+    place: int | None = None
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,9 @@ class Tracker:
         messages: list[Message] = [message for message in history if message is not None]
         conversation = self._find(messages, arguments.get("model"), headers)
         turn = sum(message.get("role") == "assistant" for message in messages)
-        plan = conversation.ledger.plan(messages, policy_edits(self.policy, messages, turn, self.mode), turn=turn)
+        # A policy may change what it returned before; what was sent stays.
+        proposals = copy.deepcopy(policy_edits(self.policy, messages, turn, self.mode))
+        plan = conversation.ledger.plan(messages, proposals, turn=turn)
         kept = [e.index is not None and e.message is messages[e.index] for e in plan.view]
         untouched = all(kept) and len(kept) == len(messages)
         # A list that was given stays the very same object, and so does each message that carries no edit.
@@ -135,16 +140,20 @@ class Tracker:
     def served(self, request: Request) -> int:
         """Remember a request that the server took. Returns the record's place, for `update`."""
         with self._lock:
-            ledger = request.conversation.ledger.copy()
+            base, place = request.conversation, len(self._turns)
+            ledger, name, now = base.ledger.copy(), base.name, self._conversations.get(base.name)
             ledger.commit(request.plan)
+            overtaken = now is not None and now.ledger is not base.ledger and now.ledger.digests != ledger.digests
+            if overtaken and not name.startswith(_NAMED):
+                # Meanwhile another request went on from the same history, in its own way: keep the edits of both.
+                name = f"#{next(self._names)}"
             # The receipt comes with the response; without one this turn's lineage is not known.
-            done = replace(request.conversation, ledger=ledger, receipt=None)
-            self._conversations[done.name] = done
-            self._conversations.move_to_end(done.name)
+            self._conversations[name] = replace(base, name=name, ledger=ledger, receipt=None, place=place)
+            self._conversations.move_to_end(name)
             while len(self._conversations) > MAX_CONVERSATIONS:
                 self._conversations.popitem(last=False)
-            self._turns.append(request.record)
-            return len(self._turns) - 1
+            self._turns.append(replace(request.record, conversation=name))
+            return place
 
     def update(self, place: int, response: Any) -> None:
         """Add the usage that came with a response or a stream's chunk."""
@@ -154,20 +163,22 @@ class Tracker:
         with self._lock:
             turn = self._turns[place] = replace(self._turns[place], **fields)
             known = self._conversations.get(turn.conversation)
-            if known is not None:
+            if known is not None and known.place == place:  # a stream may be read after the next request was served
                 self._conversations[turn.conversation] = replace(known, receipt=turn.receipt)
 
     def _find(self, messages: Sequence[Message], model: Any, headers: Mapping[str, Any]) -> Conversation:
         """The conversation of a history: by session id, else the one whose last history it continues, else a fork."""
-        named = next((str(value) for key, value in headers.items() if key.lower() == SESSION_HEADER), None)
+        # Of several spellings the last counts, which is the call's own; a value that is no text leaves the header out.
+        named = {key.lower(): value for key, value in headers.items()}.get(SESSION_HEADER)
         model = model if isinstance(model, str) else None
         with self._lock:
-            if named is not None:
-                return self._conversations.get(f"id {named}") or Conversation(f"id {named}", Ledger(self.mode), model)
+            if isinstance(named, str):
+                name = f"{_NAMED}{named}"
+                return self._conversations.get(name) or Conversation(name, Ledger(self.mode), model)
             marks = [digest(message) for message in messages]
             best, shared = None, 0
             for known in reversed(self._conversations.values()):
-                if known.model == model and not known.name.startswith("id "):
+                if known.model == model and not known.name.startswith(_NAMED):
                     common = _common(known.ledger.digests, marks)
                     if common > shared:
                         best, shared = known, common
