@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,15 @@ def check_settings(owner: str, *, seam: object, honest: object, purge: object) -
     for name, value in {"honest": honest, "purge": purge}.items():
         if type(value) is not bool:
             raise InputError(f"{owner}: {name} is {value!r}; give True or False")
+
+
+def as_tools(owner: str, tools: object) -> list[Mapping[str, Any]] | None:
+    """Tool definitions as a list of the owner's own, None if there are none. Raises InputError, which names `owner`."""
+    if tools is None:
+        return None
+    if not isinstance(tools, Sequence) or not all(isinstance(tool, Mapping) for tool in tools):
+        raise InputError(f"{owner}: tools is {tools!r:.60}; give a list of OpenAI tool definitions, each a dict")
+    return copy.deepcopy(list(tools)) or None
 
 
 def as_message(item: Any) -> Message | None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from leyline.backends.base import Backend, Sampling, Turn, TurnInput, Usage
 from leyline.directives import EditScript, Message, MessageEdit, Mode, Receipt, Rendered, token_script
-from leyline.harness.inputs import as_history, check_settings
+from leyline.harness.inputs import as_history, as_tools, check_settings
 from leyline.harness.ledger import Ledger, Plan
 from leyline.policies import Policy, policy_edits
 from leyline.policies.base import as_mode
@@ -137,7 +137,7 @@ class Session:
         given = as_mode(mode, "Session")
         self.mode = Mode.FORGET if honest else given
         self.seam, self.honest, self.purge, self.tenant = seam, honest, purge, tenant
-        self.tools = list(tools) if tools else None
+        self.tools = as_tools("Session", tools)
         self.sampling = sampling or Sampling()
         self.session_id = session_id or uuid.uuid4().hex
         self._kept = _Kept(Ledger(self.mode))

@@ -245,6 +245,21 @@ def test_a_setting_that_cannot_be_used_is_refused_at_once(
         Session(scripted([]), **setting)
 
 
+@pytest.mark.parametrize("tools", ["view", {"type": "function"}, ["view"]])
+def test_what_are_no_tools_is_refused_at_once(scripted: Callable[..., Any], tools: Any) -> None:
+    with pytest.raises(
+        InputError, match=r"^Session: tools is .*; give a list of OpenAI tool definitions, each a dict$"
+    ):
+        Session(scripted([]), tools=tools)
+
+
+def test_tools_stay_the_same_on_every_turn(scripted: Callable[..., Any]) -> None:
+    tools: list[dict[str, Any]] = [{"type": "function", "function": {"name": "view", "description": "old"}}]
+    session = Session(scripted([]), tools=tools)
+    tools[0]["function"]["description"] = "new"
+    assert session.tools == [{"type": "function", "function": {"name": "view", "description": "old"}}]
+
+
 def test_a_mode_that_is_not_known_is_refused_with_those_that_are(scripted: Callable[..., Any]) -> None:
     with pytest.raises(PolicyError, match=r"^Session: mode 'x' is not known; use 'amortize' or 'forget'$"):
         Session(scripted([]), mode="x")

@@ -626,6 +626,23 @@ def test_the_receipt_of_a_stream_is_read_and_kept_from_the_harness(
     )
 
 
+@pytest.mark.parametrize(("start", "lineage"), [(3, "L7"), (1000, None)])
+def test_a_fork_takes_the_lineage_over_where_it_shares_what_was_moved(
+    server: Server, client: openai.OpenAI, scripted: Callable[..., Any], start: int, lineage: str | None
+) -> None:
+    wrapped = wrap(client, CUT, renderer=scripted([]).renderer, splice=True)
+    spliced = {"prompt_tokens": 1200, "prefix_tokens": 1000, "spliced_tokens": 200, "prefilled_tokens": 0}
+    plain = Receipt.plain(9, 3).to_dict()
+    server.meta = [plain, plain, {**spliced, "lineage": "L7", "approximate_from": start, "directives": 0}, plain]
+    for turns in range(3):
+        wrapped.chat.completions.create(model="m", messages=history(turns))
+    given = [*history(0), {"role": "assistant", "content": "another way"}, {"role": "user", "content": "on"}]
+    wrapped.chat.completions.create(model="m", messages=given)
+    assert wrapped.leyline.last.conversation == "#2"
+    params = json.loads(server.bodies[-1]).get("custom_params")
+    assert (WireRequest.from_json(params["leyline"]).lineage if params else None) == lineage
+
+
 def test_a_stream_that_is_read_late_does_not_give_its_lineage_to_a_later_turn(
     server: Server, client: openai.OpenAI, scripted: Callable[..., Any]
 ) -> None:

@@ -213,11 +213,13 @@ def listed(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _fork(known: Conversation, shared: int, name: str) -> Conversation:
     """A conversation that shares its first messages with a known one, and their edits: the server holds those."""
-    ledger, prompt = known.ledger.fork(shared), known.prompt
+    ledger, prompt, receipt = known.ledger.fork(shared), known.prompt, known.receipt
     if prompt is not None:
         spans = prompt.spans[: ledger.sent]
         prompt = Rendered(prompt.ids[: spans[-1][1] if spans else 0], spans)
-    return replace(known, name=name, ledger=ledger, prompt=prompt)
+        if receipt is not None and receipt.approximate_from is not None:
+            receipt = receipt if receipt.approximate_from < len(prompt.ids) else None  # what is shared is exact
+    return replace(known, name=name, ledger=ledger, prompt=prompt, receipt=receipt)
 
 
 def _add_wire(
