@@ -17,11 +17,17 @@ def content_text(message: Message) -> str:
     content = message.get("content")
     if isinstance(content, str):
         return content
-    if isinstance(content, list):
-        return "\n".join(
-            part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)
-        )
-    return ""
+    return "\n".join(part["text"] for part in content if _is_text(part)) if isinstance(content, list) else ""
+
+
+def other_parts(message: Message) -> list[Any]:
+    """The parts of a list content that are not text, such as images."""
+    content = message.get("content")
+    return [part for part in content if not _is_text(part)] if isinstance(content, list) else []
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, dict) and isinstance(part.get("text"), str)
 
 
 def map_text(message: Message, change: Callable[[str], str]) -> Message:
@@ -69,5 +75,9 @@ def cut(text: str, max_chars: int) -> str:
 
 
 def stub(message: Message, note: str) -> Message:
-    """The message with `note` for its content, or unchanged where that would not make it shorter."""
-    return {**message, "content": note} if len(note) < len(content_text(message)) else message
+    """The message with `note` for its content, or unchanged where that would not make it shorter.
+
+    A content with parts that are not text is always longer.
+    """
+    shorter = bool(other_parts(message)) or len(note) < len(content_text(message))
+    return {**message, "content": note} if shorter else message

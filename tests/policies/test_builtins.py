@@ -179,6 +179,37 @@ def test_dedupe(native):
     assert outputs(dedupe(min_chars=500), messages) == [LONG, LONG, "short"]
 
 
+def picture(data, caption=LONG):
+    parts = [{"type": "text", "text": caption}] if caption else []
+    return [*parts, {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}]
+
+
+@pytest.mark.parametrize("caption", [LONG, "Tab 1.", ""])
+def test_dedupe_looks_at_images(native, caption):
+    made = [("screenshot", {}, picture(data, caption)) for data in "ABA"]
+    messages = native().step(*made).messages
+    note = "[same output as a later call]"
+    assert outputs(dedupe(), messages) == [note, picture("B", caption), picture("A", caption)]
+    assert dedupe().changes(dedupe().transform(messages, 1), 1) == {}
+    assert dedupe(keep="first").changes(native().step(*made[:2]).messages, 1) == {}
+
+
+def test_dedupe_takes_text_in_parts_for_the_same_text(native):
+    messages = native().step(("grep", {}, LONG), ("grep", {}, [{"type": "text", "text": LONG}])).messages
+    assert outputs(dedupe(), messages)[0] == "[same output as a later call]"
+
+
+def test_clear_over_counts_and_clears_images(native):
+    history = native()
+    for k in range(10):
+        history.step(("screenshot", {}, picture(f"{k}", "")))
+    policy = clear_over(trigger=8000, keep=3, at_least=2000)
+    assert sorted(policy.changes(history.messages, 10)) == [3, 5, 7, 9, 11]  # when the eighth took it over 8000
+    once = policy.transform(history.messages, 10)
+    assert once[3]["content"] == "[output cleared to save context]"
+    assert policy.transform(once, 10) == once
+
+
 def test_keep_last_keeps_what_the_user_said(native):
     history = native().step(("eval", {}, "1"))
     history.messages.append({"role": "user", "content": "go on"})

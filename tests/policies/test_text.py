@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leyline.policies import PolicyError, truncate
+from leyline.policies.size import PART_TOKENS, approximate_tokens
 from leyline.policies.text import cut, stub
 
 
@@ -57,3 +58,13 @@ def test_bad_size(size):
 def test_a_stub_never_lengthens():
     assert stub({"role": "tool", "content": "abc"}, "[gone]") == {"role": "tool", "content": "abc"}
     assert stub({"role": "tool", "content": "a" * 9}, "[gone]") == {"role": "tool", "content": "[gone]"}
+
+
+def test_what_is_no_text_has_a_weight_whatever_its_encoding():
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 400_000}}
+    text = {"type": "text", "text": "x" * 9}
+    assert approximate_tokens({"role": "tool", "content": [text, image, image]}) == 2 * PART_TOKENS + 3
+    assert approximate_tokens({"role": "tool", "content": [text]}) == 3
+    assert approximate_tokens({"role": "assistant", "content": None}) == 0
+    assert stub({"role": "tool", "content": [image]}, "[gone]") == {"role": "tool", "content": "[gone]"}
+    assert stub({"role": "tool", "content": [text]}, "[longer note]") == {"role": "tool", "content": [text]}

@@ -20,8 +20,9 @@ class ClearOver(ChangePolicy):
     """When the history has outgrown `trigger`, clear all older outputs at once.
 
     A clear happens before a turn, and only if it frees at least `at_least`; what was cleared stays cleared, so the
-    history has to outgrow `trigger` again before the next one. Tokens are estimated at four characters each. In a
-    history without tool calls, a plain chat included, each user message behind an answer is an output. Idempotent.
+    history has to outgrow `trigger` again before the next one. Tokens are estimated at four characters each, and 1,000
+    for an image or another part that is not text. In a history without tool calls, a plain chat included, each user
+    message behind an answer is an output. Idempotent.
 
     Parameters
     ----------

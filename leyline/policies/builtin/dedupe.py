@@ -6,17 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from leyline.directives import Message
+from leyline.directives.messages import canonical
 from leyline.policies.base import ChangePolicy
 from leyline.policies.history import observations
 from leyline.policies.settings import check_choice, check_int
-from leyline.policies.text import content_text, stub
+from leyline.policies.text import content_text, other_parts, stub
 
 
 @dataclass(frozen=True)
 class Dedupe(ChangePolicy):
     """Replace repeated identical outputs by a line that says so.
 
-    In a history without tool calls, a plain chat included, each user message behind an answer is an output. Idempotent.
+    Images and other parts that are not text have to be the same as well. In a history without tool calls, a plain chat
+    included, each user message behind an answer is an output. Idempotent.
 
     Parameters
     ----------
@@ -24,7 +26,7 @@ class Dedupe(ChangePolicy):
         `'last'` keeps the newest copy whole. `'first'` keeps the oldest: then only the newest message is ever edited,
         and no cached token moves.
     min_chars : int
-        Shorter outputs are left alone.
+        Shorter outputs are left alone, unless they hold more than text.
 
     Examples
     --------
@@ -42,11 +44,12 @@ class Dedupe(ChangePolicy):
         check_int(self, "min_chars", minimum=1)
 
     def changes(self, messages: Sequence[Message], turn: int) -> Mapping[int, Message | None]:
-        copies: dict[str, list[int]] = {}
+        copies: dict[tuple[str, str], list[int]] = {}
         for index in observations(messages):
-            text = content_text(messages[index])
-            if len(text) >= self.min_chars and not text.startswith("[same output as "):
-                copies.setdefault(text, []).append(index)
+            text, others = content_text(messages[index]), other_parts(messages[index])
+            if (others or len(text) >= self.min_chars) and not text.startswith("[same output as "):
+                key = canonical({"content": messages[index]["content"]}) if others else ""
+                copies.setdefault((text, key), []).append(index)
         changes: dict[int, Message | None] = {}
         for found in copies.values():
             extra, which = (found[:-1], "a later") if self.keep == "last" else (found[1:], "an earlier")

@@ -25,7 +25,7 @@ class When(BasePolicy):
     min_turn : int
         From this turn on; the first turn is 0.
     over : int
-        Only while the unedited history has more than so many tokens (estimated at four characters each).
+        Only while the unedited history has more than so many tokens (estimated as for `clear_over`).
     every : int
         Look at the history every so many turns only, as it was then: edits are made in batches and stay in between.
     condition : callable
