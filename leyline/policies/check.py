@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 from leyline.directives import LeylineError, Message, MessageEdit, Mode, apply_edits
 from leyline.policies.base import BasePolicy, Policy, diff_edits
@@ -11,6 +12,7 @@ from leyline.policies.errors import PolicyError, one_line
 from leyline.policies.history import groups
 
 _FIX = "drop or keep a call together with its results, or shorten the result instead"
+_KEEP = 'return {**message, "content": ...} or truncate(message, max_chars=...)'
 
 
 def policy_edits(
@@ -19,7 +21,8 @@ def policy_edits(
     """What `policy` edits in `messages`, ascending, in indices of `messages`. Does not change them.
 
     mode: the contract of edits for which the policy sets none.
-    Raises PolicyError, which names the policy, if it fails or breaks a pair of tool call and result.
+    Raises PolicyError, which names the policy, if it fails, breaks a pair of tool call and result, changes the role or
+    `tool_call_id` of a message, or gives it a content that is neither text, None nor a list of parts.
     """
     try:
         edits = _ask(policy, messages, turn, mode)
@@ -33,12 +36,9 @@ def policy_edits(
             f"policy {policy.name} failed at turn {turn}: {one_line(error)}; test it with `leyline policy test`"
         ) from error
     for edit in edits:
-        new = edit.replacement
-        if new is not None and not (isinstance(new, dict) and isinstance(new.get("role"), str)):
-            raise PolicyError(
-                f"policy {policy.name}: what it puts at message {edit.message_index} is no chat message; "
-                "return a dict with role and content"
-            )
+        if edit.replacement is not None:
+            old = None if edit.insert else messages[edit.message_index]
+            _check_message(f"policy {policy.name}", edit, old)
     _check_pairs(policy, messages, edits, result)
     return edits
 
@@ -53,6 +53,29 @@ def _ask(policy: Policy, messages: Sequence[Message], turn: int, mode: Mode) -> 
             f"policy {policy.name}: transform returned {type(result).__name__}; return the list of messages"
         )
     return diff_edits(messages, result, mode)
+
+
+def _check_message(policy: str, edit: MessageEdit, old: Message | None) -> None:
+    """What an edit puts in is a chat message, and fits the place of the message `old`, if it replaces one."""
+    new, place = edit.replacement, f"message {edit.message_index}"
+    if not (isinstance(new, dict) and isinstance(new.get("role"), str)):
+        raise PolicyError(f"{policy}: what it puts at {place} is no chat message; return a dict with role and content")
+    content = new.get("content")
+    wrong = None
+    if old is not None and new["role"] != old.get("role"):
+        wrong = f"puts a message of role {new['role']!r} in place of one of role {old.get('role')!r}"
+    elif old is not None and new.get("tool_call_id") != old.get("tool_call_id"):
+        wrong = "replaces the message without its tool_call_id"
+    elif (old is None or content != old.get("content")) and not _is_content(content):
+        wrong = f"content is {type(content).__name__}, which is neither text, None nor a list of parts (dicts)"
+    if wrong is not None:
+        raise PolicyError(f"{policy}: {place}: {wrong}; {_KEEP}")
+
+
+def _is_content(content: Any) -> bool:
+    if isinstance(content, list):
+        return all(isinstance(part, dict) for part in content)
+    return content is None or isinstance(content, str)
 
 
 def _check_pairs(

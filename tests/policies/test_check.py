@@ -1,6 +1,7 @@
 """policy_edits: what it accepts from any policy, and what it refuses."""
 
 import copy
+from dataclasses import dataclass
 
 import pytest
 
@@ -98,6 +99,61 @@ def test_what_is_refused(change, words, native):
         policy_edits(Foreign(change), messages, 3)
     assert "foreign" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@dataclass(frozen=True)
+class Put(ChangePolicy):
+    index: int
+    replacement: dict[str, object]
+
+    def changes(self, messages, turn):
+        return {self.index: self.replacement}
+
+
+RESULT = {"role": "tool", "tool_call_id": "call_2_0"}
+
+
+@pytest.mark.parametrize(
+    ("replacement", "words"),
+    [
+        ({"role": "tool", "content": "x"}, "without its tool_call_id"),
+        ({**RESULT, "tool_call_id": "other", "content": "x"}, "without its tool_call_id"),
+        ({**RESULT, "role": "user", "content": "x"}, "a message of role 'user' in place of one of role 'tool'"),
+        ({**RESULT, "content": 5}, "content is int"),
+        ({**RESULT, "content": {1, 2}}, "content is set"),
+        ({**RESULT, "content": {"type": "text", "text": "x"}}, "content is dict"),
+        ({**RESULT, "content": ["x"]}, "content is list"),
+    ],
+)
+def test_a_replacement_keeps_what_ties_it_to_its_place(replacement, words, native):
+    messages = native().step(("view", {}, "abc")).messages
+    with pytest.raises(PolicyError, match=words) as caught:
+        policy_edits(Put(3, replacement), messages, 1)
+    assert "policy put: " in str(caught.value)
+    assert 'return {**message, "content": ...} or truncate(message, max_chars=...)' in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_role_stays_in_a_text_only_history(text):
+    messages = text().step("ls", "a.py").messages
+    with pytest.raises(PolicyError, match="a message of role 'tool' in place of one of role 'user'"):
+        policy_edits(Put(3, {"role": "tool", "content": "x"}), messages, 1)
+
+
+@pytest.mark.parametrize("content", ["", None, [], [{"type": "text", "text": "x"}]])
+def test_contents_that_a_message_may_have(content, native):
+    messages = native().step(("view", {}, "abc")).messages
+    assert len(policy_edits(Put(3, {**RESULT, "content": content}), messages, 1)) == 1
+
+
+def test_an_odd_content_that_was_there_before_is_not_the_policys_fault(native):
+    messages = native().step(("view", {}, {"odd": 1})).messages
+    assert len(policy_edits(Put(3, {**messages[3], "name": "view"}), messages, 1)) == 1
+
+
+def test_an_inserted_message_has_a_content(native):
+    with pytest.raises(PolicyError, match="content is int"):
+        policy_edits(Foreign(lambda m: [*m, {"role": "user", "content": 5}]), native().messages, 0)
 
 
 def test_a_history_that_was_broken_before_is_not_the_policys_fault(native):
