@@ -15,10 +15,12 @@ from pathlib import Path
 from types import TracebackType
 
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from leyline.directives import LeylineError
 from leyline.evals.jsonl import first_problem
 from leyline.evals.records import TrialKey, TrialRecord
+from leyline.harness.trajectory import strict_json
 
 FILE = "records.jsonl"
 
@@ -103,7 +105,7 @@ class Journal:
         held = self._attempts.get(record.key)
         if held is not None and record.attempt <= held:
             raise JournalError(f"trial {record.task}/{record.arm}/{record.seed} is recorded already; use --redo")
-        line = record.model_dump_json().encode() + b"\n"
+        line = _line(record)
         written = os.write(self._fd, line)
         if written != len(line):
             self._mend()
@@ -145,6 +147,14 @@ class Journal:
         if keep != end:
             os.ftruncate(self._fd, keep)
             os.fsync(self._fd)
+
+
+def _line(record: TrialRecord) -> bytes:
+    """A record as its line. What UTF-8 does not have, such as half a character in a file's name, is a `?` there."""
+    try:
+        return record.model_dump_json().encode() + b"\n"
+    except PydanticSerializationError:
+        return strict_json(record.model_dump(mode="json")).encode("utf-8", "replace") + b"\n"
 
 
 def merge(parts: Iterable[Loaded]) -> Loaded:

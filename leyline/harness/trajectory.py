@@ -8,6 +8,7 @@ Format `leyline-trajectory/1`, one event a line:
 - `tool`: one tool call of the turn named, with its output and seconds;
 - `end`: outcome and reason.
 
+Every line is JSON to strict readers too: a number that JSON does not have is the text "NaN", "Infinity" or "-Infinity".
 A run that is killed leaves a file without an `end`, perhaps with a torn last line; both are read.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -112,7 +114,7 @@ class TrajectoryWriter:
     def _write(self, event: Mapping[str, Any]) -> None:
         if self._file.closed:
             raise TrajectoryError(self._failure or f"{self.path} has ended: open a new trajectory")
-        line = json.dumps(event, ensure_ascii=False, default=str) + "\n"
+        line = strict_json(event) + "\n"
         try:
             self._file.write(line)
             self._file.flush()
@@ -190,6 +192,31 @@ def read_trajectory(path: str | Path) -> Trajectory:
     return Trajectory(trajectory.header, trajectory.turns, end, trajectory.torn)
 
 
+def strict_json(value: Any, **options: Any) -> str:
+    """`value` as JSON text, whatever it holds; `options` are further arguments of `json.dumps`.
+
+    Numbers that JSON does not have become "NaN", "Infinity" and "-Infinity", objects their text. Of what is nested too
+    deep to be written, all below the hundredth level becomes "...".
+    """
+    options = {"ensure_ascii": False, "default": str, "allow_nan": False, **options}
+    try:
+        return json.dumps(value, **options)
+    except (ValueError, RecursionError):  # only now, because it hardly ever happens, and events are large
+        return json.dumps(_writable(value, 100), **options)
+
+
+def _writable(value: Any, levels: int) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return json.dumps(value)
+    if not isinstance(value, Mapping | list | tuple):
+        return value
+    if levels == 0:
+        return "..."
+    if isinstance(value, Mapping):
+        return {_writable(key, 1): _writable(part, levels - 1) for key, part in value.items()}
+    return [_writable(part, levels - 1) for part in value]
+
+
 def edit_to_dict(edit: MessageEdit) -> dict[str, Any]:
     """A message edit as JSON; `replacement` is null for a drop."""
     return {
@@ -203,7 +230,7 @@ def edit_to_dict(edit: MessageEdit) -> dict[str, Any]:
 def _event(line: bytes, where: str) -> dict[str, Any]:
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise TrajectoryError(f"{where}: not JSON; the file is damaged") from None
     if not isinstance(event, dict):
         raise TrajectoryError(f"{where}: an event must be a JSON object")

@@ -1,3 +1,4 @@
+import json
 import os
 import random
 import signal
@@ -43,6 +44,21 @@ def test_append_and_load(tmp_path: Path) -> None:
     assert loaded.records[0].total("shed") == 8
     assert not loaded.torn
     assert not loaded.broken
+
+
+def test_a_record_that_json_has_no_words_for_is_kept(tmp_path: Path) -> None:
+    turn = TurnRecord(prompt=1, prefix=1, spliced=0, prefilled=0, ttft=float("inf"))
+    with Journal(tmp_path) as journal:
+        journal.append(
+            record(1, detail="cannot read caf\udce9.py", turns=[TurnRecord(prompt=0, prefix=0, spliced=0, prefilled=0)])
+        )
+        journal.append(record(2, turns=[turn]))
+    for line in (tmp_path / FILE).read_text(encoding="utf-8").splitlines():
+        json.loads(line, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))
+    loaded = load(tmp_path)
+    assert loaded.broken == []
+    assert [found.detail for found in loaded.records] == ["cannot read caf?.py", None]
+    assert loaded.records[1].turns[0].ttft is None
 
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:

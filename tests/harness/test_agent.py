@@ -105,6 +105,18 @@ def test_a_call_that_cannot_be_read_is_said_to_the_model(scripted: Callable[...,
     assert job.calls == [("submit", {})]
 
 
+def test_a_call_with_infinity_leaves_a_trajectory_that_strict_readers_read(
+    scripted: Callable[..., Any], tmp_path: Path
+) -> None:
+    job, writer = Job(), TrajectoryWriter(tmp_path / "t.jsonl")
+    answer = calls(("echo", '{"x": 1e999}'), ("echo", '{"x": NaN}'), ("echo", '{"a":' * 985 + "1" + "}" * 985))
+    assert run_agent(job, job, Session(scripted([answer, SUBMIT])), trajectory=writer).outcome == "solved"
+    for line in writer.path.read_text().splitlines():
+        json.loads(line, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))
+    tools = read_trajectory(writer.path).turns[0]["tools"]
+    assert [tool["arguments"] for tool in tools[:2]] == [{"x": "Infinity"}, {"x": "NaN"}]
+
+
 def test_several_calls_run_in_order_until_one_ends_the_task(scripted: Callable[..., Any]) -> None:
     job = Job()
     answer = calls(("echo", '{"x": 1}'), ("echo", {"x": 2}), ("submit", ""), ("echo", '{"x": 3}'))

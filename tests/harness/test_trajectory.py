@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -100,6 +101,28 @@ def test_unknown_events_and_fields_are_passed_over(written: Path) -> None:
     whole = read_trajectory(written)
     written.write_text(written.read_text() + '{"type": "later", "x": 1}\n')
     assert read_trajectory(written) == whole
+
+
+def refuse(constant: str) -> None:
+    raise AssertionError(f"{constant} is not JSON")
+
+
+def test_every_line_is_json_to_a_strict_reader(tmp_path: Path) -> None:
+    deep: Any = 1
+    for _ in range(5000):
+        deep = {"a": [deep]}
+    given = {"x": math.inf, "y": [-math.inf, (1.5, math.nan)], "z": {math.inf: "text"}, "n": 3, "p": tmp_path}
+    with TrajectoryWriter(tmp_path / "t.jsonl", seed=math.nan) as writer:
+        writer.tool(0, "view", given, "NaN", 0.5, call_id="c0")
+        writer.tool(0, "view", {"deep": deep, "n": 3}, "Infinity", 0.5)
+    lines = writer.path.read_text().splitlines()
+    header, first, second = (json.loads(line, parse_constant=refuse) for line in lines)
+    assert header["seed"] == "NaN"
+    told = {"x": "Infinity", "y": ["-Infinity", [1.5, "NaN"]], "z": {"Infinity": "text"}, "n": 3, "p": str(tmp_path)}
+    assert (first["arguments"], first["output"]) == (told, "NaN")
+    assert second["arguments"]["n"] == 3
+    assert lines[2].count('{"a": [') == 49
+    assert '"..."' in lines[2]
 
 
 def test_nothing_is_written_after_the_end(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from leyline.evals.dryrun import DryRun, DryTurn, ShownEdit, dry_run
 from leyline.evals.textrender import TextRenderer
 from leyline.evals.traces import pick_trajectory
 from leyline.harness.plural import count
+from leyline.harness.trajectory import strict_json
 from leyline.policies import list_policies, load_policy
 from leyline.policies.loading import resolve
 from leyline.policies.rule import RulePolicy
@@ -95,7 +96,8 @@ def try_(
         raise UsageError(f"{trace}: trajectory {recorded.id} has no assistant message, so there is no turn to show")
     if as_json:
         shown = {"policy": spec, "mode": mode.value, "trajectory": recorded.id}
-        typer.echo(json.dumps({**shown, **_totals(result), "per_turn": [_turn(turn) for turn in result.turns]}))
+        told = {**shown, **_totals(result), "per_turn": [_turn(turn) for turn in result.turns]}
+        typer.echo(strict_json(told, ensure_ascii=True))
         return
     colour = sys.stdout.isatty()
     typer.echo(
