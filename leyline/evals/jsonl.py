@@ -15,9 +15,11 @@ Record = TypeVar("Record", bound=BaseModel)
 def read_lines(path: str | Path, record: type[Record], kind: str, error: type[LeylineError]) -> list[Record]:
     """The records of a file, a torn last line left out. Raises `error`, naming the line that is not a `kind` record."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except OSError as problem:
         raise error(f"cannot read {path}: {problem.strerror or problem}") from None
+    except UnicodeDecodeError as problem:
+        raise error(f"{path} is not UTF-8 text ({problem.reason} at byte {problem.start})") from None
     records = []
     for number, line in enumerate(lines[:-1], 1):
         if line.strip():

@@ -6,7 +6,7 @@
 - SWE-agent's `.traj`: an object with `history`;
 - a `leyline-trajectory/1` file, as `leyline run` writes it.
 
-Where a record names no task, the file's name does.
+Where a record names no task, the file's name does. A byte order mark at a file's start is passed over.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def _read(path: Path) -> Iterator[Trajectory]:
     number, text = first
     try:
         record = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         # A JSON document over several lines; a line-wise file would have failed at this line as well.
         yield from _document(path, "\n".join([text, *(rest for _, rest in lines)]), number)
         return
@@ -142,7 +142,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         with path.open("rb") as probe:
             packed = probe.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8") as stream:
+        with gzip.open(path, "rt", encoding="utf-8-sig") if packed else path.open(encoding="utf-8-sig") as stream:
             for number, line in enumerate(stream, 1):
                 if line.strip():
                     yield number, line.rstrip("\n")
@@ -157,7 +157,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 def _document(path: Path, text: str, first_line: int) -> Iterator[Trajectory]:
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         line = first_line + getattr(error, "lineno", 1) - 1
         raise TraceError(f"{path}, line {line}: not JSON ({getattr(error, 'msg', error)})") from None
     items = data if isinstance(data, list) and data and not _is_message(data[0]) else [data]
@@ -222,5 +222,5 @@ def _is_message(value: Any) -> bool:
 def _json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TraceError(f"{where}: not JSON ({getattr(error, 'msg', error)}); mend or remove that line") from None

@@ -1,3 +1,4 @@
+import codecs
 import gzip
 import json
 from pathlib import Path
@@ -84,12 +85,31 @@ def test_our_own_format(tmp_path: Path) -> None:
     assert [m["content"] for m in found.messages] == ["be brief", "go", "ls", "a.py", "done"]
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", ["t.jsonl", "t.json"])
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path, name: str, packed: bool) -> None:
+    text = json.dumps({"messages": TALK}, indent=None if name == "t.jsonl" else 2) + "\n"
+    data = codecs.BOM_UTF8 + text.encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if packed else data)
+    (found,) = load_trajectories(tmp_path / name)
+    assert (found.id, found.messages) == ("t", TALK)
+
+
+def test_a_byte_order_mark_before_our_own_format(tmp_path: Path) -> None:
+    with TrajectoryWriter(tmp_path / "r.jsonl", task="micro-1") as writer:
+        writer.turn(Session(MockBackend(["ls"]), "keep_all").turn(TALK[:2]), TALK[:2])
+    (tmp_path / "r.jsonl").write_bytes(codecs.BOM_UTF8 + (tmp_path / "r.jsonl").read_bytes())
+    (found,) = load_trajectories(tmp_path / "r.jsonl")
+    assert (found.id, [m["content"] for m in found.messages]) == ("micro-1", ["be brief", "go", "ls"])
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("", "empty"),
         ("\n \n", "empty"),
         ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
         ("[1]", "no messages"),
         ('{"messages": 3}', "no messages"),
         ('{"messages": [{"role": "user"}, {"content": "x"}]}', "message 1"),

@@ -54,13 +54,13 @@ def _local(path: Path) -> Iterable[Any]:
     try:
         if path.suffix == ".parquet":
             return _parquet(path)
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except OSError as error:
         raise SuiteError(f"cannot read {path}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise SuiteError(f"{path} is not UTF-8 text: {error.reason}") from None
     if path.suffix == ".jsonl":
-        return [_json(line, f"{path}, line {k}") for k, line in enumerate(text.splitlines(), 1) if line.strip()]
+        return [_json(line, f"{path}, line {k}") for k, line in enumerate(text.split("\n"), 1) if line.strip()]
     data = _json(text, str(path))
     if isinstance(data, Mapping) and "instance_id" not in data:
         return list(data.values())

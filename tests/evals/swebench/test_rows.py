@@ -27,6 +27,13 @@ def test_local_files_give_the_same_rows(row: dict[str, Any], tmp_path: Path, nam
     assert found["acme__stats-1"]["eval_script"] == row["eval_script"]
 
 
+def test_a_byte_order_mark_and_separators_of_lines_in_a_text(row: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    said = {**row, "problem_statement": "one\u2028line\x85still"}
+    path.write_text(json.dumps(said, ensure_ascii=False) + "\n", encoding="utf-8-sig")
+    assert load_rows(str(path))["acme__stats-1"]["problem_statement"] == said["problem_statement"]
+
+
 def test_a_mapping_of_rows_is_read(row: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     path.write_text(json.dumps({"acme__stats-1": row}))
