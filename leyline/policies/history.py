@@ -53,16 +53,14 @@ def observations(messages: Sequence[Message]) -> list[int]:
 
     Messages of role `tool`; in a history in which no message has that role or `tool_calls`, each user message directly
     behind an assistant message, whether or not that one holds a command: what a harness answers to a malformed command
-    is an output too. So in a chat without tools every follow-up of the user counts as an output.
+    is an output too. So in a chat without tools every follow-up of the user counts as an output. What the user said
+    first never does, not even behind a greeting.
     """
     native = [i for i, m in enumerate(messages) if m.get("role") == "tool"]
     if native or any(m.get("tool_calls") for m in messages):
         return native
-    return [
-        i
-        for i in range(1, len(messages))
-        if messages[i].get("role") == "user" and messages[i - 1].get("role") == "assistant"
-    ]
+    said = [i for i, m in enumerate(messages) if m.get("role") == "user"]
+    return [i for i in said[1:] if messages[i - 1].get("role") == "assistant"]
 
 
 def calls(messages: Sequence[Message]) -> list[Call]:

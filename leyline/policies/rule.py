@@ -63,7 +63,7 @@ class RulePolicy(ChangePolicy):
     """A rule as a policy. Call it with settings to get one with other settings: `cut(max_chars=100)`.
 
     function: what `@rule` decorates. roles: which messages it is asked about; empty for all. In a history without tool
-    calls `tool` means each user message directly behind an assistant message, and `user` the others.
+    calls `tool` means each user message but the first directly behind an assistant message, and `user` the others.
     """
 
     function: RuleFunction
