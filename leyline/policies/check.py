@@ -31,7 +31,7 @@ def policy_edits(
         raise
     except LeylineError as error:
         raise PolicyError(f"policy {policy.name}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PolicyError(
             f"policy {policy.name} failed at turn {turn}: {one_line(error)}; test it with `leyline policy test`"
         ) from error

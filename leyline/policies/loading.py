@@ -99,7 +99,7 @@ def _build(thing: Any, spec: Spec) -> Policy:
         made = thing(*spec.args, **kwargs)
     except PolicyError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PolicyError(f"{spec.target} cannot be made: {one_line(error)}") from error
     if not isinstance(made, Policy):
         raise PolicyError(
@@ -137,7 +137,7 @@ def _module(name: str, target: str) -> ModuleType:
                 f"{target}: there is no module {error.name!r}; install it, or give a file as path/to/rules.py:NAME"
             ) from None
         raise PolicyError(f"{target}: importing {name} failed: {one_line(error)}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PolicyError(f"{target}: importing {name} failed: {one_line(error)}") from error
 
 
@@ -154,7 +154,7 @@ def _file(path: Path) -> ModuleType:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         where = f" line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise PolicyError(f"{path}{where} cannot be run: {one_line(error)}") from error
     return module

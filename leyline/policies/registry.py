@@ -72,7 +72,7 @@ def find(name: str) -> Any:
         )
     try:
         return entry.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PolicyError(
             f"plug-in policy {name!r} ({entry.value}) cannot be loaded: {one_line(error)}; "
             "reinstall or remove its package"

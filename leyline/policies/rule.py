@@ -130,7 +130,7 @@ class RulePolicy(ChangePolicy):
             verdict = self.function(message, context, **self.settings)
         except PolicyError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PolicyError(f"rule {self.name} failed on message {context.index}: {one_line(error)}") from error
         if verdict is None or verdict is DROP or (isinstance(verdict, dict) and isinstance(verdict.get("role"), str)):
             return verdict

@@ -1,6 +1,7 @@
 """policy_edits: what it accepts from any policy, and what it refuses."""
 
 import copy
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -91,6 +92,7 @@ def drop_ids(message):
         (lambda m: ["text"], "transform returned list"),
         (lambda m: [{"content": "x"}, *m], "no chat message"),
         (lambda m: m[99], "policy foreign failed at turn 3: IndexError"),
+        (lambda m: sys.exit("bye"), "policy foreign failed at turn 3: SystemExit: bye"),
     ],
 )
 def test_what_is_refused(change, words, native):

@@ -171,7 +171,14 @@ def test_errors_are_one_line_and_say_what_to_do(spec, words, rules):
 
 
 @pytest.mark.parametrize(
-    ("code", "words"), [("def f(:", "line 1"), ("1/0", "ZeroDivisionError"), ("import nix_da", "nix_da")]
+    ("code", "words"),
+    [
+        ("def f(:", "line 1"),
+        ("1/0", "ZeroDivisionError"),
+        ("import nix_da", "nix_da"),
+        ("raise SystemExit('bye')", "bad.py cannot be run: SystemExit: bye"),
+        ("import sys; sys.exit()", "bad.py cannot be run: SystemExit"),
+    ],
 )
 def test_files_that_do_not_run(tmp_path, code, words):
     path = tmp_path / "bad.py"
@@ -180,11 +187,22 @@ def test_files_that_do_not_run(tmp_path, code, words):
         load_policy(f"{path}:cut")
 
 
-def test_entry_points(monkeypatch):
+def test_modules_and_classes_that_exit(tmp_path, monkeypatch):
+    (tmp_path / "exits_when_imported.py").write_text("raise SystemExit(3)")
+    (tmp_path / "exits_when_made.py").write_text("class Cut:\n    def __init__(self):\n        raise SystemExit(3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(PolicyError, match="importing exits_when_imported failed: SystemExit: 3"):
+        load_policy("exits_when_imported:cut")
+    with pytest.raises(PolicyError, match="exits_when_made:Cut cannot be made: SystemExit: 3"):
+        load_policy("exits_when_made:Cut")
+
+
+def test_entry_points(monkeypatch, tmp_path):
     points = EntryPoints(
         [
             EntryPoint("shorter", "leyline.policies.builtin.truncate_older_than:TruncateOlderThan", registry.GROUP),
             EntryPoint("broken", "no_such_package:thing", registry.GROUP),
+            EntryPoint("exits", "plug_in_that_exits:thing", registry.GROUP),
             EntryPoint("keep_all", "no_such_package:thing", registry.GROUP),
         ]
     )
@@ -196,6 +214,10 @@ def test_entry_points(monkeypatch):
     assert infos["broken"].summary.startswith("cannot be loaded")
     with pytest.raises(PolicyError, match=r"plug-in policy 'broken' .* cannot be loaded: ModuleNotFoundError"):
         load_policy("broken")
+    (tmp_path / "plug_in_that_exits.py").write_text("raise SystemExit(3)")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(PolicyError, match=r"plug-in policy 'exits' .* cannot be loaded: SystemExit: 3"):
+        load_policy("exits")
 
 
 def test_list():

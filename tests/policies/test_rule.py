@@ -127,6 +127,15 @@ def test_failing_rule(native):
         broken.transform(native().messages, 0)
 
 
+def test_a_rule_that_exits(native):
+    @rule(roles="user")
+    def exits(message, ctx):
+        raise SystemExit("bye")
+
+    with pytest.raises(PolicyError, match="rule exits failed on message 1: SystemExit: bye"):
+        exits.transform(native().messages, 0)
+
+
 def test_wrong_role_and_wrong_signature():
     with pytest.raises(PolicyError, match="unknown role 'tools'; Did you mean 'tool'"):
         rule(roles="tools")(lambda message, ctx: None)
