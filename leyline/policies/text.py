@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 from leyline.directives import Message
 from leyline.policies.errors import PolicyError
 
-_MARKER = re.compile(r"\n\[\.\.\. (\d+) characters removed \.\.\.\]\n")
+_MARKER = re.compile(r"\n\[\.\.\. (\d{1,18}) characters removed \.\.\.\]\n")
 
 
 def content_text(message: Message) -> str:
@@ -30,31 +29,26 @@ def _is_text(part: Any) -> bool:
     return isinstance(part, dict) and isinstance(part.get("text"), str)
 
 
-def map_text(message: Message, change: Callable[[str], str]) -> Message:
-    """A copy of the message with every text of its content changed; parts that are not text stay."""
-    content: Any = message.get("content")
-    if isinstance(content, str):
-        return {**message, "content": change(content)}
-    if isinstance(content, list):
-        parts = [
-            {**part, "text": change(part["text"])}
-            if isinstance(part, dict) and isinstance(part.get("text"), str)
-            else part
-            for part in content
-        ]
-        return {**message, "content": parts}
-    return message
-
-
 def truncate(message: Message, max_chars: int = 200) -> Message:
     """Keep the first and last `max_chars // 2` characters of a message and say how many were removed.
 
-    A content of at most `max_chars` characters is returned unchanged. Cutting what was already cut gives what one
-    cut to the smaller size gives, so the result does not depend on how often it is done.
+    A content of at most `max_chars` characters is returned unchanged. The text parts of a list content count together,
+    as `content_text` joins them; where they are cut, one part takes the place of the first, and images stay. Cutting
+    what was already cut gives what one cut to the smaller size gives, so the result does not depend on how often it is
+    done. Raises PolicyError for a `max_chars` that is no whole number of at least 0.
     """
     if type(max_chars) is not int or max_chars < 0:
         raise PolicyError(f"truncate: max_chars must be a whole number of at least 0, got {max_chars!r}")
-    return map_text(message, lambda text: cut(text, max_chars))
+    content: Any = message.get("content")
+    text = content_text(message)
+    shorter = cut(text, max_chars)
+    if shorter == text:
+        return message
+    if isinstance(content, str):
+        return {**message, "content": shorter}
+    first = next(k for k, part in enumerate(content) if _is_text(part))
+    behind = [part for part in content[first + 1 :] if not _is_text(part)]
+    return {**message, "content": [*content[:first], {**content[first], "text": shorter}, *behind]}
 
 
 def cut(text: str, max_chars: int) -> str:

@@ -33,6 +33,14 @@ def test_truncate_counts_observations_only(native, text):
     assert list(truncate_older_than(n=0, max_chars=20).changes(messages, 2)) == [3, 5]
 
 
+def test_truncate_counts_the_parts_of_an_output_together(native):
+    many = [{"type": "text", "text": "x" * 150}] * 20
+    messages = native().step(("view", {}, many), ("view", {}, many[:1])).messages
+    policy = truncate_older_than(n=0, max_chars=200)
+    assert [sum(len(part["text"]) for part in parts) for parts in outputs(policy, messages)] == [235, 150]
+    assert policy.edits(policy.transform(messages, 1), 1) == []
+
+
 @pytest.mark.parametrize(
     ("later", "stub"),
     [

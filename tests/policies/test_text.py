@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from leyline.policies import PolicyError, truncate
 from leyline.policies.size import PART_TOKENS, approximate_tokens
-from leyline.policies.text import cut, stub
+from leyline.policies.text import content_text, cut, other_parts, stub
 
 
 def reference(text: str, max_chars: int) -> str:
@@ -43,6 +43,35 @@ def test_other_fields_and_parts_stay():
     assert result["content"][0]["text"] == "x\n[... 7 characters removed ...]\nx"
     assert result["content"][1] == {"type": "image_url"}
     assert message["content"][0]["text"] == "x" * 9
+
+
+def test_the_text_parts_of_a_message_obey_one_limit():
+    image = {"type": "image_url", "image_url": {}}
+    texts = [{"type": "text", "text": c * 150, "mark": c} for c in "abc"]
+    message = {"role": "tool", "tool_call_id": "a", "content": [image, *texts, image]}
+    result = truncate(message, max_chars=200)
+    shorter = "a" * 100 + "\n[... 252 characters removed ...]\n" + "c" * 100
+    assert result["content"] == [image, {"type": "text", "text": shorter, "mark": "a"}, image]
+    assert truncate(result, max_chars=200) == result
+    assert truncate(result, max_chars=20) == truncate(message, max_chars=20)
+    assert truncate(message, max_chars=452) == message
+    assert content_text(truncate(message, max_chars=451)) != content_text(message)
+
+
+@given(st.lists(st.one_of(st.text(max_size=90), st.none()), max_size=5), st.integers(0, 200), st.integers(0, 200))
+def test_parts_are_cut_as_their_joined_text(texts, first, second):
+    content = [{"type": "image_url"} if text is None else {"type": "text", "text": text} for text in texts]
+    message = {"role": "tool", "content": content}
+    once = truncate(message, first)
+    assert content_text(once) == cut(content_text(message), first)
+    assert other_parts(once) == other_parts(message)
+    assert truncate(once, first) == once
+    assert content_text(truncate(once, second)) == cut(content_text(once), second)
+
+
+def test_a_marker_that_is_no_number_of_characters():
+    text = "a\n[... " + "9" * 5000 + " characters removed ...]\nb"
+    assert cut(text, 2) == reference(text, 2)
 
 
 def test_no_content():

@@ -16,8 +16,9 @@ from leyline.policies.text import truncate
 class TruncateOlderThan(ChangePolicy):
     """Cut every tool output except the newest `n` to its first and last `max_chars // 2` characters.
 
-    Idempotent. An output of at most `max_chars` characters stays as it is. In a history without tool calls, a plain
-    chat included, each user message behind an answer is an output.
+    Idempotent. An output of at most `max_chars` characters stays as it is; where it has several text parts, they count
+    together and become one. Images stay. In a history without tool calls, a plain chat included, each user message
+    behind an answer is an output.
 
     Parameters
     ----------
