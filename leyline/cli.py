@@ -1,6 +1,7 @@
 """The `leyline` command: mounts the sub-commands and turns every expected failure into one line.
 
-Exit codes: 0 done, 1 the run finished but something in it failed, 2 bad input or a missing piece, 130 interrupted.
+Exit codes: 0 done, 1 the run finished but something in it failed, 2 bad input or a missing piece, 130 interrupted, 141
+nobody reads the output any more.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from leyline.evals.commands import eval as eval_command
 
 # Some releases of typer carry a click of their own, so the class is taken from what typer itself raises.
 _UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+CLOSED = 128 + 13  # as for a command that SIGPIPE ended; Python ignores that signal, for the sake of its sockets
 
 app = typer.Typer(
     name="leyline",
@@ -54,7 +57,7 @@ def _main(
 
 
 def main() -> None:
-    """Entry point: one line for an expected failure, 130 for Ctrl-C, a traceback only for a bug."""
+    """Entry point: one line for an expected failure, none for a closed pipe, a traceback only for a bug."""
     # The tokenizers library warns when a process that used it forks; workers and sandboxes fork.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # OpenMP's threads otherwise spin while they wait, and beside any other load take ten times the processor time.
@@ -65,6 +68,24 @@ def main() -> None:
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
             signal.signal(number, signal.default_int_handler)
     try:
+        code = _call()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = CLOSED
+    except SystemExit as left:  # how typer and rich themselves end for a closed pipe, as if something had failed
+        if not isinstance(left.__context__, BrokenPipeError):
+            raise
+        code = CLOSED
+    if code == CLOSED:  # nothing more can be said, and what is left in the buffers must not be tried again
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+    sys.exit(code)
+
+
+def _call() -> int:
+    """Run the command and say what went wrong; returns the exit code."""
+    try:
         code = app(standalone_mode=False)
     except LeylineError as error:
         typer.echo(f"leyline: {error}", err=True)
@@ -74,9 +95,6 @@ def main() -> None:
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
     if code == 130:  # some releases of typer turn Ctrl-C into this code themselves
         typer.echo("leyline: interrupted", err=True)
-    sys.exit(code or 0)
+    return int(code or 0)

@@ -45,16 +45,31 @@ def test_doctor_says_what_works_and_what_to_do(leyline: Any) -> None:
         assert check["name"] in done.out
 
 
-def test_a_reader_that_goes_away_is_no_traceback() -> None:
+@pytest.mark.parametrize(
+    ("closed", "command"),
+    [
+        ("stdout", ["policy", "list"]),
+        ("stdout", ["policy", "test", "keep_all", "--trace", "T"]),
+        ("stdout", ["micro", "show"]),
+        ("stdout", ["doctor"]),
+        ("stderr", ["fly"]),
+        ("stderr", ["policy", "show", "none"]),
+    ],
+)
+def test_a_reader_that_goes_away_is_no_failure(command: list[str], closed: str, tmp_path: Path) -> None:
+    trace = tmp_path / "t.json"
+    trace.write_text(json.dumps([{"role": "user", "content": "Go."}, {"role": "assistant", "content": "Gone."}]))
+    words = [str(trace) if word == "T" else word for word in command]
     code = "from leyline.cli import main; main()"
     with subprocess.Popen(
-        [sys.executable, "-c", code, "policy", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout is not None
-        process.stdout.close()
-        assert process.stderr is not None
-        told = process.stderr.read()
-    assert "Traceback" not in told
+        gone, other = (process.stdout, process.stderr) if closed == "stdout" else (process.stderr, process.stdout)
+        assert gone is not None
+        assert other is not None
+        gone.close()
+        told = other.read()
+    assert (process.returncode, told) == (141, "")
 
 
 CORE_ONLY = """
