@@ -33,11 +33,21 @@ def as_tools(owner: str, tools: object) -> list[Mapping[str, Any]] | None:
 
 
 def as_message(item: Any) -> Message | None:
-    """A message as a dict, None if it is none. The openai client's response models are messages too."""
-    if isinstance(item, Mapping):
-        return dict(item)
-    dump = getattr(item, "model_dump", None)
-    return dict(dump(mode="json", exclude_unset=True)) if callable(dump) else None
+    """A message as a dict of plain values, None if it is none.
+
+    The openai client's response models are messages too, and may stand inside one: `"tool_calls": answer.tool_calls`.
+    """
+    plain = None if isinstance(item, (list, tuple)) else _plain(item)
+    return plain if isinstance(plain, dict) else None
+
+
+def _plain(value: Any) -> Any:
+    dump = getattr(value, "model_dump", None)
+    if callable(dump):
+        return dump(mode="json", exclude_unset=True)
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def as_history(owner: str, messages: object) -> list[Message]:

@@ -226,12 +226,15 @@ def test_what_is_no_history_is_refused_in_one_line(
     assert backend.requests == backend.prewarmed == []
 
 
-def test_the_openai_clients_models_are_messages_too(scripted: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_openai_clients_models_are_messages_too(scripted: Callable[..., Any], inside: bool) -> None:
     plain, models = (Session(scripted([ask(k) for k in range(3)]), TRUNCATE) for _ in range(2))
     history: list[Any] = opening()
     play(plain, 3)
     for k in range(3):
         history += [ChatCompletionMessage.model_validate(models.turn(history).message), output(k)]
+        if inside:
+            history[-2] = {**history[-2].model_dump(), "tool_calls": history[-2].tool_calls}
     assert [turn.input_ids for turn in models.turns] == [turn.input_ids for turn in plain.turns]
     assert [len(turn.edits) for turn in models.turns] == [0, 0, 1]
 

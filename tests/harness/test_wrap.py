@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from openai.types.chat import ChatCompletion
+from openai.types.chat import ChatCompletion, ChatCompletionMessage
 
 import leyline.harness.wrap as plug
 from leyline.directives import EditScript, Receipt, WireRequest
@@ -511,6 +511,24 @@ def test_answers_may_be_given_back_as_the_clients_own_models(server: Server, cli
     wrapped.chat.completions.create(model="m", messages=given)
     assert wrapped.leyline.last.conversation == "#1"
     assert len(server.messages()) < len(given)
+
+
+def test_tool_calls_may_be_the_clients_own_models(server: Server, client: openai.OpenAI) -> None:
+    """As in `{"role": "assistant", "tool_calls": answer.tool_calls}`: a policy that reads the calls finds them."""
+    sent = []
+    for own in (False, True):
+        given: list[dict[str, Any]] = history(0)
+        for k in range(3):
+            function = {"name": "view", "arguments": '{"path": "a.py"}'}
+            call = {"id": f"c{k}", "type": "function", "function": function}
+            calls = ChatCompletionMessage.model_validate({"role": "assistant", "tool_calls": [call]}).tool_calls
+            given.append({"role": "assistant", "content": "look", "tool_calls": calls if own else [call]})
+            given.append({"role": "tool", "tool_call_id": f"c{k}", "content": f"{k}{LONG}"})
+        wrapped = wrap(client, "drop_stale()")
+        wrapped.chat.completions.create(model="m", messages=given)
+        assert wrapped.leyline.last.edits == 2
+        sent.append(server.messages())
+    assert sent[0] == sent[1]
 
 
 def test_the_async_client(server: Server) -> None:
