@@ -689,8 +689,11 @@ def test_splice_with_nothing_to_say_sends_the_bare_bytes(
         assert server.bodies[-1] == server.bodies[-2]
 
 
-def test_honest_asks_for_forget(server: Server, client: openai.OpenAI, scripted: Callable[..., Any]) -> None:
-    wrapped = wrap(client, CUT, renderer=scripted([]).renderer, splice=True, honest=True)
+@pytest.mark.parametrize("policy", [CUT, "truncate_older_than(n=1, max_chars=20, mode='amortize')"])
+def test_honest_asks_for_forget(
+    server: Server, client: openai.OpenAI, scripted: Callable[..., Any], policy: str
+) -> None:
+    wrapped = wrap(client, policy, renderer=scripted([]).renderer, splice=True, honest=True)
     for turns in range(3):
         wrapped.chat.completions.create(model="m", messages=history(turns))
     wire = WireRequest.from_json(json.loads(server.bodies[-1])["custom_params"]["leyline"])

@@ -57,6 +57,6 @@ def wrap(
     check_settings("wrap", seam=seam, honest=honest, purge=purge)
     given = as_mode(mode, "wrap")
     wire = WireSettings(seam, honest, purge) if splice else None
-    tracker = Tracker(policy, Mode.FORGET if honest else given, renderer, wire)
+    tracker = Tracker(policy, Mode.FORGET if honest else given, renderer, wire, honest=honest)
     wrapped: Any = wrap_client(client, tracker, asynchronous=isinstance(client, openai.AsyncOpenAI))
     return wrapped  # type: ignore[no-any-return]

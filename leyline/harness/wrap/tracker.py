@@ -76,9 +76,11 @@ class Tracker:
         mode: Mode,
         renderer: TokenRenderer | None = None,
         wire: WireSettings | None = None,
+        *,
+        honest: bool = False,
     ) -> None:
         self.policy = as_policy(policy, "wrap")
-        self.mode, self._renderer, self._wire = mode, renderer, wire
+        self.mode, self._renderer, self._wire, self._honest = mode, renderer, wire, honest
         self._conversations: OrderedDict[str, Conversation] = OrderedDict()
         self._turns: list[WrapTurn] = []
         self._names = itertools.count(1)
@@ -118,6 +120,8 @@ class Tracker:
         turn = sum(message.get("role") == "assistant" for message in messages)
         # A policy may change what it returned before; what was sent stays.
         proposals = copy.deepcopy(policy_edits(self.policy, messages, turn, self.mode))
+        if self._honest:
+            proposals = [replace(edit, mode=Mode.FORGET) for edit in proposals]
         plan = conversation.ledger.plan(messages, proposals, turn=turn)
         kept = [e.index is not None and e.message is messages[e.index] for e in plan.view]
         untouched = all(kept) and len(kept) == len(messages)
