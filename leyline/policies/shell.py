@@ -53,12 +53,12 @@ class Effect:
 
 
 @lru_cache(maxsize=4096)
-def command_effect(command: str) -> Effect:
-    """Read a shell command. What cannot be read has no effect."""
+def command_effect(command: str, directory: str = ".") -> Effect:
+    """Read a shell command that starts in `directory`. What cannot be read has no effect."""
     steps = _steps(command)
     if not steps:
         return Effect()
-    directory, edited, words = ".", set[str](), set[str]()
+    directory, edited, words = _path("", directory), set[str](), set[str]()
     views: list[View | None] = []
     tests: list[SuiteRun] = []
     quiet, program = True, ""

@@ -16,6 +16,7 @@ VIEW_TOOLS = frozenset({"view", "read", "read_file", "cat", "open"})
 EDIT_TOOLS = frozenset({"edit", "write", "write_file", "create", "str_replace", "insert", "apply_patch"})
 TEST_TOOLS = frozenset({"eval", "test", "run_tests"})
 _PATH_KEYS = ("path", "file", "file_path", "filename")
+_DIRECTORY_KEYS = ("cwd", "workdir", "working_directory")
 _RANGES = (("start", "end"), ("start_line", "end_line"), ("line_start", "line_end"))
 
 
@@ -36,7 +37,8 @@ def effect(call: Call) -> Effect:
     """What a call shows, writes or tests, from its name and arguments."""
     if call.name == "bash" or isinstance(call.arguments.get("command"), str):
         command = call.arguments.get("command")
-        return command_effect(command) if isinstance(command, str) else Effect()
+        directory = next((call.arguments[k] for k in _DIRECTORY_KEYS if isinstance(call.arguments.get(k), str)), ".")
+        return command_effect(command, directory) if isinstance(command, str) else Effect()
     key = next((k for k in _PATH_KEYS if isinstance(call.arguments.get(k), str)), None)
     path = None if key is None else call.arguments[key]
     paths = frozenset() if path is None else frozenset({path})

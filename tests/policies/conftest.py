@@ -21,7 +21,7 @@ class Native:
             {"role": "user", "content": "Fix m.py. The key is sk-abc123."},
         ]
 
-    def step(self, *made: tuple[str, dict[str, object], str]) -> Native:
+    def step(self, *made: tuple[str, dict[str, object], object]) -> Native:
         """One assistant message with these (tool, arguments, output) calls, and its results."""
         start = len(self.messages)
         ids = [f"call_{start}_{k}" for k in range(len(made))]
@@ -107,6 +107,16 @@ def written_history() -> list[Message]:
     return messages
 
 
+def image_history() -> list[Message]:
+    """Outputs of several text parts and images, some the same but for the image."""
+    history = Native()
+    for data in "ABA":
+        image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+        history.step(("view", {"path": "m.png"}, [{"type": "text", "text": lines(9)}, image]))
+        history.step(("view", {"path": "m.py"}, [{"type": "text", "text": lines(9)}] * 2))
+    return history.step(("edit", {"path": "m.png"}, [image])).messages
+
+
 HISTORIES = {
     "native": native_history,
     "text": text_history,
@@ -119,6 +129,8 @@ HISTORIES = {
         {"role": "assistant", "content": "hi " * 100},
         {"role": "user", "content": "bye " * 100},
     ],
+    "greeting": lambda: [{"role": "assistant", "content": "What shall I do? " * 9}, *text_history()[1:]],
+    "images": image_history,
     "parts": lambda: [
         {
             "role": "user",

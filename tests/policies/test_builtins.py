@@ -156,6 +156,16 @@ def test_a_run_that_shows_less_replaces_nothing(text):
     assert list(drop_stale().changes(history.messages, 2)) == [3, 5, 9, 11]
 
 
+@pytest.mark.parametrize("key", ["cwd", "workdir", "working_directory"])
+@pytest.mark.parametrize("command", ["cat a.py", "pytest a.py"])
+def test_the_directory_that_a_shell_is_given_counts(native, key, command):
+    history = native().step(("bash", {"command": command, key: "one"}, LONG))
+    history.step(("bash", {"command": command, key: "two"}, LONG)).step(("bash", {"command": command}, LONG))
+    assert drop_stale().changes(history.messages, 3) == {}
+    history.step(("bash", {"command": f"cd one && {command}"}, LONG))
+    assert list(drop_stale().changes(history.messages, 4)) == [3]
+
+
 def test_failed_call_goes_when_the_retry_works(native, text):
     failed = ("view", {"path": "n.py"}, "Error: no file n.py")
     worked = ("view", {"path": "m.py"}, LONG)
