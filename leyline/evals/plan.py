@@ -14,6 +14,7 @@ from leyline.evals.journal import Journal
 from leyline.evals.models import names, resolve
 from leyline.evals.records import Outcome, TrialKey, TrialRecord, config_digest
 from leyline.evals.suites.base import Suite, TaskInfo
+from leyline.harness.plural import count
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def select(tasks: Sequence[TaskInfo], *, pattern: str | None, cut: str | None, n
             chosen = chosen[slice(*numbers)] if len(parts) > 1 else [chosen[int(cut)]]
         except (ValueError, TypeError, IndexError):
             raise ConfigError(
-                f"slice {cut!r} is not START:STOP or START:STOP:STEP within {len(chosen)} tasks"
+                f"slice {cut!r} is not START:STOP or START:STOP:STEP within {count(len(chosen), 'task')}"
             ) from None
     return chosen[:n]
 

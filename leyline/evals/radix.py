@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from leyline.directives import LeylineError
+from leyline.harness.plural import count
 
 WIDTH = 8  # bytes of one token in a key
 _BLOCK = 4096  # bytes compared at a time
@@ -86,7 +87,7 @@ class RadixCache:
         if page_size < 1:
             raise RadixError(f"page_size must be at least 1, got {page_size}")
         if capacity is not None and capacity < page_size:
-            raise RadixError(f"capacity ({capacity} tokens) must hold at least one page ({page_size})")
+            raise RadixError(f"capacity ({count(capacity, 'token')}) must hold at least one page ({page_size})")
         self.page_size = page_size
         self.capacity = capacity
         self.evicted = 0

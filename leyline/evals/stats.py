@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from leyline.directives import LeylineError
+from leyline.harness.plural import count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -126,7 +127,7 @@ class ClusterBootstrap:
         import numpy as np
 
         if len(values) != self.clusters:
-            raise StatsError(f"expected one value for each of {self.clusters} tasks, got {len(values)}")
+            raise StatsError(f"expected one value for each of {count(self.clusters, 'task')}, got {len(values)}")
         return (
             np.array([value.numerator for value in values], dtype=float),
             np.array([value.denominator for value in values], dtype=float),

@@ -183,6 +183,8 @@ def test_filter_then_slice_then_n() -> None:
     for cut in ("a:b", "9", "::0"):
         with pytest.raises(ConfigError, match="slice"):
             select(tasks, pattern=None, cut=cut, n=None)
+    with pytest.raises(ConfigError, match=r"within 1 task$"):
+        select(tasks[:1], pattern=None, cut="9", n=None)
 
 
 def test_arms_are_paired_task_by_task() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from leyline.directives import Mode
 from leyline.evals.fidelity.records import FidelityError, FidelityRecord
 from leyline.evals.stats import ClusterBootstrap, Ratio, wilson
+from leyline.harness.plural import count
 
 THRESHOLD = 0.9
 LEAST_PROBES = 30
@@ -100,7 +101,8 @@ def recommend(records: Sequence[FidelityRecord], threshold: float = THRESHOLD) -
     for seam in seams:
         there = [r for r in records if r.seam == seam]
         if len(there) < LEAST_PROBES:
-            reason = f"{len(there)} probes are too few to say; at least {LEAST_PROBES} are needed"
+            few = count(len(there), "probe is", "probes are")
+            reason = f"{few} too few to say; at least {LEAST_PROBES} are needed"
             return Verdict(Mode.FORGET, 0, threshold, reason)
         first, rest = _bounds(there)
         text = f"at seam {seam} the bounds are {first:.1%} (first token) and {rest:.1%} (continuation)"
@@ -126,10 +128,10 @@ def _bounds(records: Sequence[FidelityRecord]) -> tuple[float, float]:
 
 
 def _row(label: str, records: Sequence[FidelityRecord]) -> Row:
-    count = len(records)
+    probes = len(records)
 
     def mean(name: str) -> float:
-        return sum(float(getattr(r, name)) for r in records) / count
+        return sum(float(getattr(r, name)) for r in records) / probes
 
     means = {
         name: mean(name)
@@ -141,10 +143,10 @@ def _row(label: str, records: Sequence[FidelityRecord]) -> Row:
     return Row(
         label=label,
         seam=records[0].seam,
-        probes=count,
+        probes=probes,
         trajectories=len({r.trajectory for r in records}),
         either=mean("agree_either"),
-        followed=sum(map(followed, records)) / count,
+        followed=sum(map(followed, records)) / probes,
         **means,
     )
 

@@ -16,6 +16,7 @@ from leyline.evals.suites.swebench_container import ContainerSandbox, docker_mis
 from leyline.evals.suites.swebench_grade import scoring_problems
 from leyline.evals.suites.swebench_repos import Repositories
 from leyline.evals.suites.swebench_rows import load_rows
+from leyline.harness.plural import count
 from leyline.harness.sandbox import Limits, Sandbox
 from leyline.harness.tasks import Episode
 from leyline.harness.workspace import DiskWorkspace
@@ -149,7 +150,8 @@ class SwebenchSuite:
         if not absent:
             return []
         shown = ", ".join(absent[:4]) + (", ..." if len(absent) > 4 else "")
-        return [f"{len(absent)} repositories are cloned from github.com when a task needs them: {shown}"]
+        cloned = count(len(absent), "repository is", "repositories are")
+        return [f"{cloned} cloned from github.com when a task needs {'it' if len(absent) == 1 else 'them'}: {shown}"]
 
     def finish(self, directory: Path) -> list[str]:
         """Write the predictions and, where asked for, score them; lines for a person. Called when an eval has ended."""

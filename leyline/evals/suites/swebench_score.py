@@ -17,6 +17,7 @@ from leyline.evals.suites.base import SuiteError
 from leyline.evals.suites.swebench_grade import Verdict, grade, scoring_problems, verdict
 from leyline.evals.suites.swebench_here import run_tests
 from leyline.evals.suites.swebench_rows import dataset_name
+from leyline.harness.plural import count
 
 if TYPE_CHECKING:
     from leyline.evals.suites.swebench import SwebenchSuite
@@ -101,19 +102,20 @@ def score_run(
     if problems:
         raise SuiteError(f"scoring with {how} cannot work here: {'; '.join(problems)}")
     with Journal(directory) as journal:
-        count = resolved = 0
+        scored = resolved = 0
         for record, found in _verdicts(directory, suite, batches(mine), how, logs, workers, seconds, say):
             solved = found is not None and found.resolved
             detail = found.detail if found is not None else "not resolved: the patch is empty"
-            count, resolved = count + 1, resolved + solved
+            scored, resolved = scored + 1, resolved + solved
             if record.outcome is Outcome.LIMIT and not solved:
                 continue
             outcome = Outcome.SOLVED if solved else Outcome.FAILED
             attempt = journal.next_attempt(record.key)
             journal.append(record.model_copy(update={"outcome": outcome, "detail": detail, "attempt": attempt}))
-    if not count:
+    if not scored:
         return [*lines, "no patch waits for a verdict"]
-    return [*lines, f"swebench: {resolved} of {count} patches resolve their issue", *(notes if how == "here" else [])]
+    patches = count(scored, "patch resolves its issue", "patches resolve their issue")
+    return [*lines, f"swebench: {resolved} of {patches}", *(notes if how == "here" else [])]
 
 
 def _verdicts(

@@ -92,6 +92,7 @@ def test_too_few_probes_prove_nothing() -> None:
     verdict = recommend(probes(LEAST_PROBES - 1))
     assert verdict.mode is Mode.FORGET
     assert "too few" in verdict.reason
+    assert recommend(probes(1)).reason.startswith("1 probe is too few to say; ")
     with pytest.raises(FidelityError, match="between 0 and 1"):
         recommend(probes(50), threshold=1.0)
 

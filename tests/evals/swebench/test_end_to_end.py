@@ -202,7 +202,7 @@ def test_reports_of_the_harness_become_verdicts(
     said: list[str] = []
     suite = SwebenchSuite(str(rows_file), repos=str(repositories), environment="checkout")
     lines = score_run(summary.directory, suite, how="docker", say=said.append)
-    assert "swebench: 1 of 1 patches resolve their issue" in lines
+    assert "swebench: 1 of 1 patch resolves its issue" in lines
     assert "swebench left no report" in said[0]
     outcomes = {record.arm: record.outcome for record in load(summary.directory).records}
     assert outcomes == {"solves": Outcome.SOLVED, "breaks": Outcome.UNSCORED}

@@ -119,7 +119,7 @@ def test_repositories_are_found_and_the_rest_is_announced(repositories: Path, ro
         Repositories(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
     suite = SwebenchSuite(str(rows_file), repos=str(tmp_path / "empty"), environment="checkout", score="none")
-    assert "1 repositories are cloned from github.com when a task needs them: acme/stats" in suite.preflight()
+    assert "1 repository is cloned from github.com when a task needs it: acme/stats" in suite.preflight()
 
 
 def test_a_commit_that_is_not_there_is_one_line(repositories: Path, row: dict[str, Any]) -> None:
