@@ -98,6 +98,10 @@ def test_without_tests_there_is_a_patch_and_no_verdict(leyline: Any, server: Any
     assert done.out.startswith("1 task without tests, so without a verdict in ")
     assert "unscored (submitted; no tests were given)" in done.err
     assert "failed" not in done.out + done.err
+    server.answers = [fix[1]]
+    done = leyline(*command, "--json", "--max-turns", 1)
+    row = done.json["rows"][0]
+    assert (row["outcome"], row["solved"], done.json["unscored"]) == ("limit", None, 1)
 
 
 def test_a_task_that_is_not_solved_is_no_error(leyline: Any, server: Any, folder: Path) -> None:

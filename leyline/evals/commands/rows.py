@@ -17,11 +17,11 @@ COUNTS = ("prompt_tokens", "cached_tokens", "spliced_tokens", "prefilled_tokens"
 def row(task: Task, result: AgentResult, writer: TrajectoryWriter | None, patch: str) -> dict[str, Any]:
     """One task as JSON: outcome, tokens, where its trajectory is, and what the agent changed.
 
-    solved: null for a task without tests whose agent submitted.
+    solved: null for a task without tests, however its agent ended.
     """
     return {
         "task": task.id,
-        "solved": None if result.outcome == "unscored" else result.outcome == "solved",
+        "solved": None if task.eval_command(1) is None else result.outcome == "solved",
         "outcome": result.outcome,
         "reason": result.reason,
         "seconds": round(result.seconds, 3),
@@ -34,7 +34,7 @@ def row(task: Task, result: AgentResult, writer: TrajectoryWriter | None, patch:
 def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Totals over the rows. hit_rate is (cached + spliced) / prompt tokens over all turns of all tasks.
 
-    unscored: how many of the tasks have no verdict, and so are neither solved nor not.
+    unscored: how many of the tasks have no tests, and so are neither solved nor not.
     """
     sums = {name: sum(row[name] for row in rows) for name in COUNTS}
     fallbacks: Counter[str] = Counter()
