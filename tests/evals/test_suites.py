@@ -37,6 +37,10 @@ def test_an_unknown_suite_says_which_there_are() -> None:
         load_suite(SuiteSpec(name="mini_nightmar"))
     with pytest.raises(SuiteError, match=r"cannot be imported"):
         load_suite(SuiteSpec(name="no.such.module:Suite"))
+    with pytest.raises(SuiteError, match="'os:getcwd' makes something that is no suite: it has no tasks, digest"):
+        load_suite(SuiteSpec(name="os:getcwd"))
+    with pytest.raises(SuiteError, match="'os:sep' is no class and no function"):
+        load_suite(SuiteSpec(name="os:sep"))
     with pytest.raises(SuiteError, match="its options are levels, split, count, first"):
         load_suite(SuiteSpec(name="micro", options={"speed": 1}))
     assert set(SUITES) == {"micro", "debug_gym", "mini_nightmare", "swebench"}

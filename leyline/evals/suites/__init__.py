@@ -33,6 +33,8 @@ def load_suite(spec: SuiteSpec) -> Suite:
         factory: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise SuiteError(f"suite {spec.name!r} cannot be imported: {error}") from None
+    if not callable(factory):
+        raise SuiteError(f"suite {spec.name!r} is no class and no function that makes a suite")
     options = dict(spec.options)
     for key in ("folder", "dataset", "repos") if spec.name in SUITES else ():
         value = options.pop(key, None)
@@ -44,4 +46,6 @@ def load_suite(spec: SuiteSpec) -> Suite:
         known = ", ".join(inspect.signature(factory).parameters) or "none"
         raise SuiteError(f"suite {spec.name}: {error}; its options are {known}") from None
     suite: Suite = factory(**options)
+    if lacking := [name for name in ("tasks", "digest", "open", "preflight") if not hasattr(suite, name)]:
+        raise SuiteError(f"suite {spec.name!r} makes something that is no suite: it has no {', '.join(lacking)}")
     return suite
