@@ -104,6 +104,21 @@ def test_without_tests_there_is_a_patch_and_no_verdict(leyline: Any, server: Any
     assert (row["outcome"], row["solved"], done.json["unscored"]) == ("limit", None, 1)
 
 
+def test_a_test_command_that_does_not_start_is_no_verdict(
+    leyline: Any, server: Any, folder: Path, fix: Any, tmp_path: Path
+) -> None:
+    server.answers = [fix[2], fix[4]]
+    out = tmp_path / "kept"
+    tested = ("--description", "double() adds one.", "--test-command", "true && nosuchcmd", "--out", out)
+    done = leyline("run", folder, *tested, *served(server))
+    assert done.code == 2
+    assert "the test command does not start, with the files as they were at first either: " in done.error
+    assert "not found" in done.error
+    (kept,) = out.glob("*.jsonl")
+    assert read_trajectory(kept).outcome == "error"
+    assert "+    return x * 2" in kept.with_suffix(".patch").read_text()
+
+
 def test_a_task_that_is_not_solved_is_no_error(leyline: Any, server: Any, folder: Path) -> None:
     server.answers = ["not even a tool call"] and [{"role": "assistant", "content": "Hm."}, tool_call("submit")]
     done = leyline("run", folder, "--backend", "openai", "--base-url", server.url, "--model", "m", "--json")
