@@ -103,9 +103,8 @@ class TrialRunner:
                 )
             turns[:] = with_full(turns, full_lengths(backend, attempt, result.messages, len(turns)))
             artifacts.update(attempt.artifacts())
-        if result.outcome == "failed" and getattr(suite, "scored_later", False):
-            return Outcome.UNSCORED, None
-        return Outcome(result.outcome), result.reason or None
+        outcome = Outcome(result.outcome)
+        return outcome, None if outcome is Outcome.UNSCORED else result.reason or None
 
     def _suite(self, spec: TrialSpec) -> Suite:
         key = spec.suite.model_dump_json()

@@ -74,7 +74,6 @@ class SwebenchSuite:
     """
 
     name = "swebench"
-    scored_later = True
 
     def __init__(
         self,
