@@ -153,13 +153,9 @@ class Episode:
         """Run one tool call; never raises for what a model sends. Raises HarnessError."""
         return self.toolbox.call(name, arguments)
 
-    def verdict(self) -> bool | None:
+    def solved(self) -> bool | None:
         """Whether the task is solved as the files are now; None when it has no tests."""
         return self.task.verdict(self.workspace)
-
-    def solved(self) -> bool:
-        """`verdict()`, with a task that nothing can judge counted as not solved."""
-        return self.verdict() is True
 
     def artifacts(self) -> dict[str, str]:
         """`model_patch`: what the agent changed, as a git patch."""

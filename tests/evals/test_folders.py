@@ -60,7 +60,7 @@ def test_the_agent_sees_what_the_marks_allow(folder: Path) -> None:
 def test_a_repair_is_solved_and_its_patch_applies(folder: Path) -> None:
     (task,) = debug_gym.load(folder)
     with task.open() as episode:
-        assert episode.verdict() is False
+        assert episode.solved() is False
         episode.call("edit", {"path": "code_under_test.py", "line": 2, "new_code": "    return 2 * x"})
         assert "1 passed" in episode.call("eval", {}).text
         assert episode.solved()
@@ -86,7 +86,7 @@ def test_a_hand_on_the_tests_does_not_solve(folder: Path, cheat: str) -> None:
     (task,) = debug_gym.load(folder)
     with task.open() as episode:
         bash(episode, CHEATS[cheat])
-        assert episode.verdict() is False, f"solved although {cheat}"
+        assert episode.solved() is False, f"solved although {cheat}"
 
 
 ENDINGS = {
@@ -112,7 +112,7 @@ def test_code_that_ends_the_run_with_a_summary_of_its_own_does_not_solve(folder:
     (task,) = debug_gym.load(folder)
     with task.open() as episode:
         episode.workspace.write("code_under_test.py", f"import os\n\n{ENDINGS[how]}")
-        assert episode.verdict() is False, f"solved although {how}"
+        assert episode.solved() is False, f"solved although {how}"
 
 
 CRASHES = {
@@ -132,7 +132,7 @@ def test_what_the_code_under_test_does_to_the_run_is_the_agents_failure(folder: 
     task = debug_gym.DebugGymTask(folder, limits=Limits(seconds=6, memory=1 << 30))
     with task.open() as episode:
         episode.workspace.write("code_under_test.py", f"import os\n\n{CRASHES[how]}")
-        assert episode.verdict() is False
+        assert episode.solved() is False
 
 
 def test_a_judge_that_does_not_start_is_the_harnesss_failure(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,21 +141,21 @@ def test_a_judge_that_does_not_start_is_the_harnesss_failure(folder: Path, monke
         episode.call("edit", {"path": "code_under_test.py", "line": 2, "new_code": "    return 2 * x"})
         monkeypatch.setattr(debug_gym_judge, "__file__", "/no/judge.py")
         with pytest.raises(HarnessError, match=r"does not start: .*can't open file '/no/judge\.py'.*; look at where"):
-            episode.verdict()
+            episode.solved()
         with pytest.raises(HarnessError, match=r"/no/judge\.py"):
             debug_gym.DebugGymSuite(folder).preflight()
         monkeypatch.undo()
         monkeypatch.setattr(sys, "executable", "/no/python")
         with pytest.raises(HarnessError, match="/no/python"):
-            episode.verdict()
+            episode.solved()
         monkeypatch.undo()
-        assert episode.verdict() is True
+        assert episode.solved() is True
 
 
 def test_a_judge_with_no_time_to_start_is_the_harnesss_failure(folder: Path) -> None:
     task = debug_gym.DebugGymTask(folder, limits=Limits(seconds=0.01))
     with task.open() as episode, pytest.raises(HarnessError, match=r"does not start: \[stopped after 0\.01 s\]"):
-        episode.verdict()
+        episode.solved()
 
 
 TRIED = """
@@ -168,9 +168,9 @@ try:
 except Exception as error:
     raise SystemExit(f"{type(error).__name__} {error}")
 with suite.open("doubling", 0) as episode:
-    print(episode.call("eval", {}).meta["passed"], episode.verdict())
+    print(episode.call("eval", {}).meta["passed"], episode.solved())
     episode.workspace.write("code_under_test.py", "def double(x):\\n    return 2 * x\\n")
-    print(episode.call("eval", {}).meta["passed"], episode.verdict())
+    print(episode.call("eval", {}).meta["passed"], episode.solved())
 """
 
 
@@ -216,9 +216,9 @@ def test_a_hidden_file_is_as_it_was_for_the_verdict(folder: Path) -> None:
     with task.open() as episode:
         bash(episode, "echo 5 > secret.txt")
         assert "1 passed" in bash(episode, "python -m pytest -q -p no:cacheprovider test.py")
-        assert episode.verdict() is False
+        assert episode.solved() is False
         episode.call("edit", {"path": "code_under_test.py", "line": 2, "new_code": "    return 2 * x"})
-        assert episode.verdict() is True
+        assert episode.solved() is True
 
 
 @pytest.mark.parametrize("instead", ["touch data", "ln -s notes.txt data", "mkdir -p data/given.txt/x"])
@@ -233,9 +233,9 @@ def test_a_protected_file_comes_back_whatever_lies_in_its_way(folder: Path, inst
     (task,) = debug_gym.load(folder)
     with task.open() as episode:
         bash(episode, f"rm -r data; {instead}")
-        assert episode.verdict() is False
+        assert episode.solved() is False
         episode.call("edit", {"path": "code_under_test.py", "line": 2, "new_code": "    return 2 * x"})
-        assert episode.verdict() is True
+        assert episode.solved() is True
 
 
 LOUD = """import sys
@@ -281,11 +281,11 @@ def test_tests_may_skip_expect_failures_and_write_what_they_like(folder: Path) -
     (folder / "test.py").write_text(LOUD)
     (task,) = debug_gym.load(folder)
     with task.open() as episode:
-        assert episode.verdict() is False
+        assert episode.solved() is False
         bash(episode, "printf 'def double(x):\\n    return 2 * x\\n' > code_under_test.py")
-        assert episode.verdict() is True
+        assert episode.solved() is True
         bash(episode, "printf 'def double(x):\\n    return 2 * x if x else 1\\n' > code_under_test.py")
-        assert episode.verdict() is False
+        assert episode.solved() is False
 
 
 @pytest.mark.parametrize(
@@ -371,7 +371,7 @@ def test_a_repository_with_a_test_is_judged(repo: Path) -> None:
         assert "eval" in {tool["function"]["name"] for tool in episode.tools}
         assert "start" in bash(episode, "git log --oneline")
         bash(episode, "echo true > check.sh")
-        assert episode.verdict() is False, "the protected test must be restored"
+        assert episode.solved() is False, "the protected test must be restored"
         bash(episode, "echo yes > done.txt; mkdir -p build; echo x > build/new")
         assert episode.solved()
         patch = episode.artifacts()["model_patch"]
@@ -384,7 +384,7 @@ def test_without_a_test_there_is_a_patch_and_no_verdict(repo: Path) -> None:
     task = repository.RepositoryTask(repo, "Say hello.")
     with task.open() as episode:
         assert "eval" not in {tool["function"]["name"] for tool in episode.tools}
-        assert episode.verdict() is None
+        assert episode.solved() is None
         assert episode.solved() is None
 
 

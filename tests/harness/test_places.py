@@ -43,7 +43,7 @@ folder.mkdir()
 with task.open() as episode:
     text = episode.call("eval", {}).text
     assert "1 passed" in text, text
-    assert episode.verdict() is True
+    assert episode.solved() is True
 """
 CONFINED = f"""
 import leyline

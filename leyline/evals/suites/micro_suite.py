@@ -76,7 +76,7 @@ def try_runner() -> None:
         for path, text in task.reference.items():
             episode.workspace.write(path, text)
         shown = episode.call("eval", {})
-        if shown.meta.get("passed") is not True or episode.verdict() is not True:
+        if shown.meta.get("passed") is not True or episode.solved() is not True:
             last = (shown.text.strip().splitlines() or ["no report"])[-1]
             raise SuiteError(
                 f"the tests of a task do not pass in the sandbox although it is repaired: {last}; no trial would count "

@@ -89,7 +89,7 @@ class RepositoryTask(Task):
         return workspace
 
     def open(self) -> Episode:
-        return RepositoryEpisode(self)
+        return Episode(self)
 
     def _ignored(self) -> tuple[str, ...]:
         return patterns_of(self.folder / ".gitignore")
@@ -131,13 +131,6 @@ class RepositoryTask(Task):
         if result is None or result.exit_code in NOT_STARTED:
             last = "its files cannot be copied" if result is None else result.last_line()
             raise HarnessError(f"the test command does not start, with the files as they were at first either: {last}")
-
-
-class RepositoryEpisode(Episode):
-    """An episode that has no verdict where its task has no tests."""
-
-    def solved(self) -> bool | None:  # type: ignore[override]
-        return self.verdict()
 
 
 def request_of(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from leyline.evals.records import config_digest
 from leyline.evals.suites.base import SuiteError, TaskInfo
-from leyline.evals.suites.repository import COMMIT, RepositoryEpisode, RepositoryTask
+from leyline.evals.suites.repository import COMMIT, RepositoryTask
 from leyline.evals.suites.swebench_container import ContainerSandbox, docker_missing, image_files, image_of
 from leyline.evals.suites.swebench_grade import scoring_problems
 from leyline.evals.suites.swebench_repos import Repositories
@@ -54,7 +54,7 @@ class SwebenchTask(RepositoryTask):
         return _Episode(self)
 
 
-class _Episode(RepositoryEpisode):
+class _Episode(Episode):
     """An episode that ends its container."""
 
     def close(self) -> None:

@@ -82,7 +82,7 @@ def test_what_the_code_under_test_does_to_the_run_is_the_agents_failure(how: str
         assert result.meta["passed"] is False
         assert result.text != "(no output)"
         assert episode.task.mark not in result.text  # type: ignore[attr-defined]
-        assert episode.verdict() is False
+        assert episode.solved() is False
 
 
 def test_an_agent_reads_why_its_run_has_no_report() -> None:
@@ -108,7 +108,7 @@ def test_a_runner_that_cannot_be_opened_is_the_harnesss_failure() -> None:
         with pytest.raises(HarnessError, match=r"tests cannot be run here: .*can't open file '/no/runner\.py'.*doctor"):
             episode.call("eval", {})
         with pytest.raises(HarnessError, match="tests cannot be run here"):
-            episode.verdict()
+            episode.solved()
 
 
 def test_an_interpreter_that_is_missing_is_the_harnesss_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def test_an_interpreter_that_is_missing_is_the_harnesss_failure(monkeypatch: pyt
     task = dataclasses.replace(as_task(make_task(FIRST)), check=["/no/python", "runner.py"])
     monkeypatch.undo()
     with task.open() as episode, pytest.raises(HarnessError, match="/no/python: No such file"):
-        episode.verdict()
+        episode.solved()
 
 
 def test_a_runner_with_no_time_to_start_is_the_harnesss_failure() -> None:
@@ -140,10 +140,10 @@ def test_a_verdict_without_room_for_a_copy_is_the_harnesss_failure() -> None:
             with pytest.raises(
                 HarnessError, match=r"no room in .* for the files to be judged: .*File too large.*; free some"
             ):
-                episode.verdict()
+                episode.solved()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        assert episode.verdict() is True
+        assert episode.solved() is True
 
 
 def test_an_agent_that_removes_its_own_folder_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +154,7 @@ def test_an_agent_that_removes_its_own_folder_has_failed(monkeypatch: pytest.Mon
         assert episode.call("eval", {}).meta["passed"] is True
         episode.call("bash", {"command": 'rm -r "$PWD"'})
         assert episode.call("eval", {}).text.startswith("Error: cannot start a command in ")
-        assert episode.verdict() is False
+        assert episode.solved() is False
 
 
 @pytest.mark.parametrize("tools", [["eval"], ["submit"]])
