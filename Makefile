@@ -27,7 +27,7 @@ fmt: $(VENV)/.dev  ## Format and apply safe fixes
 
 sglang-cpu: $(VENV)/.sglang  ## Install SGLang with the plain-torch CPU platform (about 3 GB)
 
-soak: $(VENV)/.sglang  ## Ten thousand random directive requests against a real server (hours on a CPU)
+soak: $(VENV)/.sglang  ## Ten thousand random directive requests against real servers (about 15 minutes on two cores)
 	$(BIN)/python scripts/sglang_soak.py --requests 10000
 
 bench: $(VENV)/.dev  ## Benchmarks, with the floor each is measured against
