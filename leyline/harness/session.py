@@ -19,7 +19,8 @@ from leyline.backends.base import Backend, Sampling, Turn, TurnInput, Usage
 from leyline.directives import EditScript, Message, MessageEdit, Mode, Receipt, Rendered, token_script
 from leyline.harness.inputs import as_history, as_tools, check_settings
 from leyline.harness.ledger import Ledger, Plan
-from leyline.policies import Policy, policy_edits
+from leyline.harness.proposals import proposals
+from leyline.policies import Policy
 from leyline.policies.base import as_mode
 from leyline.policies.combinators.inner import as_policy
 
@@ -216,11 +217,8 @@ class Session:
 
     def _prepare(self, messages: Sequence[Message], *, turn: int) -> _Prepared:
         started = time.perf_counter()
-        # A policy may change what it returned before; what was sent stays.
-        proposals = copy.deepcopy(policy_edits(self.policy, messages, turn, self.mode))
-        if self.honest:
-            proposals = [replace(edit, mode=Mode.FORGET) for edit in proposals]
-        plan = self.ledger.plan(messages, proposals, turn=turn)
+        edits = proposals(self.policy, messages, turn, self.mode, honest=self.honest)
+        plan = self.ledger.plan(messages, edits, turn=turn)
         copies: dict[tuple[int, str], Message] = {}
         for entry in plan.view:
             key = (entry.uid, entry.digest)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import threading
 import warnings
@@ -26,8 +25,9 @@ from leyline.directives import (
 from leyline.harness.inputs import as_message
 from leyline.harness.ledger import Ledger, Plan, digest
 from leyline.harness.pins import size
+from leyline.harness.proposals import proposals
 from leyline.harness.wrap.report import WrapReport, WrapTurn, usage_of
-from leyline.policies import Policy, keep_all, policy_edits
+from leyline.policies import Policy, keep_all
 from leyline.policies.combinators.inner import as_policy
 
 SESSION_HEADER = "x-session-id"
@@ -118,11 +118,8 @@ class Tracker:
         messages: list[Message] = [message for message in history if message is not None]
         conversation = self._find(messages, arguments.get("model"), headers)
         turn = sum(message.get("role") == "assistant" for message in messages)
-        # A policy may change what it returned before; what was sent stays.
-        proposals = copy.deepcopy(policy_edits(self.policy, messages, turn, self.mode))
-        if self._honest:
-            proposals = [replace(edit, mode=Mode.FORGET) for edit in proposals]
-        plan = conversation.ledger.plan(messages, proposals, turn=turn)
+        edits = proposals(self.policy, messages, turn, self.mode, honest=self._honest)
+        plan = conversation.ledger.plan(messages, edits, turn=turn)
         kept = [e.index is not None and e.message is messages[e.index] for e in plan.view]
         untouched = all(kept) and len(kept) == len(messages)
         # A list that was given stays the very same object, and so does each message that carries no edit.
