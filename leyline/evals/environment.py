@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -29,8 +30,13 @@ def machine_name(device: str | None = None) -> str:
 
     device: the accelerator of a model in this process (`Capabilities.device`), None for the CPU.
     """
-    name = f"{cores()} cores of {_processor()}"
+    name = described(machine())
     return f"{name}, {device}" if device else name
+
+
+def described(machine: Mapping[str, Any]) -> str:
+    """The name of a machine from its `machine()`, such as a run's configuration holds it."""
+    return f"{machine.get('cores', '?')} cores of {machine['cpu']}"
 
 
 def versions() -> dict[str, str]:

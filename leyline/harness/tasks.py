@@ -157,6 +157,13 @@ class Episode:
         """Whether the task is solved as the files are now; None when it has no tests."""
         return self.task.verdict(self.workspace)
 
+    def probe(self) -> str | None:
+        """None where both `eval` and the verdict say that the files pass, else the last line of what `eval` shows."""
+        shown = self.call("eval", {})
+        if shown.meta.get("passed") is True and self.solved() is True:
+            return None
+        return (shown.text.strip().splitlines() or ["no report"])[-1]
+
     def artifacts(self) -> dict[str, str]:
         """`model_patch`: what the agent changed, as a git patch."""
         return {"model_patch": self.workspace.diff()}

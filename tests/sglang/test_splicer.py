@@ -129,6 +129,10 @@ class Rig:
             self.tree.compute(ids, len(ids))
             return None, None
         plan = make_plan(value, ids, SPACE, RING, page=self.tree.page, max_tokens=4096)
+        return plan, self.finish(plan, ids)
+
+    def finish(self, plan: Plan, ids: array[int]) -> Receipt:
+        """Admit a request, for the first time or again, and compute it to its end."""
         limit = len(ids) - 1
         key = self.splicer.admit(plan, ids, limit, SPACE)
         done = self.tree.match(key, limit, SPACE).length
@@ -141,7 +145,7 @@ class Rig:
             hit = self.splicer.advance(plan, ids, done, limit, SPACE)
             done = hit.length if hit is not None else done
         self.tree.compute(RING.marked(ids, plan.marks), len(ids))
-        return plan, make_receipt(plan, len(ids), RING, SPACE)
+        return make_receipt(plan, len(ids), RING, SPACE)
 
 
 @st.composite
@@ -341,14 +345,7 @@ def test_no_eviction_between_admissions_lets_moved_kv_out_of_its_lineage(
         if rng.random() < 0.3:
             rig.serve(prompt, value)
         assert rig.tree.honest()
-    key = rig.splicer.admit(plan, ids, len(ids) - 1, SPACE)
-    done = rig.tree.match(key, len(ids) - 1, SPACE).length
-    while (cut := plan.next_cut(done, page)) is not None:
-        done = rig.tree.compute(RING.marked(ids, plan.marks), cut)
-        hit = rig.splicer.advance(plan, ids, done, len(ids) - 1, SPACE)
-        done = hit.length if hit is not None else done
-    rig.tree.compute(RING.marked(ids, plan.marks), len(ids))
-    receipt = make_receipt(plan, len(ids), RING, SPACE)
+    receipt = rig.finish(plan, ids)
     assert rig.tree.honest()
     assert rig.tree.adds_up()
     if receipt.splices:

@@ -52,9 +52,9 @@ class Splicer:
         if plan.purge_from is not None:
             self._purge(plan, space)
         moved_to = plan.splices[-1].end if plan.splices else 0
-        self._drop_evicted(plan, ids, limit, space)
+        held = self._drop_evicted(plan, ids, limit, space)
         if plan.marks and not plan.splices:
-            self._prefer_honest(plan, ids, limit, space)
+            self._prefer_honest(plan, ids, limit, space, held)
         before = len(plan.splices)
         hit = self._grow(plan, ids, limit, space)
         plan.kept = _gaps(hit.length, plan.splices)
@@ -112,25 +112,26 @@ class Splicer:
             reach = max(reach, self._ops.match(marked, length, space).length)
         return reach
 
-    def _drop_evicted(self, plan: Plan, ids: array[int], limit: int, space: Space) -> None:
+    def _drop_evicted(self, plan: Plan, ids: array[int], limit: int, space: Space) -> int:
         """Forget what an earlier admission moved or found moved, and the cache holds no longer: it may be moved anew.
 
         With it goes the request's own mark, where nothing behind it is left. The next move may start before it, and
-        would be published under keys that the mark does not cover, which every request can hit.
+        would be published under keys that the mark does not cover, which every request can hit. Returns how many tokens
+        of the marked path are held, 0 without marks.
         """
         if not plan.marks:
-            return
+            return 0
         held = self._ops.match(self.keyring.marked(ids, plan.marks), limit, space).length
         plan.splices = [replace(s, end=min(s.end, held)) for s in plan.splices if s.start < held]
         if plan.marks[0].name == plan.name and held <= plan.marks[0].position:
             plan.marks = ()
+        return held
 
-    def _prefer_honest(self, plan: Plan, ids: array[int], limit: int, space: Space) -> None:
-        """Leave the lineage where honest KV reaches as far as the lineage and its donors could."""
+    def _prefer_honest(self, plan: Plan, ids: array[int], limit: int, space: Space, own: int) -> None:
+        """Leave the lineage where honest KV reaches as far as its `own` tokens and its donors could."""
         plain = self._ops.match(ids, limit, space).length
         if plain <= plan.marks[0].position:
             return
-        own = self._ops.match(self.keyring.marked(ids, plan.marks), limit, space).length
         if plain >= own + plan.potential(own, self._ops.page):
             plan.marks = ()
 

@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from leyline.evals.environment import described
 from leyline.evals.report.curves import Cell, TaskRow
 from leyline.evals.report.figures import Plot
 from leyline.evals.report.numbers import ArmNumbers
@@ -123,7 +124,7 @@ def _machines(report: Report) -> list[str]:
         releases = {tuple(sorted(record.versions.items())) for record in run.records}
         silent = len(releases) < 2 and not any(record.machine for record in run.records)
         if silent and isinstance(machine, dict) and machine.get("cpu"):
-            found.append(f"{machine.get('cores', '?')} cores of {machine['cpu']}")
+            found.append(described(machine))
     return found
 
 

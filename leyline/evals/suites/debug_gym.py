@@ -182,9 +182,7 @@ def try_runner() -> None:
     with tempfile.TemporaryDirectory(prefix="leyline-probe-", ignore_cleanup_errors=True) as folder:
         Path(folder, TEST).write_text("def test_nothing():\n    pass\n", "utf-8")
         with DebugGymTask(Path(folder)).open() as episode:
-            shown = episode.call("eval", {})
-            if shown.meta.get("passed") is not True or episode.solved() is not True:
-                last = (shown.text.strip().splitlines() or ["no report"])[-1]
+            if (last := episode.probe()) is not None:
                 raise SuiteError(f"a test that does nothing does not pass in the sandbox: {last}; {LOOK}")
 
 

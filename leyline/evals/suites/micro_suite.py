@@ -75,9 +75,7 @@ def try_runner() -> None:
     with as_task(task).open() as episode:
         for path, text in task.reference.items():
             episode.workspace.write(path, text)
-        shown = episode.call("eval", {})
-        if shown.meta.get("passed") is not True or episode.solved() is not True:
-            last = (shown.text.strip().splitlines() or ["no report"])[-1]
+        if (last := episode.probe()) is not None:
             raise SuiteError(
                 f"the tests of a task do not pass in the sandbox although it is repaired: {last}; no trial would count "
                 "(reinstall leyline-kv, and look at `leyline doctor`)"

@@ -15,7 +15,7 @@ import pathspec
 from leyline.evals.suites.base import SuiteError
 from leyline.harness.sandbox import HarnessError, Limits, Result, run
 from leyline.harness.snapshot import walk
-from leyline.harness.tasks import Episode, Task
+from leyline.harness.tasks import Task
 from leyline.harness.workspace import JUNK, DiskWorkspace, patterns_of
 
 TOOLS = ("bash", "view", "grep", "edit", "submit")
@@ -87,9 +87,6 @@ class RepositoryTask(Task):
             workspace.close()
             raise
         return workspace
-
-    def open(self) -> Episode:
-        return Episode(self)
 
     def _ignored(self) -> tuple[str, ...]:
         return patterns_of(self.folder / ".gitignore")
