@@ -16,7 +16,7 @@ import torch
 from leyline.backends.local.kv import SequenceKV
 from leyline.backends.local.load import load_model
 from leyline.backends.local.runner import Splicer, build_runner
-from leyline.evals.models import resolve
+from leyline.models import resolve
 
 
 def best(call: Callable[[], object], device: torch.device, repeat: int) -> float:

@@ -16,9 +16,9 @@ import json
 import random
 from collections import Counter
 
-from leyline.evals.suites.micro import make_task
-from leyline.evals.suites.micro.catalogue import draw_unit
-from leyline.evals.suites.micro.units import Unit
+from leyline.suites.micro import make_task
+from leyline.suites.micro.catalogue import draw_unit
+from leyline.suites.micro.units import Unit
 
 KEPT = {*dir(builtins), *dir(list), *dir(dict), *dir(str)}
 FIRST_SEED = 2_000_000

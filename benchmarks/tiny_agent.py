@@ -17,13 +17,13 @@ from typing import Any
 
 import torch
 
-from leyline.backends.base import Sampling
+from leyline.backends.contract import Sampling
 from leyline.backends.local.backend import LocalBackend
-from leyline.evals.models import names, resolve
-from leyline.evals.suites import micro
-from leyline.evals.suites.micro.env import MicroEnv
 from leyline.harness.agent import Limits, run_agent
-from leyline.harness.session import Session
+from leyline.harness.session.session import Session
+from leyline.models import names, resolve
+from leyline.suites import micro
+from leyline.suites.micro.env import MicroEnv
 
 
 @dataclass

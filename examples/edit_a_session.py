@@ -7,9 +7,9 @@ python examples/edit_a_session.py MODEL_DIR  # a Hugging Face model of your own
 import sys
 
 from leyline import Session
-from leyline.backends.base import Sampling
+from leyline.backends.contract import Sampling
 from leyline.backends.local import LocalBackend
-from leyline.evals.models import resolve
+from leyline.models import resolve
 
 
 def output(step):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from leyline.directives import Directive, EditScript, LeylineError, MessageEdit, Mode, Receipt
-    from leyline.harness.session import Session
+    from leyline.harness.session.session import Session
     from leyline.harness.wrap import wrap
     from leyline.policies import DROP, Policy, load_policy, rule, truncate
 
@@ -25,7 +25,7 @@ _HOME = {
     "Mode": "leyline.directives",
     "Policy": "leyline.policies",
     "Receipt": "leyline.directives",
-    "Session": "leyline.harness.session",
+    "Session": "leyline.harness.session.session",
     "load_policy": "leyline.policies",
     "rule": "leyline.policies",
     "truncate": "leyline.policies",

@@ -13,9 +13,9 @@ from typing import Any
 
 import typer
 
+from leyline.commands import doctor, micro, policy, replay, report, run, serve
+from leyline.commands import eval as eval_command
 from leyline.directives import LeylineError
-from leyline.evals.commands import doctor, micro, policy, replay, report, run, serve
-from leyline.evals.commands import eval as eval_command
 
 # Some releases of typer carry a click of their own, so the class is taken from what typer itself raises.
 _UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "sglang")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "backends" / "sglang" / "plugin")]
 
 SIZES: dict[str, dict[str, dict[str, Any]]] = {
     # The widths of Llama 3.1 8B and DeepSeek V2 Lite, with few layers, all of them dense.

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "sglang"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "backends" / "sglang" / "plugin"))
 
 from sgl_oracle import Oracle
 from sgl_server import Server, start_server

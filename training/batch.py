@@ -1,6 +1,6 @@
 """A backend for many sessions at once: it waits until every live session has asked, then serves all in one batch.
 
-Planning and receipts are the local backend's own (`leyline.backends.local.plan`); only the arithmetic is batched.
+Planning and receipts are the local backend's own (`leyline.backends.local.reuse`); only the arithmetic is batched.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from leyline.backends.base import BackendError, Capabilities, ContextOverflowError, Turn, TurnInput, Usage
-from leyline.backends.local.plan import Plan, Rules, plan_turn
+from leyline.backends.contract import BackendError, Capabilities, ContextOverflowError, Turn, TurnInput, Usage
 from leyline.backends.local.prefix_cache import CachedSequence, PrefixCache
-from leyline.backends.render import Renderer
-from leyline.backends.toolcalls import parse_output
+from leyline.backends.local.reuse import Plan, Rules, plan_turn
 from leyline.directives import Message, Receipt, Splice
+from leyline.rendering.render import Renderer
+from leyline.rendering.toolcalls import parse_output
 from training.engine import Engine, Fault, Job, Move, Run
 from training.models import TinyLM
 

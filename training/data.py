@@ -22,7 +22,7 @@ from training.packing import ANSWER, NONE, Encoded, Shard, pack, write_shard
 LENGTH = 8192
 ROWS = 32  # rows a shard
 FIRST_SEED = 10_000_000
-TOKENIZER = Path(__file__).parent.parent / "leyline" / "evals" / "models" / "shared" / "tokenizer.json"
+TOKENIZER = Path(__file__).parent.parent / "leyline" / "models" / "shared" / "tokenizer.json"
 CACHED = 4096
 
 
@@ -61,7 +61,7 @@ class Encoder:
 
 def encoded(seeds: Iterable[int], encoder: Encoder) -> Iterator[Encoded]:
     """The documents of training seeds."""
-    from leyline.evals.suites.micro.documents import ASSISTANT_HEAD, documents
+    from leyline.suites.micro.documents import ASSISTANT_HEAD, documents
 
     for seed in seeds:
         for document in documents(seed):

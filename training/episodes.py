@@ -16,13 +16,13 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-from leyline.backends.base import BackendError, Capabilities, Sampling, Turn, TurnInput
-from leyline.backends.render import Renderer
+from leyline.backends.contract import BackendError, Capabilities, Sampling, Turn, TurnInput
 from leyline.directives import Message
-from leyline.evals.suites import micro
-from leyline.evals.suites.micro.env import MicroEnv
 from leyline.harness.agent import AgentResult, Event, Limits, run_agent
-from leyline.harness.session import Session
+from leyline.harness.session.session import Session
+from leyline.rendering.render import Renderer
+from leyline.suites import micro
+from leyline.suites.micro.env import MicroEnv
 from training.batch import Conversation, Work, compute
 from training.data import Encoder
 from training.engine import Engine, Fault

@@ -115,7 +115,7 @@ class Cells:
 
 def find(name_or_folder: str) -> Path:
     """The Hugging Face folder of a bundled model by name, or the folder given."""
-    from leyline.evals.models import names, resolve
+    from leyline.models import names, resolve
 
     return resolve(name_or_folder) if name_or_folder in names() else Path(name_or_folder)
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from leyline.directives import Message
-from leyline.evals.suites.micro.documents import ASSISTANT_HEAD, render_message
-from leyline.evals.suites.micro.oracle import Oracle
-from leyline.evals.suites.micro.task import MicroTask
+from leyline.suites.micro.documents import ASSISTANT_HEAD, render_message
+from leyline.suites.micro.oracle import Oracle
+from leyline.suites.micro.task import MicroTask
 from training.data import LENGTH, Encoder
 from training.packing import ANSWER, NONE, Encoded
 

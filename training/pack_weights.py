@@ -1,6 +1,6 @@
-"""Pack a Hugging Face checkpoint into one small file, in the format of `leyline.evals.models.pack`.
+"""Pack a Hugging Face checkpoint into one small file, in the format of `leyline.models.pack`.
 
-    python -m training.pack_weights CHECKPOINT_FOLDER leyline/evals/models/NAME --step 0.07
+    python -m training.pack_weights CHECKPOINT_FOLDER leyline/models/NAME --step 0.07
 
 --step is the rounding step of a row as a share of the row's RMS; smaller is finer and larger. A head equal to the
 embedding is not stored.
@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save
 
-from leyline.evals.models.pack import EMBEDDING, FORMAT, HEAD, expand
+from leyline.models.pack import EMBEDDING, FORMAT, HEAD, expand
 
 STEP = 0.07
 

@@ -27,7 +27,7 @@ from training.models import SHAPES
 
 EARLY = 240.0  # seconds in which a trainer's failure ends the slot
 MODELS = ("tiny-mla", "tiny-gqa")
-SHARED = Path(__file__).parent.parent / "leyline" / "evals" / "models" / "shared"
+SHARED = Path(__file__).parent.parent / "leyline" / "models" / "shared"
 
 
 class Fleet:
@@ -109,7 +109,7 @@ def restore(weights: Path, state: Path) -> None:
 
 def restore_bundled(state: Path) -> None:
     """Lay the weights of the bundled models where the trainers look, for a schedule of their own."""
-    from leyline.evals.models import resolve
+    from leyline.models import resolve
 
     for name in MODELS:
         weights = load_file(resolve(name) / "model.safetensors")
@@ -120,7 +120,7 @@ def restore_bundled(state: Path) -> None:
 
 def pack(work: Path, name: str) -> dict[str, object]:
     """WORK/plain/NAME (bf16) and WORK/packed/NAME (expanded from the pack), and the sizes."""
-    from leyline.evals.models.pack import expand
+    from leyline.models.pack import expand
     from training.pack_weights import pack as pack_folder
 
     plain, small, packed = (work / kind / name for kind in ("plain", "small", "packed"))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from leyline.evals.stats import mcnemar, wilson
+from leyline.evals.stats.clustered import mcnemar, wilson
 
 MODELS = ("tiny-mla", "tiny-gqa")
 SETS = ("short/seen", "long/seen", "xlong/seen", "short/unseen", "long/unseen")
@@ -26,7 +26,7 @@ PAIRS = (
     ("amortize", "slipped"),
     ("truncate", "cut_all"),
 )
-CARDS = Path(__file__).parent.parent / "leyline" / "evals" / "models"
+CARDS = Path(__file__).parent.parent / "leyline" / "models"
 START, END = "<!-- measured -->", "<!-- end of measured -->"
 Cells = Mapping[str, Mapping[str, Any]]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from leyline.backends.base import Backend, Capabilities, TokenRenderer, Turn, TurnInput
+from leyline.backends.contract import Backend, Capabilities, TokenRenderer, Turn, TurnInput
 from leyline.directives import EditScript, Fallback, LeylineError, Message, Mode, Outcome, Receipt
 
 FORMAT = "leyline-gate/1"

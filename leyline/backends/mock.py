@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from leyline.backends.base import BackendError, Capabilities, TokenRenderer, Turn, TurnInput, Usage
+from leyline.backends.contract import BackendError, Capabilities, TokenRenderer, Turn, TurnInput, Usage
 from leyline.directives import Message, Receipt, canonical
 from leyline.directives.rendered import common_prefix
 

@@ -1,8 +1,8 @@
 """The harness: sessions whose edits stay, the agent loop with its tools, trajectories, and the openai plug-in."""
 
 from leyline.harness.agent import AgentResult, Event, Limits, run_agent
-from leyline.harness.ledger import Ledger, LedgerError
-from leyline.harness.session import Session, SessionTurn, Totals
+from leyline.harness.session.ledger import Ledger, LedgerError
+from leyline.harness.session.session import Session, SessionTurn, Totals
 from leyline.harness.trajectory import Trajectory, TrajectoryError, TrajectoryWriter, read_trajectory
 
 __all__ = [

@@ -10,9 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from leyline.backends.base import BackendError, ContextOverflowError
+from leyline.backends.contract import BackendError, ContextOverflowError
 from leyline.directives import LeylineError, Message
-from leyline.harness.session import Session, Totals
+from leyline.harness.session.session import Session, Totals
 from leyline.harness.trajectory import TrajectoryError, TrajectoryWriter
 
 NO_CALL = "Error: no valid tool call."

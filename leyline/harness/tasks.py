@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from leyline.directives import Message
-from leyline.harness.sandbox import HarnessError, Limits, Result, Sandbox, SandboxError
+from leyline.harness.sandbox.sandbox import HarnessError, Limits, Result, Sandbox, SandboxError
 from leyline.harness.tools import DEFAULT_TOOLS, Evaluation, ToolBox, ToolResult
-from leyline.harness.workspace import DiskWorkspace, WorkspaceError
+from leyline.harness.workspace.workspace import DiskWorkspace, WorkspaceError
 
 # A file of such a name at the top of the folder would be run in the place of the test runner or of what it imports.
 _RUNNER_NAMES = frozenset(

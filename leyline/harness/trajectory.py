@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from leyline.directives import LeylineError, Message, MessageEdit
-from leyline.harness.session import SessionTurn
+from leyline.harness.session.session import SessionTurn
 
 FORMAT = "leyline-trajectory/1"
 OUTCOMES = ("solved", "failed", "unscored", "error", "interrupted", "limit")

@@ -20,11 +20,11 @@ from leyline.policies.combinators.then import Then as then  # noqa: N813
 from leyline.policies.combinators.when import When as when  # noqa: N813
 from leyline.policies.combinators.with_mode import WithMode as with_mode  # noqa: N813
 from leyline.policies.errors import PolicyError
-from leyline.policies.history import Call, calls, is_observation, observations
 from leyline.policies.loading import load_policy
+from leyline.policies.reading.calls import Call, calls, is_observation, observations
+from leyline.policies.reading.text import truncate
 from leyline.policies.registry import PolicyInfo, list_policies
 from leyline.policies.rule import DROP, RuleContext, RulePolicy, rule
-from leyline.policies.text import truncate
 
 __all__ = [
     "DROP",

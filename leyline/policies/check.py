@@ -9,7 +9,7 @@ from typing import Any
 from leyline.directives import LeylineError, Message, MessageEdit, Mode, apply_edits
 from leyline.policies.base import BasePolicy, Policy, diff_edits
 from leyline.policies.errors import PolicyError, one_line
-from leyline.policies.history import groups
+from leyline.policies.reading.calls import groups
 
 _FIX = "drop or keep a call together with its results, or shorten the result instead"
 _KEEP = 'return {**message, "content": ...} or truncate(message, max_chars=...)'

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, overload
 from leyline.directives import Message, Mode
 from leyline.policies.base import ChangePolicy, as_mode, literal
 from leyline.policies.errors import PolicyError, nearest, one_line
-from leyline.policies.history import Call, calls, observations
+from leyline.policies.reading.calls import Call, calls, observations
 
 
 class _Drop(Enum):

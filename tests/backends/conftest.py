@@ -157,7 +157,7 @@ def make_tokenizer() -> Callable[[], Any]:
 @pytest.fixture(scope="session")
 def make_renderer(make_tokenizer: Callable[[], Any]) -> Callable[..., Any]:
     """`make_renderer(template=CHATML)`: a Renderer over the byte-level tokenizer."""
-    from leyline.backends.render import Renderer
+    from leyline.rendering.render import Renderer
 
     def make(template: str = CHATML) -> Any:
         return Renderer(make_tokenizer(), template, {"bos_token": "<|bos|>", "eos_token": "<|im_end|>"})

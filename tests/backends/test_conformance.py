@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
-from leyline.backends.base import Turn, TurnInput
 from leyline.backends.conformance import CHAT_CHECKS, TOKEN_CHECKS, run_conformance
+from leyline.backends.contract import Turn, TurnInput
 from leyline.backends.mock import MockBackend
-from leyline.backends.openai import OpenAIBackend
+from leyline.backends.openai.backend import OpenAIBackend
 from leyline.directives import EditScript, Mode
 
 pytest.importorskip("torch", reason="the local backend needs torch")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from leyline.backends.base import Backend, BackendError, TurnInput
+from leyline.backends.contract import Backend, BackendError, TurnInput
 from leyline.backends.mock import MockBackend, tool_call
 from leyline.directives import Directive, EditScript, Fallback, Message
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from leyline.backends.base import BackendError, Capabilities, Turn, TurnInput, Usage
+from leyline.backends.contract import BackendError, Capabilities, Turn, TurnInput, Usage
 from leyline.directives import Fallback, Message, Receipt, Rendered
 
 Answer = Message | BaseException | str

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from leyline.backends.base import BackendError, ContextOverflowError
+from leyline.backends.contract import BackendError, ContextOverflowError
 from leyline.directives import Message
 from leyline.harness.agent import NO_CALL, Event, Limits, run_agent
-from leyline.harness.session import Session
+from leyline.harness.session.session import Session
 from leyline.harness.tasks import Episode, FilesTask
 from leyline.harness.trajectory import TrajectoryWriter, read_trajectory
 from leyline.policies import PolicyError

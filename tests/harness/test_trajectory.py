@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from leyline.directives import Receipt
-from leyline.harness.session import Session
+from leyline.harness.session.session import Session
 from leyline.harness.trajectory import FORMAT, TrajectoryError, TrajectoryWriter, read_trajectory
 
 

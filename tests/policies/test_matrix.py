@@ -8,7 +8,7 @@ import pytest
 
 from leyline.directives import Mode, apply_edits
 from leyline.policies import BasePolicy, load_policy, policy_edits
-from leyline.policies.history import groups
+from leyline.policies.reading.calls import groups
 from leyline.policies.registry import BUILTINS
 
 SPECS = {

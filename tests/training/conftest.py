@@ -17,7 +17,7 @@ import torch  # noqa: E402
 from training import checkpoint  # noqa: E402
 from training.models import SHAPES, TinyLM  # noqa: E402
 
-TOKENIZER = ROOT / "leyline" / "evals" / "models" / "shared"
+TOKENIZER = ROOT / "leyline" / "models" / "shared"
 
 
 @pytest.fixture(scope="session", params=["tiny-mla", "tiny-gqa"])

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from leyline.backends.base import Sampling
+from leyline.backends.contract import Sampling
 from leyline.backends.local.backend import LocalBackend
-from leyline.backends.render import Renderer
 from leyline.directives import Message
-from leyline.harness.session import Session, SessionTurn
+from leyline.harness.session.session import Session, SessionTurn
+from leyline.rendering.render import Renderer
 from training import checkpoint
 from training.batch import BatchBackend
 from training.engine import Fault
@@ -107,7 +107,7 @@ def test_faults_change_what_the_model_sees(small_model: Path, fault: Fault) -> N
 
 
 def test_a_prompt_past_the_context_ends_the_session_alone(small_model: Path) -> None:
-    from leyline.backends.base import ContextOverflowError
+    from leyline.backends.contract import ContextOverflowError
 
     backend = BatchBackend(checkpoint.load_model(small_model), Renderer.from_dir(small_model), 1)
     session = session_of(backend, "keep_all", "amortize", "0")

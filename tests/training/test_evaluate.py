@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from leyline.backends.render import Renderer
-from leyline.evals.suites import micro
-from leyline.evals.suites.micro.documents import render
-from leyline.evals.suites.micro.rollout import attempt
+from leyline.rendering.render import Renderer
+from leyline.suites import micro
+from leyline.suites.micro.documents import render
+from leyline.suites.micro.rollout import attempt
 from training import checkpoint, evaluate, onpolicy
 from training.data import TOKENIZER, Encoder
 from training.episodes import Episode

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from leyline.backends.base import Backend, TurnInput
 from leyline.backends.conformance import edits as of_edits
 from leyline.backends.conformance import isolation
 from leyline.backends.conformance.rig import Rig
+from leyline.backends.contract import Backend, TurnInput
 from leyline.directives import Fallback
 
 __all__ = ["CHAT_CHECKS", "TOKEN_CHECKS", "Rig", "run_conformance"]

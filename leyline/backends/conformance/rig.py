@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from leyline.backends.base import Backend, Sampling, Turn, TurnInput
+from leyline.backends.contract import Backend, Sampling, Turn, TurnInput
 from leyline.directives import Directive, EditScript, Fallback, Mode, Rendered
 
 Tokens = tuple[int, ...]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from leyline.backends.base import (
+from leyline.backends.contract import (
     BackendError,
     Capabilities,
     ContextOverflowError,
@@ -22,17 +22,17 @@ from leyline.backends.base import (
     TurnInput,
     Usage,
 )
-from leyline.backends.local.engine import Prefilled, carry_out
+from leyline.backends.local.execution import Prefilled, carry_out
 from leyline.backends.local.families import Refusal
 from leyline.backends.local.load import accelerator, load_model, stop_tokens
-from leyline.backends.local.plan import Plan, Rules, honest_plan, plan_turn, refusal
 from leyline.backends.local.prefix_cache import CachedSequence, PrefixCache
+from leyline.backends.local.reuse import Plan, Rules, honest_plan, plan_turn, refusal
 from leyline.backends.local.runner import Decoder, PlainDecoder, Splicer, SplicerDecoder, build_runner
 from leyline.backends.local.sampling import Sampler
-from leyline.backends.render import Renderer
-from leyline.backends.textstream import TextStream
-from leyline.backends.toolcalls import parse_output
 from leyline.directives import Fallback, Message, Mode, Outcome, Receipt
+from leyline.rendering.render import Renderer
+from leyline.rendering.textstream import TextStream
+from leyline.rendering.toolcalls import parse_output
 
 CACHE_BYTES = 2**30
 CACHE_TOKENS = 65536

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from leyline.backends.base import Sampling
+from leyline.backends.contract import Sampling
 
 
 class Sampler:

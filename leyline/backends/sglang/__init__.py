@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from leyline.backends.sglang.client import SGLangBackend
+    from leyline.backends.sglang.client.backend import SGLangBackend
 
 __all__ = ["SGLangBackend"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "SGLangBackend":
-        from leyline.backends.sglang.client import SGLangBackend
+        from leyline.backends.sglang.client.backend import SGLangBackend
 
         return SGLangBackend
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

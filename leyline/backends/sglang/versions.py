@@ -20,7 +20,7 @@ class UnsupportedVersionError(LeylineError):
 
 def adapter_for(version: str) -> Any:
     """The adapter module for SGLang `version`. Raises `UnsupportedVersionError`."""
-    return import_module(f"leyline.backends.sglang.{adapter_name(version)}")
+    return import_module(f"leyline.backends.sglang.plugin.{adapter_name(version)}")
 
 
 def adapter_name(version: str) -> str:

@@ -14,14 +14,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from leyline.backends.base import Capabilities, ContextOverflowError, Sampling, TokenRenderer, Turn, TurnInput, Usage
+from leyline.backends.contract import (
+    Capabilities,
+    ContextOverflowError,
+    Sampling,
+    TokenRenderer,
+    Turn,
+    TurnInput,
+    Usage,
+)
 from leyline.backends.local import LocalBackend
+from leyline.backends.simulated.backend import answer_ids, common_prefix
 from leyline.directives import Message, Mode, Receipt
-from leyline.evals.cachesim import answer_ids, common_prefix
-from leyline.evals.fidelity.records import FidelityError, FidelityRecord
+from leyline.evals.fidelity.probe import FidelityError, FidelityRecord
 from leyline.evals.replay.recorded import with_answer
-from leyline.evals.traces import Trajectory, answer_places
-from leyline.harness.session import Session
+from leyline.evals.replay.traces import Trajectory, answer_places
+from leyline.harness.session.session import Session
 
 SEAMS = (0, 8, 32, 128)
 STOP = -1  # stands for the stop token in a continuation

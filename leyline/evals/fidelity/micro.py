@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from leyline.evals.fidelity.records import FidelityError
-from leyline.evals.suites import micro
-from leyline.evals.traces import Trajectory
+from leyline.evals.fidelity.probe import FidelityError
+from leyline.evals.replay.traces import Trajectory
+from leyline.suites import micro
 
 
 def micro_trajectories(
@@ -16,7 +16,7 @@ def micro_trajectories(
 
     first: seed of the first task; the default is far from the training data.
     """
-    from leyline.evals.suites.micro.rollout import attempt
+    from leyline.suites.micro.rollout import attempt
 
     if level not in micro.LEVELS:
         raise FidelityError(f"unknown level {level!r}; choose from {', '.join(micro.LEVELS)}")

@@ -3,10 +3,10 @@
 The recording fixes what the model said and saw, so a replay says nothing about solving the task; `leyline eval` does.
 """
 
-from leyline.evals.replay.engine import Setting, replay, replay_together
-from leyline.evals.replay.records import FORMAT, ReplayRecord, read_records
+from leyline.evals.replay.by_policy import Bucket, Row, by_turn, summarise
+from leyline.evals.replay.replayed import FORMAT, ReplayRecord, read_records
 from leyline.evals.replay.run import BUILTIN_POLICIES, Plan, run_plan
-from leyline.evals.replay.tables import Bucket, Row, by_turn, summarise
+from leyline.evals.replay.walk import Setting, replay, replay_together
 
 __all__ = [
     "BUILTIN_POLICIES",

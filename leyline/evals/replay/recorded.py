@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from leyline.backends.base import Backend, BackendError, Capabilities, TokenRenderer, Turn, TurnInput, Usage
+from leyline.backends.contract import Backend, BackendError, Capabilities, TokenRenderer, Turn, TurnInput, Usage
+from leyline.backends.simulated.backend import answer_ids
 from leyline.directives import EditScript, Message, Receipt, Rendered
-from leyline.evals.cachesim import answer_ids
 
 
 class RecordedBackend:

@@ -9,13 +9,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from leyline.backends.base import Backend, TokenRenderer
-from leyline.evals.replay.engine import Setting, replay_on, replay_together
+from leyline.backends.contract import Backend, TokenRenderer
 from leyline.evals.replay.recorded import RecordedBackend
-from leyline.evals.replay.records import ReplayRecord
-from leyline.evals.textrender import load_renderer
-from leyline.evals.traces import Trajectory, answer_places, load_trajectories
+from leyline.evals.replay.replayed import ReplayRecord
+from leyline.evals.replay.traces import Trajectory, answer_places, load_trajectories
+from leyline.evals.replay.walk import Setting, replay_on, replay_together
 from leyline.policies import load_policy
+from leyline.rendering.textrender import load_renderer
 
 BUILTIN_POLICIES = (
     "keep_all",

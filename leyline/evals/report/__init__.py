@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from leyline.evals.report.content import Report, build
 from leyline.evals.report.page import html, markdown
 from leyline.evals.report.plots import draw
-from leyline.evals.report.report import Report, build
 from leyline.evals.report.sources import ReportError
 from leyline.evals.report.viewer import view
 

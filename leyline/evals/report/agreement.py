@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from leyline.evals.fidelity.records import FidelityRecord
-from leyline.evals.stats import Interval, Ratio, solve_rate
+from leyline.evals.fidelity.probe import FidelityRecord
+from leyline.evals.stats.clustered import Interval, Ratio, solve_rate
 
 EDGES = (1, 2, 3, 6, 11)
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from leyline.evals.power import design_effect, detectable_effect, paired_power, paired_trials
 from leyline.evals.report.numbers import by_task, hit_ratio, is_scored, prefilled_ratio, solved_ratio
 from leyline.evals.report.sources import ArmTrials, ReportError, Trial
-from leyline.evals.stats import ClusterBootstrap, Interval, Ratio, holm, mcnemar, sign_flip
+from leyline.evals.stats.clustered import ClusterBootstrap, Interval, Ratio, holm, mcnemar, sign_flip
+from leyline.evals.stats.power import design_effect, detectable_effect, paired_power, paired_trials
 
 EFFECT = 0.05
 POWER = 0.8

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from leyline.evals.records import Outcome, TurnRecord
 from leyline.evals.report.sources import ArmTrials
-from leyline.evals.stats import percentile
+from leyline.evals.stats.clustered import percentile
+from leyline.evals.trials.record import Outcome, TurnRecord
 
 
 @dataclass(frozen=True)

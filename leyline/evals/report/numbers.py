@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from leyline.evals.records import Outcome, TurnRecord
 from leyline.evals.report.sources import ArmTrials, Trial
-from leyline.evals.stats import Interval, Ratio, cluster_ratio, percentile, solve_rate
+from leyline.evals.stats.clustered import Interval, Ratio, cluster_ratio, percentile, solve_rate
+from leyline.evals.trials.record import Outcome, TurnRecord
 
 TOKENS = ("prompt", "prefix", "spliced", "prefilled", "completion")
 

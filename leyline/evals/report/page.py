@@ -12,16 +12,16 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from leyline.evals.environment import described
+from leyline.directives.counts import count
+from leyline.evals.report.content import Report
 from leyline.evals.report.curves import Cell, TaskRow
 from leyline.evals.report.figures import Plot
 from leyline.evals.report.numbers import ArmNumbers
-from leyline.evals.report.report import Report
-from leyline.evals.report.tables import Table, tables
+from leyline.evals.report.sections import Table, tables
 from leyline.evals.report.text import day, percent, percent_interval
 from leyline.evals.report.viewer import Viewer
-from leyline.evals.stats import Interval
-from leyline.harness.plural import count
+from leyline.evals.stats.clustered import Interval
+from leyline.evals.trials.environment import described
 
 _ASSETS = Path(__file__).parent / "assets"
 _AS_TABLES = ("rates", "tasks")  # the page shows these as tables with bars and cells

@@ -11,7 +11,9 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from leyline.directives.counts import count
 from leyline.evals.report.agreement import AgreementPoint
+from leyline.evals.report.content import Report
 from leyline.evals.report.curves import TurnPoint
 from leyline.evals.report.figures import (
     GRID,
@@ -27,9 +29,7 @@ from leyline.evals.report.figures import (
     style,
 )
 from leyline.evals.report.numbers import ArmNumbers
-from leyline.evals.report.report import Report
-from leyline.evals.stats import Interval
-from leyline.harness.plural import count
+from leyline.evals.stats.clustered import Interval
 
 _PANELS = 4  # groups that get a panel of their own
 _FEW = 0.1  # share of an arm's trials under which a turn's mean is not drawn

@@ -13,10 +13,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from leyline.directives import LeylineError
-from leyline.evals.fidelity.records import FidelityRecord
-from leyline.evals.journal import FILE, load
+from leyline.evals.fidelity.probe import FidelityRecord
 from leyline.evals.jsonl import first_problem
-from leyline.evals.records import TrialRecord
+from leyline.evals.trials.journal import FILE, load
+from leyline.evals.trials.record import TrialRecord
 
 CONFIG = "config.json"
 FIDELITY = "fidelity.jsonl"

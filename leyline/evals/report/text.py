@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
-from leyline.evals.stats import Interval
+from leyline.evals.stats.clustered import Interval
 
 NONE = "–"
 

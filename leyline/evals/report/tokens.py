@@ -39,7 +39,7 @@ class Segment:
 
 def find_tokenizer(model: str, folder: Path | None = None) -> Tokenizer | None:
     """The tokenizer of a model folder or a bundled model; `folder` takes precedence. None where there is none."""
-    from leyline.evals import models
+    from leyline import models
 
     shipped = Path(models.__file__).parent
     places = [folder] if folder is not None else [Path(model)]

@@ -10,7 +10,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from leyline.evals.report.report import Report
+from leyline.evals.report.content import Report
 from leyline.evals.report.sources import Trial
 from leyline.evals.report.tokens import UNKNOWN, Mark, Segment, find_tokenizer, follow_edits, segments
 from leyline.harness.trajectory import Trajectory, TrajectoryError, read_trajectory

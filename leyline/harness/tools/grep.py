@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from leyline.harness.tools.base import Arguments, Context, Tool, ToolResult, argument
 from leyline.harness.tools.lines import shown, split
-from leyline.harness.workspace import WorkspaceError
+from leyline.harness.tools.tool import Arguments, Context, Tool, ToolResult, argument
+from leyline.harness.workspace.workspace import WorkspaceError
 
 MOST = 15
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from leyline.harness.workspace import printable
+from leyline.harness.workspace.workspace import printable
 
 
 def split(text: str) -> list[str]:

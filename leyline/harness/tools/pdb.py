@@ -6,9 +6,9 @@ import re
 import time
 from pathlib import PurePath
 
-from leyline.harness.process import Process, capped, uninterrupted
-from leyline.harness.sandbox import Sandbox
-from leyline.harness.tools.base import Arguments, Context, Tool, ToolResult, argument
+from leyline.harness.sandbox.process import Process, capped, uninterrupted
+from leyline.harness.sandbox.sandbox import Sandbox
+from leyline.harness.tools.tool import Arguments, Context, Tool, ToolResult, argument
 
 PROMPT = "(Pdb) "
 _AT_PROMPT = re.compile(r"\(Pdb\) \Z")

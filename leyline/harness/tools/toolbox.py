@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
 from leyline.directives import LeylineError
-from leyline.harness.sandbox import HarnessError, Sandbox, capped
-from leyline.harness.tools.base import Context, Evaluation, Tool, ToolResult
+from leyline.harness.sandbox.sandbox import HarnessError, Sandbox, capped
 from leyline.harness.tools.bash import BASH
 from leyline.harness.tools.edit import EDIT
 from leyline.harness.tools.eval import EVAL
 from leyline.harness.tools.grep import GREP
 from leyline.harness.tools.pdb import PDB
 from leyline.harness.tools.submit import SUBMIT
+from leyline.harness.tools.tool import Context, Evaluation, Tool, ToolResult
 from leyline.harness.tools.view import VIEW
-from leyline.harness.workspace import Workspace, printable
+from leyline.harness.workspace.workspace import Workspace, printable
 
 TOOLS: dict[str, Tool] = {tool.name: tool for tool in (VIEW, GREP, EDIT, EVAL, BASH, PDB, SUBMIT)}
 DEFAULT_TOOLS = ("view", "grep", "edit", "eval", "submit")

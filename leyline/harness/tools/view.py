@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from leyline.harness.tools.base import Arguments, Context, Tool, ToolResult, argument
 from leyline.harness.tools.lines import numbered, split
+from leyline.harness.tools.tool import Arguments, Context, Tool, ToolResult, argument
 
 
 def run(context: Context, arguments: Arguments) -> ToolResult:

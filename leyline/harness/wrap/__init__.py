@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from leyline.backends.base import TokenRenderer
+from leyline.backends.contract import TokenRenderer
 from leyline.directives import LeylineError, Mode
-from leyline.harness.inputs import check_settings
-from leyline.harness.wrap.report import WrapReport, WrapTurn
+from leyline.harness.session.inputs import check_settings
+from leyline.harness.wrap.account import WrapReport, WrapTurn
 from leyline.harness.wrap.tracker import Tracker, WireSettings
 from leyline.policies import Policy
 from leyline.policies.base import as_mode

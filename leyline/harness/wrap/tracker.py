@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from leyline.backends.base import TokenRenderer
+from leyline.backends.contract import TokenRenderer
 from leyline.directives import (
     EditScript,
     Fallback,
@@ -22,11 +22,11 @@ from leyline.directives import (
     WireRequest,
     token_script,
 )
-from leyline.harness.inputs import as_message
-from leyline.harness.ledger import Ledger, Plan, digest
-from leyline.harness.pins import size
-from leyline.harness.proposals import proposals
-from leyline.harness.wrap.report import WrapReport, WrapTurn, usage_of
+from leyline.harness.session.inputs import as_message
+from leyline.harness.session.ledger import Ledger, Plan, digest
+from leyline.harness.session.pins import size
+from leyline.harness.session.proposals import proposals
+from leyline.harness.wrap.account import WrapReport, WrapTurn, usage_of
 from leyline.policies import Policy, keep_all
 from leyline.policies.combinators.inner import as_policy
 

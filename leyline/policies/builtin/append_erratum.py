@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from leyline.directives import Message
 from leyline.policies.base import ChangePolicy
+from leyline.policies.reading.stale import stale_outputs
+from leyline.policies.reading.text import content_text
 from leyline.policies.settings import check_text
-from leyline.policies.stale import stale_outputs
-from leyline.policies.text import content_text
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from leyline.directives import Message
 from leyline.policies.base import ChangePolicy
-from leyline.policies.history import observations
+from leyline.policies.reading.calls import observations
+from leyline.policies.reading.sizes import approximate_tokens
+from leyline.policies.reading.text import stub
 from leyline.policies.settings import check_int
-from leyline.policies.size import approximate_tokens
-from leyline.policies.text import stub
 
 NOTE = "[output cleared to save context]"
 

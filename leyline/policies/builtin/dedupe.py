@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from leyline.directives import Message
 from leyline.directives.messages import canonical
 from leyline.policies.base import ChangePolicy
-from leyline.policies.history import observations
+from leyline.policies.reading.calls import observations
+from leyline.policies.reading.text import content_text, other_parts, stub
 from leyline.policies.settings import check_choice, check_int
-from leyline.policies.text import content_text, other_parts, stub
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from itertools import islice
 
 from leyline.directives import Message
 from leyline.policies.base import ChangePolicy
-from leyline.policies.history import Call, calls, groups
+from leyline.policies.reading.calls import Call, calls, groups
+from leyline.policies.reading.stale import effect
+from leyline.policies.reading.text import stub
 from leyline.policies.settings import check_choice, check_int
-from leyline.policies.stale import effect
-from leyline.policies.text import stub
 
 
 @dataclass(frozen=True)

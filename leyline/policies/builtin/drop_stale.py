@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from leyline.directives import Message
 from leyline.policies.base import ChangePolicy
-from leyline.policies.stale import stale_outputs
-from leyline.policies.text import stub
+from leyline.policies.reading.stale import stale_outputs
+from leyline.policies.reading.text import stub
 
 
 @dataclass(frozen=True)

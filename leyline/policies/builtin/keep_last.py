@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from leyline.directives import Message
 from leyline.policies.base import ChangePolicy
-from leyline.policies.history import groups
+from leyline.policies.reading.calls import groups
 from leyline.policies.settings import check_int
 
 

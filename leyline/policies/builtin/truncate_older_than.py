@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from leyline.directives import Message
 from leyline.policies.base import ChangePolicy
-from leyline.policies.history import observations
+from leyline.policies.reading.calls import observations
+from leyline.policies.reading.text import truncate
 from leyline.policies.settings import check_int
-from leyline.policies.text import truncate
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from leyline.policies.base import BasePolicy, Policy
 from leyline.policies.check import policy_edits
 from leyline.policies.combinators.inner import as_policy
 from leyline.policies.errors import PolicyError
-from leyline.policies.history import calls, groups
+from leyline.policies.reading.calls import calls, groups
+from leyline.policies.reading.stale import effect
 from leyline.policies.settings import check_int, set_names
-from leyline.policies.stale import effect
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from leyline.policies.base import BasePolicy, Policy
 from leyline.policies.check import policy_edits
 from leyline.policies.combinators.inner import as_policy
 from leyline.policies.errors import PolicyError
+from leyline.policies.reading.sizes import approximate_tokens
 from leyline.policies.settings import check_int
-from leyline.policies.size import approximate_tokens
 
 
 @dataclass(frozen=True)

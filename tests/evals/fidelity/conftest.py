@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from leyline.directives import Message
-from leyline.evals.traces import Trajectory
+from leyline.evals.replay.traces import Trajectory
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content or '' }}<|im_end|>\n{% endfor %}"

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from leyline.backends.base import Sampling
+from leyline.backends.contract import Sampling
 from leyline.backends.gate import Gate, GatedBackend, GateError, gated, model_digest
 from leyline.backends.mock import MockBackend
 from leyline.cli import app
 from leyline.directives import Fallback, Mode, Outcome
 from leyline.evals.fidelity import read_records
-from leyline.evals.traces import Trajectory, answer_places
-from leyline.harness.session import Session, SessionTurn
+from leyline.evals.replay.traces import Trajectory, answer_places
+from leyline.harness.session.session import Session, SessionTurn
 
 POLICY = "truncate_older_than(n=1, max_chars=8)"
 
@@ -119,8 +119,8 @@ def test_a_gate_of_another_model_is_refused(folder: Path, tmp_path: Path, backen
 
 
 def test_an_arm_of_an_eval_takes_a_gate(folder: Path, tmp_path: Path) -> None:
-    from leyline.evals.arms import parse_arm
-    from leyline.evals.backends import check_backends, make_backend
+    from leyline.evals.trials.arms import parse_arm
+    from leyline.evals.trials.serving import check_backends, make_backend
 
     path = tmp_path / "gate.json"
     Gate(folder.name, Mode.AMORTIZE, 8, model_digest(folder)).save(path)

@@ -7,7 +7,7 @@ import pytest
 
 from leyline.directives import Mode
 from leyline.evals.fidelity import FidelityError, FidelityRecord, by_edits, by_margin, read_records, recommend, rows
-from leyline.evals.fidelity.tables import LEAST_PROBES, followed
+from leyline.evals.fidelity.summary import LEAST_PROBES, followed
 
 
 def record(**changes: Any) -> FidelityRecord:

@@ -23,12 +23,12 @@ from leyline.evals.replay import (
     run_plan,
     summarise,
 )
-from leyline.evals.replay.engine import iter_settings
-from leyline.evals.replay.records import ReplayError
+from leyline.evals.replay.replayed import ReplayError
 from leyline.evals.replay.run import run_on_backend
-from leyline.evals.textrender import load_renderer
-from leyline.evals.traces import Trajectory
+from leyline.evals.replay.traces import Trajectory
+from leyline.evals.replay.walk import iter_settings
 from leyline.policies import PolicyError, list_policies
+from leyline.rendering.textrender import load_renderer
 
 SHARED = Path(__file__).parents[4] / "shared" / "traces" / "swebench-verified-60.jsonl.gz"
 WORDS = ["def", "return", "self", "import", "value", "result", "none", "assert", "index", "error", "path"]

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from leyline.evals.journal import Journal
-from leyline.evals.records import Outcome, TrialRecord, TurnRecord
+from leyline.evals.trials.journal import Journal
+from leyline.evals.trials.record import Outcome, TrialRecord, TurnRecord
 
 TRUNCATE = "truncate_older_than(n=2, max_chars=200)"
 ARMS = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from leyline.evals.fidelity.records import FidelityRecord
+from leyline.evals.fidelity.probe import FidelityRecord
 from leyline.evals.report import write_report
 
 

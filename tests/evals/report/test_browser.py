@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from leyline.evals.records import TrialRecord
 from leyline.evals.report import write_report
 from leyline.evals.report.tokens import decode, find_tokenizer
+from leyline.evals.trials.record import TrialRecord
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("report-browser")]
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from leyline.cli import app
 from leyline.directives import LeylineError
-from leyline.evals.records import TrialRecord
+from leyline.evals.trials.record import TrialRecord
 
 Make = Callable[..., TrialRecord]
 Write = Callable[..., Path]

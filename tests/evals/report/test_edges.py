@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from leyline.evals.records import Outcome, TrialRecord, TurnRecord
 from leyline.evals.report import ReportError, Written, write_report
 from leyline.evals.report.compare import select_pairs
 from leyline.evals.report.sources import gather
+from leyline.evals.trials.record import Outcome, TrialRecord, TurnRecord
 
 Make = Callable[..., TrialRecord]
 Write = Callable[..., Path]

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from leyline.evals.records import TrialRecord
 from leyline.evals.report import Written, write_report
+from leyline.evals.trials.record import TrialRecord
 
 pytestmark = pytest.mark.xdist_group("report-recompute")  # so that the reports are made once
 

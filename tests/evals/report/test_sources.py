@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from leyline.evals.records import Outcome, TrialRecord
 from leyline.evals.report import ReportError
 from leyline.evals.report.sources import gather
+from leyline.evals.trials.record import Outcome, TrialRecord
 
 Make = Callable[..., TrialRecord]
 Write = Callable[..., Path]

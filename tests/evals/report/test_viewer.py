@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from leyline.backends.mock import MockBackend, tool_call
-from leyline.evals.records import TrialRecord
 from leyline.evals.report import build, write_report
 from leyline.evals.report.tokens import decode, find_tokenizer
 from leyline.evals.report.viewer import pack, view
-from leyline.harness.session import Session
+from leyline.evals.trials.record import TrialRecord
+from leyline.harness.session.session import Session
 from leyline.harness.trajectory import TrajectoryWriter, read_trajectory
 
 Make = Callable[..., TrialRecord]

@@ -1,0 +1,219 @@
+"""Any OpenAI-compatible server, over chat completions. No directives: edited prompts are prefilled as usual."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import httpx
+import openai
+
+from leyline.backends.contract import BackendError, Capabilities, TokenRenderer, Turn, TurnInput, Usage
+from leyline.backends.http.errors import body_message, translate
+from leyline.backends.openai.reply import Assembly, MalformedReplyError, Reply, read_completion, read_models, sse_chunks
+from leyline.directives import Message, Receipt
+
+T = TypeVar("T")
+
+# Settings that some servers refuse. A request that fails over one of them is sent again without it, once.
+_OPTIONAL = ("max_tokens", "temperature", "top_p", "seed", "stop", "stream_options")
+
+
+class OpenAIBackend:
+    """Serves turns through `POST {base_url}/chat/completions`.
+
+    model: the name to ask for; None takes the only model that the server lists.
+    base_url: the address up to and including `/v1`; None is OPENAI_BASE_URL, else OpenAI's own.
+    api_key: None is OPENAI_API_KEY; a server with its own `base_url` may do without.
+    timeout: seconds for a whole answer, or between two pieces of a streamed one. retries: how often a request that
+        timed out, found the server busy (429) or failed (5xx, refused connection) is sent again, with growing pauses.
+    max_context: tokens, if known. extra_body: further fields of every request, such as a server's own settings.
+    http_client: an `httpx.Client` to use instead of an own one; it is not closed.
+
+    The session's text goes to `on_text` as it is generated, when one is given.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        timeout: float = 600.0,
+        retries: int = 3,
+        max_context: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        http_client: httpx.Client | None = None,
+    ) -> None:
+        _check_url(base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1")
+        self._timeout, self._max_context, self._extra_body = timeout, max_context, dict(extra_body or {})
+        self._refused: set[str] = set()
+        # Always an httpx client of ours: the openai package changed its own HTTP library between releases, and with it
+        # the exceptions that a broken stream raises.
+        self._http = http_client or httpx.Client(
+            timeout=httpx.Timeout(timeout, connect=min(10.0, timeout)), follow_redirects=True
+        )
+        self._own_http = http_client is None
+        self._client = self._connect(base_url, api_key, retries)
+        self._url = str(self._client.base_url).rstrip("/")
+        self._model = model
+
+    def _connect(self, base_url: str | None, api_key: str | None, retries: int) -> openai.OpenAI:
+        settings: dict[str, Any] = {
+            "timeout": self._http.timeout if self._own_http else self._timeout,
+            "max_retries": retries,
+            "http_client": self._http,
+        }
+        try:
+            return openai.OpenAI(base_url=base_url, api_key=api_key, **settings)
+        except openai.OpenAIError:  # no key anywhere; local servers want none
+            if base_url is None and not os.environ.get("OPENAI_BASE_URL"):
+                raise BackendError("no API key: set OPENAI_API_KEY, pass api_key, or name a base URL") from None
+            return openai.OpenAI(base_url=base_url, api_key="none", **settings)
+
+    @property
+    def renderer(self) -> TokenRenderer | None:
+        """None: the server renders."""
+        return None
+
+    @property
+    def model(self) -> str:
+        """The model's name; asks the server where none was given. Raises `BackendError`."""
+        if self._model is None:
+            names = self._guard(lambda: read_models(self._client.models.with_raw_response.list().content))
+            if len(names) != 1:
+                listed = ", ".join(names[:10]) or "none"
+                raise BackendError(f"name the model to use; {self._url} lists {listed}")
+            self._model = names[0]
+        return self._model
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            name="openai",
+            model=self.model,
+            splice=False,
+            tokens=False,
+            max_context=self._max_context,
+            reason="a plain OpenAI-compatible server takes no directives",
+        )
+
+    def chat(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, session: TurnInput) -> Turn:
+        """One completion. Raises `BackendError`; `ContextOverflowError` when the prompt does not fit."""
+        request = self._request(messages, tools, session)
+        started = time.perf_counter()
+        first: list[float] = []
+
+        def on_text(text: str) -> None:
+            if not first:
+                first.append(time.perf_counter() - started)
+            if text and session.on_text is not None:
+                session.on_text(text)
+
+        send = self._stream if session.on_text is not None else self._whole
+        reply = self._guard(lambda: self._adapt(send, request, on_text))
+        usage = reply.usage or Usage(0, 0, 0)
+        receipt = Receipt.plain(
+            usage.prompt_tokens,
+            usage.cached_tokens,
+            directives=len(session.script) or session.edits,
+            detail=None if reply.usage else "the server sent no usage block, so no tokens could be counted",
+        )
+        timings = {"ttft": first[0]} if first else {}
+        return Turn(reply.message, usage, receipt, finish_reason=reply.finish_reason, timings=timings)
+
+    def prewarm(self, session: TurnInput) -> None:
+        """Nothing: a plain server cannot be told to prefill only."""
+
+    def close(self) -> None:
+        """Close the connections, unless they belong to a client that was passed in."""
+        if self._own_http:
+            self._http.close()
+
+    def _request(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, session: TurnInput
+    ) -> dict[str, Any]:
+        sampling = session.sampling
+        request: dict[str, Any] = {
+            "model": self.model,
+            "messages": list(messages),
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+        }
+        if tools:
+            request["tools"] = list(tools)
+        if sampling.top_p != 1.0:
+            request["top_p"] = sampling.top_p
+        if sampling.seed is not None:
+            request["seed"] = sampling.seed
+        if sampling.stop:
+            request["stop"] = list(sampling.stop)
+        if session.on_text is not None:
+            request.update(stream=True, stream_options={"include_usage": True})
+        if self._extra_body:
+            request["extra_body"] = self._extra_body
+        return request
+
+    def _adapt(
+        self,
+        send: Callable[[dict[str, Any], Callable[[str], None]], Reply],
+        request: dict[str, Any],
+        on_text: Callable[[str], None],
+    ) -> Reply:
+        """Send, and send again without a setting that this server's model refuses."""
+        while True:
+            usable = {name: value for name, value in request.items() if name not in self._refused}
+            if "max_tokens" in self._refused:
+                usable["max_completion_tokens"] = request["max_tokens"]
+            try:
+                return send(usable, on_text)
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                refused = _refused_setting(error, usable)
+                if refused is None:
+                    raise
+                self._refused.add(refused)
+
+    def _whole(self, request: dict[str, Any], on_text: Callable[[str], None]) -> Reply:
+        answer = self._client.chat.completions.with_raw_response.create(**request)
+        return read_completion(answer.content, tools="tools" in request)
+
+    def _stream(self, request: dict[str, Any], on_text: Callable[[str], None]) -> Reply:
+        assembly = Assembly()
+        with self._client.chat.completions.with_streaming_response.create(**request) as answer:
+            if "text/event-stream" not in answer.headers.get("content-type", ""):
+                reply = read_completion(answer.read(), tools="tools" in request)  # a server that does not stream
+                on_text(reply.message.get("content") or "")
+                return reply
+            for chunk in sse_chunks(answer.iter_bytes()):
+                on_text(assembly.add(chunk))
+        return assembly.reply(tools="tools" in request)
+
+    def _guard(self, call: Callable[[], T]) -> T:
+        """Run a request; every way it can fail becomes a `BackendError`."""
+        try:
+            return call()
+        except (openai.OpenAIError, httpx.HTTPError, httpx.StreamError, MalformedReplyError, UnicodeError) as error:
+            raise translate(error, url=self._url, model=self._model or "", timeout=self._timeout) from None
+
+
+def _check_url(url: str) -> None:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise BackendError(f"base URL {url!r} is not a URL: {error}") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise BackendError(f"base URL {url!r} must have the form http://HOST:PORT/v1")
+
+
+def _refused_setting(error: openai.APIStatusError, request: Mapping[str, Any]) -> str | None:
+    """The optional setting of `request` that the server says it does not support, or None."""
+    message, code, param = body_message(error.body)
+    unsupported = code in ("unsupported_parameter", "unsupported_value") or "nsupported" in message
+    if not unsupported and "not supported" not in message and "does not support" not in message:
+        return None
+    for name in _OPTIONAL:
+        if name in request and (param == name or (not param and re.search(rf"\b{name}\b", message))):
+            return name
+    return None

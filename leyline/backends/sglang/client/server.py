@@ -1,0 +1,165 @@
+"""HTTP to an SGLang server: retries with growing pauses, and every failure as one line that says what to do next."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import httpx
+
+from leyline.backends.contract import BackendError, ContextOverflowError
+from leyline.backends.http.errors import body_message, clean, is_overflow
+from leyline.backends.http.sse import events
+
+T = TypeVar("T")
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
+
+
+class Transport:
+    """Sends JSON to `url` and reads JSON.
+
+    timeout: seconds for an answer, or between two pieces of a streamed one. retries: how often a request is sent again
+    that found no server, a busy one (429) or a failing one (5xx), or timed out; never once a piece of its answer came.
+    http_client: an `httpx.Client` to use instead of an own one; it is not closed.
+    """
+
+    def __init__(
+        self, url: str, *, api_key: str | None, timeout: float, retries: int, http_client: httpx.Client | None = None
+    ) -> None:
+        self.url = server_url(url)
+        self._timeout, self._retries = timeout, retries
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._http = http_client or httpx.Client(timeout=httpx.Timeout(timeout, connect=min(10.0, timeout)))
+        self._own = http_client is None
+
+    def get(self, path: str) -> dict[str, Any]:
+        """The JSON object at `path`. Raises `BackendError`."""
+        return self._retry(lambda: self._whole("GET", path, None))
+
+    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The JSON object that answers `body`. Raises `BackendError`."""
+        return self._retry(lambda: self._whole("POST", path, body))
+
+    def stream(self, path: str, body: Mapping[str, Any], take: Callable[[Mapping[str, Any]], None]) -> None:
+        """Give each event of a streamed answer to `take`. Raises `BackendError`.
+
+        A `BackendError` of `take` means that it took nothing of that event in: a retryable one on the first event, such
+        as an abort of a busy server, has the request sent again.
+        """
+        begun = False
+
+        def attempt() -> None:
+            nonlocal begun
+            with self._http.stream("POST", self.url + path, json=body, headers=self._headers) as response:
+                if response.status_code != 200:
+                    response.read()
+                    raise self._status(response)
+                for event in events(response.iter_bytes()):
+                    before, begun = begun, True
+                    try:
+                        take(_object(event))
+                    except BackendError:
+                        begun = before
+                        raise
+            if not begun:
+                raise BackendError(
+                    f"{self.url} ended its answer before the answer began; see the server's log", retryable=True
+                )
+
+        self._retry(attempt, lambda: not begun)
+
+    def flush(self) -> None:
+        """Empty the server's cache. Raises `BackendError`; retryable while requests run."""
+
+        def attempt() -> None:
+            response = self._http.post(f"{self.url}/flush_cache", headers=self._headers)
+            if response.status_code == 400:
+                raise BackendError(f"{self.url} did not flush its cache: requests are running", retryable=True)
+            if response.status_code != 200:
+                raise self._status(response)
+
+        self._retry(attempt)
+
+    def close(self) -> None:
+        if self._own:
+            self._http.close()
+
+    def _whole(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
+        response = self._http.request(method, self.url + path, json=body, headers=self._headers)
+        if response.status_code != 200:
+            raise self._status(response)
+        return _object(response.content)
+
+    def _retry(self, attempt: Callable[[], T], may: Callable[[], bool] = lambda: True) -> T:
+        for tried in range(self._retries + 1):
+            try:
+                return attempt()
+            except BackendError as error:
+                failure = error
+            except UnicodeEncodeError as error:
+                raise BackendError(
+                    f"the request holds text that is not valid Unicode ({clean(error)}); clean the messages"
+                ) from None
+            except (httpx.HTTPError, httpx.StreamError) as error:
+                failure = self._connection(error)
+            if not failure.retryable or tried == self._retries or not may():
+                break
+            time.sleep(min(LONGEST_PAUSE, FIRST_PAUSE * 2**tried) * random.uniform(0.75, 1.0))
+        raise failure from None
+
+    def _status(self, response: httpx.Response) -> BackendError:
+        status = response.status_code
+        try:
+            message = body_message(response.json())[0]
+        except (ValueError, RecursionError):
+            message = ""
+        said = clean(message or response.text or response.reason_phrase)
+        if status in (400, 413, 422) and is_overflow(message):
+            return ContextOverflowError(f"the prompt does not fit into the model's context: {said}; edit or shorten it")
+        if status in (401, 403):
+            return BackendError(f"{self.url} refused the API key ({status}: {said}); pass the server's --api-key")
+        if status == 404:
+            return BackendError(f"{self.url} has no such route (404: {said}); is it an SGLang server?")
+        if status == 429:
+            return BackendError(
+                f"{self.url} is busy (429: {said}); wait, or lower the number of workers", retryable=True
+            )
+        if status in (408, 409) or status >= 500:
+            return BackendError(f"{self.url} failed ({status}: {said}); see the server's log", retryable=True)
+        return BackendError(f"{self.url} refused the request ({status}: {said})")
+
+    def _connection(self, error: Exception) -> BackendError:
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            said = f"cannot connect to {self.url} ({clean(error)}); start a server with `leyline serve MODEL`"
+            return BackendError(f"{said}, or correct the base URL", retryable=True)
+        if isinstance(error, httpx.TimeoutException):
+            said = f"no answer from {self.url} within {self._timeout:g} s"
+            return BackendError(f"{said}; raise the timeout or lower the load", retryable=True)
+        said = f"the connection to {self.url} broke off ({clean(error) or type(error).__name__})"
+        return BackendError(f"{said}; see the server's log", retryable=True)
+
+
+def server_url(url: str) -> str:
+    """The server's root: a trailing `/v1`, as OpenAI clients want it, is taken off. Raises `BackendError`."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise BackendError(f"base URL {url!r} is not a URL: {error}") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise BackendError(f"base URL {url!r} must have the form http://HOST:PORT")
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        data = None
+    if not isinstance(data, dict):
+        said = clean(text[:80].decode(errors="replace"))
+        raise BackendError(f"the server sent an answer that cannot be read ({said!r}); is it an SGLang server?")
+    return data

@@ -1,0 +1,1 @@
+"""The plugin that splices in the cache of a stock SGLang server."""

@@ -1,0 +1,210 @@
+"""SGLang 0.5.16: the flat radix cache, which is this release's default for models with one kind of attention.
+
+A chunk's end, the prefill's end and the finish are `cache_unfinished_req` and `cache_finished_req` here, and the former
+looks its own insert up again without naming the request: both the insert and that look-up carry the marks.
+A tenant's salt is part of `extra_key` in this release.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import replace
+from typing import Any
+
+import torch
+from sglang.srt.managers.schedule_policy import AddReqResult
+from sglang.srt.mem_cache.base_prefix_cache import InsertParams, MatchPrefixParams
+from sglang.srt.mem_cache.common import evict_from_tree_cache
+from sglang.srt.mem_cache.radix_cache import RadixCache, RadixKey
+
+from leyline.backends.sglang.plugin.build import make_controller
+from leyline.backends.sglang.plugin.cache import Controller, wants_check
+from leyline.backends.sglang.plugin.integrity import attach_accounting
+from leyline.backends.sglang.plugin.keys import Space
+from leyline.backends.sglang.plugin.ops import Hit, all_agree
+from leyline.backends.sglang.plugin.runs import Plan
+
+
+class Ops:
+    """`TreeOps` over the flat cache, whose nodes are plain Python objects."""
+
+    def __init__(self, cache: LeylineRadixCache, group: Any) -> None:
+        self._cache = cache
+        self._group = group
+
+    @property
+    def page(self) -> int:
+        return int(self._cache.page_size)
+
+    def match(self, ids: array[int], limit: int, space: Space) -> Hit:
+        key = RadixKey(ids, space.extra_key, limit=limit)
+        result = RadixCache.match_prefix(self._cache, MatchPrefixParams(key=key))
+        return Hit(len(result.device_indices), result.last_device_node)
+
+    def slots(self, hit: Hit) -> torch.Tensor:
+        values = []
+        node = hit.node
+        while node is not self._cache.root_node:
+            values.append(node.value)
+            node = node.parent
+        if not values:
+            return torch.empty(0, dtype=torch.int64, device=self._cache.device)
+        return torch.cat(values[::-1])[: hit.length].long()
+
+    def hold(self, hit: Hit) -> Any:
+        self._cache.inc_lock_ref(hit.node)
+        return hit.node
+
+    def release(self, held: Any) -> None:
+        self._cache.dec_lock_ref(held)
+
+    def room(self) -> int:
+        return int(self._cache.token_to_kv_pool_allocator.available_size() + self._cache.evictable_size())
+
+    def reserve(self, tokens: int) -> torch.Tensor | None:
+        evict_from_tree_cache(self._cache, tokens)
+        slots: torch.Tensor | None = self._cache.token_to_kv_pool_allocator.alloc(tokens)
+        return slots
+
+    def give_back(self, slots: torch.Tensor) -> None:
+        self._cache.token_to_kv_pool_allocator.free(slots)
+
+    def publish(self, ids: array[int], slots: torch.Tensor, known: int, space: Space) -> None:
+        RadixCache.insert(self._cache, InsertParams(key=RadixKey(ids, space.extra_key), value=slots))
+
+    def agree(self, ok: bool) -> bool:
+        return all_agree(ok, self._group)
+
+    def drop_branch(self, ids: array[int], start: int, space: Space) -> bool:
+        cache, start = self._cache, start // self.page * self.page
+        self.match(ids, start, space)  # splits the node that `start` lies in
+        while (hit := self.match(ids, len(ids), space)).length > start:
+            leaf = hit.node
+            if leaf.children or leaf.lock_ref:
+                return False
+            cache.token_to_kv_pool_allocator.free(leaf.value)
+            cache._delete_leaf(leaf)
+            cache._record_remove_event(leaf)
+        return True
+
+
+class LeylineRadixCache(RadixCache):  # type: ignore[misc]
+    """The flat radix cache, which also grows along edited prompts."""
+
+    leyline: Controller
+
+    def match_prefix(self, params: Any) -> Any:
+        req, key = params.req, params.key
+        if req is None:
+            return super().match_prefix(replace(params, key=self._marked(key)))
+        space = Space(req.extra_key)
+        if wants_check(req):
+            attach_accounting(req, self, owned_slots(self))
+        plan = self.leyline.plan(req, space)
+        if plan is None:
+            return super().match_prefix(params)
+        if key.limit is None:
+            # A look at the queue, before admission: nothing may be moved for it yet.
+            ids = self.leyline.splicer.keyring.marked(key.token_ids, plan.marks)
+        else:
+            ids = self.leyline.admit(req, plan, key.token_ids, len(key), space)
+        return super().match_prefix(
+            replace(params, key=RadixKey(ids, key.extra_key, is_bigram=key.is_bigram, limit=key.limit))
+        )
+
+    def insert(self, params: Any) -> Any:
+        if params.key is not None:
+            params = replace(params, key=self._marked(params.key))
+        return super().insert(params)
+
+    def _marked(self, key: Any) -> Any:
+        """The key with the marks of the request that is being written, or as it is."""
+        if not self.leyline.writing:
+            return key
+        ids = self.leyline.splicer.keyring.marked(key.raw_token_ids(), self.leyline.writing)
+        return RadixKey(ids, key.extra_key, is_bigram=key.is_bigram)
+
+    def cache_finished_req(self, req: Any, is_insert: bool = True, *, kv_len_to_handle: int, **kwargs: Any) -> None:
+        plan = self.leyline.plan(req, Space(req.extra_key))
+        self._computed(req, plan, kv_len_to_handle)
+        with self.leyline.writes(plan):
+            super().cache_finished_req(req, is_insert, kv_len_to_handle=kv_len_to_handle, **kwargs)
+        if plan is not None and req.finished():
+            self.leyline.finish(req, plan)
+
+    def cache_unfinished_req(self, req: Any, chunked: bool = False, **kwargs: Any) -> None:
+        space = Space(req.extra_key)
+        plan = self.leyline.plan(req, space)
+        self._computed(req, plan, req.extend_range.end)
+        with self.leyline.writes(plan):
+            super().cache_unfinished_req(req, chunked=chunked, **kwargs)
+        if chunked and plan is not None and plan.runs and not plan.closed:
+            self._advance(req, plan, space)
+
+    def _computed(self, req: Any, plan: Plan | None, end: int) -> None:
+        """Note that the request computed its tokens up to `end`."""
+        if plan is not None and plan.marks and end > req.cache_protected_len:
+            row = self.req_to_token_pool.req_to_token[req.req_pool_idx]
+            self.leyline.splicer.fresh(row[req.cache_protected_len : end].long())
+
+    def _advance(self, req: Any, plan: Plan, space: Space) -> None:
+        """At a chunk's end, where all of it is in the tree: move what follows, and continue behind it."""
+        ids, computed = req.full_untruncated_fill_ids, req.extend_range.end
+        if computed >= len(ids) or req.cache_protected_len != computed:
+            return
+        hit = self.leyline.advance(req, plan, ids, computed, req._compute_max_prefix_len(len(ids)), space)
+        if hit is None:
+            return
+        slots = self.leyline.splicer.slots(hit)
+        self.req_to_token_pool.write((req.req_pool_idx, slice(computed, hit.length)), slots[computed:])
+        self.inc_lock_ref(hit.node)
+        self.dec_lock_ref(req.last_node)
+        req.last_node, req.prefix_indices = hit.node, slots
+        req.cache_protected_len = req.kv_committed_len = req.kv.kv_allocated_len = hit.length
+
+
+HOOKS: dict[str, Any] = {}
+"""AFTER hooks that only this version needs: here a receipt is sliced by token, so it goes out with the first one."""
+
+
+def create_cache(context: Any) -> Any:
+    """The factory of the radix cache backend `leyline`."""
+    params = context.params
+    if context.is_hybrid_swa or context.is_hybrid_ssm or context.enable_hierarchical_cache:
+        # Not the flat cache's models or features: the stock cache. It sends no receipts, which a client reports.
+        from sglang.srt.mem_cache.registry import default_radix_cache_factory
+
+        return default_radix_cache_factory(context)
+    cache = LeylineRadixCache(params)
+    cache.leyline = make_controller(context, Ops(cache, params.tp_cache_group))
+    return cache
+
+
+NOT_NOW = AddReqResult.OTHER
+"""The verdict that keeps a request in the queue without calling the pool full."""
+
+
+def prefix_len(req: Any) -> int:
+    """Tokens of the request that need no prefill."""
+    return len(req.prefix_indices)
+
+
+def extend_end(req: Any) -> int:
+    """Where the chunk that was just admitted ends."""
+    return int(req.extend_range.end)
+
+
+def charge(adder: Any, tokens: int) -> None:
+    """Set `tokens` aside for the rest of this pass."""
+    adder.rem_total_token_offset += tokens
+    adder.cur_rem_token_offset += tokens
+
+
+def owned_slots(cache: Any) -> torch.Tensor:
+    """Every slot that the tree owns."""
+    if not cache.root_node.children:
+        return torch.empty(0, dtype=torch.int64, device=cache.device)
+    return cache.all_values_flatten().long()  # type: ignore[no-any-return]
+
+
+__all__ = ["HOOKS", "NOT_NOW", "LeylineRadixCache", "charge", "create_cache", "extend_end", "owned_slots", "prefix_len"]

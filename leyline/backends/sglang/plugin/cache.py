@@ -1,0 +1,155 @@
+"""What a splicing radix cache does beside SGLang's own: the part that every version's adapter shares.
+
+No exception leaves this module into the scheduler: what fails here is served by honest prefill, with a reason.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from leyline.backends.sglang.plugin.keys import Mark, Space
+from leyline.backends.sglang.plugin.metrics import Metrics
+from leyline.backends.sglang.plugin.ops import Hit
+from leyline.backends.sglang.plugin.receipts import make_receipt
+from leyline.backends.sglang.plugin.runs import FIELD, Plan, Refusal, make_plan, wire_value
+from leyline.backends.sglang.plugin.splicer import Splicer
+from leyline.directives import Fallback
+
+log = logging.getLogger("leyline")
+
+CHECK_FIELD = "leyline_check"
+DEBUG_VARIABLE = "LEYLINE_DEBUG"
+_ATTRIBUTE = "_leyline_plan"
+
+
+@dataclass
+class Controller:
+    """One rank's plugin: reads plans from requests, grows the tree, writes receipts.
+
+    refusal: why this server cannot splice, or None. max_tokens: the model's context.
+    """
+
+    splicer: Splicer
+    metrics: Metrics
+    page: int
+    max_tokens: int
+    refusal: Refusal | None = None
+    writing: tuple[Mark, ...] = ()
+
+    def plan(self, req: Any, space: Space) -> Plan | None:
+        """The request's plan, made on first sight; None for a request without a leyline value."""
+        known = getattr(req, _ATTRIBUTE, None)
+        if known is not None:
+            return known or None
+        plan: Plan | None = None
+        try:
+            value = wire_value(getattr(req.sampling_params, "custom_params", None))
+            if value is not None:
+                plan = make_plan(
+                    value,
+                    req.origin_input_ids,
+                    space,
+                    self.splicer.keyring,
+                    page=self.page,
+                    max_tokens=self.max_tokens,
+                )
+                refusal = self.refusal or _request_refusal(req)
+                if refusal is not None:
+                    self._refuse(plan, refusal)
+        except Exception:
+            log.exception("reading a request failed")
+            plan = Plan()
+            plan.refuse(Fallback.INTERNAL_ERROR, "reading the request failed; see the server's log")
+        setattr(req, _ATTRIBUTE, plan or False)
+        return plan
+
+    @staticmethod
+    def _refuse(plan: Plan, refusal: Refusal) -> None:
+        # A purge is refused too: it takes leaves out of the tree, which other caches may hold on to.
+        asked = bool(plan.runs or plan.short or plan.marks or plan.donor_marks or plan.purge_from is not None)
+        plan.runs, plan.short, plan.marks, plan.donor_marks, plan.purge_from = (), (), (), (), None
+        if asked:
+            plan.refuse(*refusal)
+
+    def admit(self, req: Any, plan: Plan, ids: array[int], limit: int, space: Space) -> array[int]:
+        """The key to match for a request that is about to be scheduled; grows the tree first."""
+        try:
+            key = self.splicer.admit(plan, ids, limit, space)
+        except Exception:
+            log.exception("splicing failed; the request is served honestly")
+            plan.marks, plan.splices, plan.kept = (), [], []
+            plan.give_up(Fallback.INTERNAL_ERROR, "splicing failed; see the server's log")
+            key = ids
+        self.report(req, plan, space)
+        return key
+
+    def advance(self, req: Any, plan: Plan, ids: array[int], computed: int, limit: int, space: Space) -> Hit | None:
+        """After a chunk: the longer hit to continue from, or None."""
+        hit = None
+        try:
+            hit = self.splicer.advance(plan, ids, computed, limit, space)
+        except Exception:
+            log.exception("splicing failed; the rest of the request is prefilled")
+            plan.give_up(Fallback.INTERNAL_ERROR, "splicing failed; see the server's log")
+        self.report(req, plan, space)
+        return hit
+
+    def report(self, req: Any, plan: Plan, space: Space) -> None:
+        """Attach the receipt. It describes the prefill that gave the first token, so it is final from then on."""
+        if req.output_ids:
+            return
+        try:
+            receipt = make_receipt(plan, len(req.origin_input_ids), self.splicer.keyring, space)
+            info = dict(req.customized_info or {})
+            info[FIELD] = [receipt.to_dict()]
+            req.customized_info = info
+        except Exception:
+            log.exception("writing a receipt failed")
+
+    def finish(self, req: Any, plan: Plan) -> None:
+        """Count a finished request, once."""
+        if plan.reported:
+            return
+        plan.reported = True
+        try:
+            receipt = (req.customized_info or {}).get(FIELD)
+            if receipt:
+                self.metrics.count(receipt[0])
+        except Exception:  # such as an accounting that was asked for after the first token, in the receipt's place
+            log.exception("counting a request failed")
+
+    @contextmanager
+    def writes(self, plan: Plan | None) -> Iterator[None]:
+        """While a request's KV goes into the tree: keys carry its marks."""
+        previous, self.writing = self.writing, plan.marks if plan is not None else ()
+        try:
+            yield
+        finally:
+            self.writing = previous
+
+
+def wants_check(req: Any) -> bool:
+    """Whether a request asks for the accounting of the pool (only with LEYLINE_DEBUG=1)."""
+    if os.environ.get(DEBUG_VARIABLE) != "1":
+        return False
+    params = getattr(req.sampling_params, "custom_params", None)
+    return isinstance(params, dict) and bool(params.get(CHECK_FIELD))
+
+
+def _request_refusal(req: Any) -> Refusal | None:
+    """What a single request can use that excludes splicing."""
+    features = {
+        "a session": getattr(req, "session", None),
+        "multimodal input": getattr(req, "multimodal_inputs", None),
+        "input embeddings": getattr(req, "input_embeds", None),
+        "positional embedding overrides": getattr(req, "positional_embed_overrides", None),
+        "beam search": getattr(req, "beam_group", None),
+    }
+    used = [name for name, value in features.items() if value is not None]
+    return Refusal(Fallback.UNSUPPORTED_FEATURE, f"the request uses {used[0]}") if used else None

@@ -1,0 +1,217 @@
+"""From the wire to a plan: which runs of the prompt may be moved, from where, and under which marks. No torch here."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+from leyline.backends.sglang.plugin.keys import MAX_MARKS, Keyring, LineageError, Mark, Space
+from leyline.directives import EditScript, Fallback, Mode, Splice, WireError, WireRequest
+
+FIELD = "leyline"
+HINTS_FIELD = "kv_hints"
+
+
+class Run(NamedTuple):
+    """Prompt tokens `[start, end)` that may take the KV of source tokens `[start - shift, end - shift)`.
+
+    `start` is on a page bound; `directive` is the index of the directive before the run.
+    """
+
+    start: int
+    end: int
+    shift: int
+    directive: int
+
+
+class Refusal(NamedTuple):
+    """Why something is served by honest prefill."""
+
+    reason: Fallback
+    detail: str
+
+
+@dataclass
+class Plan:
+    """What one request asks of the cache, and what became of it so far.
+
+    source: the sequence that the client says the server holds, rebuilt from the prompt and the removed tokens.
+    runs: what may be moved, ascending. short: runs that hold no whole page before the prompt's last token, and are
+    computed. marks: of the prompt's path; donor_marks: of the source's path. name: names the mark that the first moved
+    token will carry. purge_from: evict the source's branch from this token on. reach: how many source tokens the cache
+    holds. kept: native hits, beside the splices. skipped, closed: no more moves in that run, or at all. attempts:
+    admissions that took slots.
+    """
+
+    script: EditScript = field(default_factory=EditScript)
+    source: array[int] = field(default_factory=lambda: array("q"))
+    runs: tuple[Run, ...] = ()
+    short: tuple[Run, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    donor_marks: tuple[Mark, ...] = ()
+    name: bytes = b""
+    purge_from: int | None = None
+    forget_at: int | None = None
+    fallback: Fallback | None = None
+    detail: str | None = None
+    reach: int = 0
+    kept: list[tuple[int, int]] = field(default_factory=list)
+    splices: list[Splice] = field(default_factory=list)
+    skipped: set[Run] = field(default_factory=set)
+    attempts: int = 0
+    closed: bool = False
+    reported: bool = False
+
+    def refuse(self, reason: Fallback, detail: str) -> None:
+        """Note why a run was prefilled; the first reason stands."""
+        if self.fallback is None:
+            self.fallback, self.detail = reason, detail
+
+    def give_up(self, reason: Fallback, detail: str) -> None:
+        """Move nothing more for this request."""
+        self.refuse(reason, detail)
+        self.closed = True
+
+    def start_over(self) -> None:
+        """A new admission decides anew: what an earlier one could not do may be possible now."""
+        if self.runs and not self.closed:
+            self.fallback = self.detail = None
+            self.skipped.clear()
+
+    def run_at(self, position: int) -> Run | None:
+        """The run that `position` lies in."""
+        return next((run for run in self._open() if run.start <= position < run.end), None)
+
+    def _open(self) -> tuple[Run, ...]:
+        return () if self.closed else tuple(run for run in self.runs if run not in self.skipped)
+
+    def skip(self, run: Run, reason: Fallback, detail: str) -> None:
+        """Prefill what is left of one run."""
+        self.refuse(reason, detail)
+        self.skipped.add(run)
+
+    def usable_end(self, run: Run, page: int) -> int:
+        """Where the run ends on a page bound, as far as the cache holds its source."""
+        return min(run.end, self.reach + run.shift) // page * page
+
+    def next_cut(self, position: int, page: int) -> int | None:
+        """The first token behind `position` at which a run with a donor starts: where a prefill chunk must end."""
+        return next((r.start for r in self._open() if position < r.start < self.usable_end(r, page)), None)
+
+    def potential(self, position: int, page: int) -> int:
+        """How many tokens from `position` on the donors could still give."""
+        return sum(max(0, self.usable_end(run, page) - max(run.start, position)) for run in self._open())
+
+
+def wire_value(custom_params: Any) -> Any:
+    """The leyline value of a request's `custom_params`, or None. Never raises."""
+    if not isinstance(custom_params, Mapping):
+        return None
+    value = custom_params.get(FIELD)
+    if value is None and custom_params.get(HINTS_FIELD) is not None:
+        return {HINTS_FIELD: custom_params[HINTS_FIELD]}
+    return value
+
+
+def read_request(value: Any, max_tokens: int) -> WireRequest:
+    """Parse the untrusted value. Raises `WireError` only.
+
+    max_tokens: the server's context; a value that could not fit into it is refused before it is parsed.
+    """
+    if isinstance(value, str) and len(value) > 4096 + 48 * max_tokens:
+        raise WireError(f"the request has {len(value)} characters for {max_tokens} tokens", reason=Fallback.TOO_LARGE)
+    if isinstance(value, Mapping) and HINTS_FIELD in value:
+        return WireRequest.from_kv_hints(value[HINTS_FIELD])
+    if not isinstance(value, str | Mapping):
+        raise WireError(f"the value is a {type(value).__name__}; it must be a JSON object or its text")
+    return WireRequest.from_json(value)
+
+
+def make_plan(value: Any, prompt: array[int], space: Space, keyring: Keyring, *, page: int, max_tokens: int) -> Plan:
+    """The plan for one request. Never raises for what a client sent: a refused plan says why."""
+    request = None
+    try:
+        request = read_request(value, max_tokens)
+        return _plan(request, prompt, space, keyring, page, max_tokens)
+    except WireError as error:
+        refusal = Refusal(error.reason, str(error))
+    except LineageError as error:
+        refusal = Refusal(Fallback.LINEAGE_MISMATCH, str(error))
+    plan = Plan(script=request.script if request is not None else EditScript())
+    plan.refuse(*refusal)
+    return plan
+
+
+def _plan(request: WireRequest, prompt: array[int], space: Space, keyring: Keyring, page: int, max_tokens: int) -> Plan:
+    script = request.script
+    source = array("q", request.source(prompt)) if script else prompt
+    if len(source) > 2 * max_tokens:
+        raise WireError(
+            f"the source has {len(source)} tokens; the bound is {2 * max_tokens}", reason=Fallback.TOO_LARGE
+        )
+    plan = Plan(script=script, source=source)
+    held = _held_marks(request, space, keyring)
+    first = script.directives[0].start if script else len(source)
+    shifts = list(accumulate((d.delta for d in script), initial=0))
+    forget = next((i for i, d in enumerate(script) if d.mode is Mode.FORGET), None)
+    if forget is not None:
+        plan.forget_at = script.directives[forget].start + shifts[forget]
+        if request.purge:
+            plan.purge_from = script.directives[forget].start
+    if request.honest:
+        plan.donor_marks = held
+        return plan
+    edits = repr([request.seam, *((d.start, d.end, d.replacement, str(d.mode)) for d in script)]).encode()
+    # Behind the last edit the path's own tokens tell sources apart: leaving them out of the name lets a turn with a
+    # longer tail find what the same edits moved before, such as a prewarmed prompt.
+    edited = source[: script.directives[-1].end] if script else source
+    plan.name = keyring.name((request.lineage or "").encode(), edits, edited.tobytes())
+    plan.donor_marks = held
+    plan.marks = tuple(mark for mark in held if mark.position < first)
+    # A mark that the edit takes away may be a FORGET's: without one in its place, an older path of the lineage could be
+    # hit, computed while the forgotten span was visible.
+    private = first if len(plan.marks) < len(held) else plan.forget_at
+    if plan.marks and private is not None:
+        plan.marks = _private(plan.marks, private, plan.name)
+    runs = _runs(request, len(source), len(prompt) - 1, page)
+    plan.runs = tuple(run for run in runs if run.start + page <= min(run.end, len(prompt) - 1))
+    plan.short = tuple(run for run in runs if run.start + page > min(run.end, len(prompt) - 1))
+    return plan
+
+
+def _held_marks(request: WireRequest, space: Space, keyring: Keyring) -> tuple[Mark, ...]:
+    """The marks on the source's path. A lineage without a start is a new one: its text only goes into the name."""
+    if request.lineage is None or request.lineage_start is None:
+        return ()
+    marks = keyring.open(request.lineage, space)
+    if marks[0].position != request.lineage_start:
+        raise LineageError(f"the lineage starts at {marks[0].position}, not at {request.lineage_start}")
+    return marks
+
+
+def _private(kept: tuple[Mark, ...], position: int, name: bytes) -> tuple[Mark, ...]:
+    """Part from the lineage's older paths at `position`; a full list is shortened by doing so at its second mark."""
+    if len(kept) < MAX_MARKS:
+        return (*kept, Mark(position, name))
+    return (kept[0], Mark(kept[1].position, name))
+
+
+def _runs(request: WireRequest, source_len: int, limit: int, page: int) -> tuple[Run, ...]:
+    """The moved runs, cut to start on page bounds: one of no whole page may end before it starts.
+
+    limit: the prompt's last token, which is always computed; a run that starts there holds nothing to move.
+    """
+    runs = []
+    ends = [d.end for d in request.script]
+    index = 0
+    for segment in request.script.segments(source_len, seam=request.seam):
+        if segment.kind != "reuse" or segment.source_start is None or segment.target_start >= limit:
+            continue
+        while index + 1 < len(ends) and ends[index + 1] <= segment.source_start:
+            index += 1
+        start = -(-segment.target_start // page) * page
+        runs.append(Run(start, segment.target_end, segment.delta, index))
+    return tuple(runs)

@@ -1,0 +1,246 @@
+"""A backend that serves nothing but the accounting: a radix cache, with or without splices, and a script of answers.
+
+It is a `Backend` like any other, so a session drives it with the very code that drives a real server. Hits are counted
+as SGLang counts them: the last prompt token is always computed, and the stop token never enters the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from leyline.backends.contract import BackendError, Capabilities, TokenRenderer, Turn, TurnInput, Usage
+from leyline.backends.simulated.radix import WIDTH, RadixCache, key_of, mark, marked_key
+from leyline.directives import EditScript, Fallback, Message, Mode, Outcome, Receipt, Splice
+from leyline.rendering.textrender import TextRenderer
+
+GENERATION_LIMIT = 32
+"""How often the SGLang plugin moves one token's KV before it is prefilled again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a prompt found in the cache, in tokens; `runs` are the spliced ones as (start, end, delta).
+
+    generations: how often each token's KV of the prompt and its output was moved. worn: tokens that were not moved
+    because they had been moved as often as allowed.
+    """
+
+    prompt: int
+    prefix: int
+    runs: tuple[tuple[int, int, int], ...] = ()
+    lineage: str | None = None
+    approximate_from: int | None = None
+    generations: bytes = b""
+    worn: int = 0
+
+    @property
+    def spliced(self) -> int:
+        return sum(end - start for start, end, _ in self.runs)
+
+
+def serve(
+    cache: RadixCache,
+    request: TurnInput,
+    prompt: Sequence[int],
+    output: Sequence[int],
+    splice: bool,
+    *,
+    generations: bytes = b"",
+    limit: int = GENERATION_LIMIT,
+    chunk: int | None = None,
+) -> Served:
+    """Serve one request and cache it with its output (without the stop token). Changes `cache`.
+
+    With `splice` the request's directives are honoured by `EditScript.segments`: runs behind AMORTIZE edits are reused
+    as far as the cache holds the source, and from the first such token on the cache entry is private to the lineage.
+
+    generations: of the source's tokens, as the last `Served` gave them. limit: moves allowed for one token. chunk: as
+    of `RadixCache.hold`.
+    """
+    script = request.script if splice else EditScript(())
+    lineage, start = (request.lineage, request.lineage_start) if splice else (None, None)
+    forget = min((d.start for d in script if d.mode is Mode.FORGET), default=None)
+    if start is not None and forget is not None and forget <= start:
+        lineage = start = None
+    key = key_of([*prompt, *output])
+    last = max(0, len(prompt) - 1)  # the last token is always computed
+    prefix = cache.match(mark(key[: last * WIDTH], lineage, start))
+    ages = bytearray(generations[:prefix].ljust(prefix, b"\0")) if lineage is not None else bytearray(prefix)
+    ages.extend(bytes(len(prompt) + len(output) - prefix))
+    runs: list[tuple[int, int, int]] = []
+    worn = 0
+    if script and request.source is not None:
+        held = cache.match(marked_key(request.source, request.lineage, request.lineage_start))
+        for segment in script.segments(len(request.source), seam=request.seam):
+            if segment.kind == "reuse":
+                begin, end = max(segment.target_start, prefix), min(segment.target_end, held + segment.delta, last)
+                for run in _young(begin, end, segment.delta, generations, limit):
+                    worn -= run[1] - run[0]
+                    first, stop = _whole_pages(*run, cache.page_size)
+                    if first < stop:
+                        runs.append((first, stop, segment.delta))
+                        moved = generations[first - segment.delta : stop - segment.delta].ljust(stop - first, b"\0")
+                        ages[first:stop] = bytes(min(255, age + 1) for age in moved)
+                worn += max(0, end - begin)
+    if runs:
+        start = runs[0][0] if start is None else min(start, runs[0][0])
+        lineage = lineage or f"sim/{request.session_id}"
+    key = mark(key, lineage, start)
+    cache.hold(key, len(prompt), chunk=chunk)
+    reach = runs[-1][1] if runs else prefix
+    if start is None or start >= reach:
+        lineage = start = None
+    return Served(len(prompt), prefix, tuple(runs), lineage, start, bytes(ages), worn)
+
+
+def _young(begin: int, end: int, delta: int, generations: bytes, limit: int) -> list[tuple[int, int]]:
+    """The parts of target `[begin, end)` whose source tokens, `delta` before, may be moved once more."""
+    if end <= begin:
+        return []
+    ages = generations[begin - delta : end - delta].ljust(end - begin, b"\0")
+    if max(ages) < limit:
+        return [(begin, end)]
+    parts: list[tuple[int, int]] = []
+    first: int | None = None
+    for at, age in enumerate([*ages, limit], begin):
+        if age < limit and first is None:
+            first = at
+        elif age >= limit and first is not None:
+            parts.append((first, at))
+            first = None
+    return parts
+
+
+class SimulatedBackend:
+    """Answers from a script and counts what a cache would have given.
+
+    answers: one message a turn, in order. splice: honour directives; without it the cache is stock SGLang's.
+    generation_limit: how often one token's KV may be moved. chunk: tokens of prefill at a time; it matters to a cache
+    that evicts. A backend serves one session; sessions share a `cache`.
+    """
+
+    def __init__(
+        self,
+        renderer: TokenRenderer,
+        cache: RadixCache,
+        answers: Sequence[Message],
+        *,
+        splice: bool,
+        generation_limit: int = GENERATION_LIMIT,
+        chunk: int | None = None,
+    ) -> None:
+        self._renderer = renderer
+        self._cache = cache
+        self._answers = list(answers)
+        self._splice = splice
+        self._limit, self._chunk = generation_limit, chunk
+        self._generations = b""
+        self._next = 0
+
+    @property
+    def renderer(self) -> TokenRenderer:
+        return self._renderer
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(name="simulated", model="recorded", splice=self._splice, tokens=True)
+
+    def chat(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, session: TurnInput) -> Turn:
+        if session.prompt is None:
+            raise BackendError("a simulated cache counts tokens: give the session a renderer")
+        if self._next >= len(self._answers):
+            raise BackendError("the recording has no further answer: start a new backend for a new replay")
+        answer = self._answers[self._next]
+        self._next += 1
+        prompt = session.prompt.ids
+        output = answer_ids(self._renderer, messages, answer, tools)
+        served = serve(
+            self._cache,
+            session,
+            prompt,
+            output,
+            self._splice,
+            generations=self._generations,
+            limit=self._limit,
+            chunk=self._chunk,
+        )
+        self._generations = served.generations
+        return Turn(
+            message=answer,
+            usage=Usage(len(prompt), served.prefix + served.spliced, len(output)),
+            receipt=_receipt(served, session, self._splice),
+            output_ids=output,
+        )
+
+    def prewarm(self, session: TurnInput) -> None:
+        """Cache the known part of the next prompt, honestly; it costs no hit of the turn itself."""
+        if session.prompt is not None:
+            key = key_of(session.prompt.ids)
+            missing = len(session.prompt.ids) - self._cache.match(key)
+            if self._cache.make_room(missing, keep=key) >= missing:
+                self._cache.insert(key)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def answer_ids(
+    renderer: TokenRenderer,
+    messages: Sequence[Message],
+    answer: Message,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+) -> tuple[int, ...]:
+    """The tokens a model would have generated to say `answer`, without the stop token.
+
+    They are what stands between the generation prompt and the tokens that close a turn; a renderer that frames each
+    message by itself knows them without rendering the conversation.
+    """
+    if isinstance(renderer, TextRenderer):
+        return renderer.answer_ids(answer)
+    opened = renderer.render(messages, tools)
+    generation = opened.ids[opened.spans[-1][1] if opened.spans else 0 :]
+    spans = []
+    for said in (answer, {"role": "assistant", "content": ""}):
+        rendered = renderer.render([*messages, said], tools)
+        start, end = rendered.spans[-1]
+        spans.append(rendered.ids[start:end])
+    spoken, silent = spans
+    begin = common_prefix(spoken, generation)
+    closing = max(0, len(silent) - common_prefix(silent, generation))
+    return spoken[begin : max(begin, len(spoken) - closing)]
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two sequences share at their start."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _receipt(served: Served, request: TurnInput, splice: bool) -> Receipt:
+    asked = len(request.script)
+    if not splice:
+        return Receipt.plain(served.prompt, served.prefix, directives=asked)
+    acknowledged = []
+    for directive in request.script:
+        if directive.mode is Mode.FORGET:
+            acknowledged.append(Outcome.FORGOTTEN)
+        else:
+            acknowledged.append(Outcome.SPLICED if served.runs else Outcome.CACHED)
+    missing = any(o is Outcome.CACHED for o in acknowledged) and served.prefix + 1 < served.prompt
+    reason = Fallback.GENERATION_LIMIT if served.worn else Fallback.DONOR_MISSING if missing else None
+    return Receipt(
+        prompt_tokens=served.prompt,
+        prefix_tokens=served.prefix,
+        spliced_tokens=served.spliced,
+        prefilled_tokens=served.prompt - served.prefix - served.spliced,
+        splices=tuple(Splice(start, end, delta) for start, end, delta in served.runs),
+        approximate_from=served.approximate_from,
+        lineage=served.lineage,
+        fallback=reason,
+        directives=asked,
+        acknowledged=tuple(acknowledged),
+    )
+
+
+def _whole_pages(start: int, end: int, page: int) -> tuple[int, int]:
+    return -(-start // page) * page, end // page * page

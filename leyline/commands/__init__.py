@@ -1,0 +1,1 @@
+"""Commands: one file a subcommand. They talk to people and decide nothing."""

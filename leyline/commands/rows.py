@@ -1,0 +1,70 @@
+"""What a run comes to: a row for each task, and the totals over the rows."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+from leyline.directives.counts import count
+from leyline.harness.agent import AgentResult
+from leyline.harness.tasks import Task
+from leyline.harness.trajectory import TrajectoryWriter
+
+COUNTS = ("prompt_tokens", "cached_tokens", "spliced_tokens", "prefilled_tokens", "edits")
+
+
+def row(task: Task, result: AgentResult, writer: TrajectoryWriter | None, patch: str) -> dict[str, Any]:
+    """One task as JSON: outcome, tokens, where its trajectory is, and what the agent changed.
+
+    solved: null for a task without tests, however its agent ended.
+    """
+    return {
+        "task": task.id,
+        "solved": None if task.eval_command(1) is None else result.outcome == "solved",
+        "outcome": result.outcome,
+        "reason": result.reason,
+        "seconds": round(result.seconds, 3),
+        "trajectory": str(writer.path) if writer is not None else None,
+        **result.totals.to_dict(),
+        "patch": patch,
+    }
+
+
+def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Totals over the rows. hit_rate is (cached + spliced) / prompt tokens over all turns of all tasks.
+
+    unscored: how many of the tasks have no tests, and so are neither solved nor not.
+    """
+    sums = {name: sum(row[name] for row in rows) for name in COUNTS}
+    fallbacks: Counter[str] = Counter()
+    for each in rows:
+        fallbacks.update(each["fallbacks"])
+    prompt = sums["prompt_tokens"]
+    return {
+        "tasks": len(rows),
+        "solved": sum(each["solved"] is True for each in rows),
+        "unscored": sum(each["solved"] is None for each in rows),
+        "hit_rate": (sums["cached_tokens"] + sums["spliced_tokens"]) / prompt if prompt else 0.0,
+        **sums,
+        "fallbacks": dict(fallbacks),
+        "seconds": round(sum(each["seconds"] for each in rows), 3),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def summary_text(summary: dict[str, Any]) -> str:
+    """The totals in two lines, and a third where directives fell back."""
+    edits = count(summary["edits"], "edit")
+    judged = summary["tasks"] - summary["unscored"]
+    verdicts = [f"solved {summary['solved']} of {judged}"] if judged or not summary["unscored"] else []
+    if summary["unscored"]:
+        verdicts.append(f"{count(summary['unscored'], 'task')} without tests, so without a verdict")
+    first = f"{'; '.join(verdicts)} in {summary['seconds']:.1f} s, {edits}"
+    second = (
+        f"hit rate {summary['hit_rate']:.1%} of {summary['prompt_tokens']:,} prompt tokens: "
+        f"{summary['cached_tokens']:,} cached, {summary['spliced_tokens']:,} spliced, "
+        f"{summary['prefilled_tokens']:,} prefilled"
+    )
+    reasons = ", ".join(f"{name} {count}" for name, count in sorted(summary["fallbacks"].items()))
+    return "\n".join([first, second, *([f"fallbacks: {reasons}"] if reasons else [])])

@@ -1,0 +1,216 @@
+"""`leyline run`: an agent on tasks, with a policy that edits its context."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from leyline.backends.contract import Backend, BackendError, Sampling
+from leyline.commands.progress import Progress
+from leyline.commands.rows import row, summarise, summary_text
+from leyline.commands.sources import (
+    BACKENDS,
+    DEFAULT_MODEL,
+    FIRST_SEED,
+    UsageError,
+    make_backend,
+    micro_tasks,
+    path_tasks,
+)
+from leyline.directives import Mode
+from leyline.harness.agent import Limits, run_agent
+from leyline.harness.session.session import Session
+from leyline.harness.tasks import Episode, Task
+from leyline.harness.trajectory import TrajectoryError, TrajectoryWriter
+from leyline.policies import load_policy
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is the same for every task of a run. out: the folder of the trajectories."""
+
+    policy: str
+    mode: Mode
+    seam: int
+    max_tokens: int
+    max_turns: int | None
+    out: Path
+
+
+def run(
+    context: typer.Context,
+    path: Path | None = typer.Argument(
+        None, help="A debug-gym folder (or a folder of them), or a repository.", show_default=False
+    ),
+    suite: str | None = typer.Option(None, help="Generated tasks instead of a path: micro."),
+    tasks: int = typer.Option(1, min=1, help="How many tasks of the suite."),
+    level: str = typer.Option("short", help="Level of the micro suite: short, long or xlong."),
+    split: str = typer.Option("seen", help="Program families of the micro suite: seen or unseen in training."),
+    seed: int = typer.Option(FIRST_SEED, help="Seed of the first task."),
+    description: str | None = typer.Option(None, help="What to do in a repository: a text, or a file that holds it."),
+    test_command: str | None = typer.Option(None, help="How a repository is tested, for example 'pytest -q'."),
+    policy: str = typer.Option(
+        "truncate_older_than(n=2, max_chars=200)", help="What to edit; see `leyline policy list`."
+    ),
+    mode: Mode = typer.Option(Mode.AMORTIZE, help="Contract of the edits."),
+    seam: int = typer.Option(0, min=0, help="Tokens recomputed at the start of every reused run."),
+    backend: str = typer.Option("local", help=f"Where the model runs: {', '.join(BACKENDS)}."),
+    model: str | None = typer.Option(
+        None, help=f"A model folder, a bundled model, or the server's name for it. [local: {DEFAULT_MODEL}]"
+    ),
+    base_url: str | None = typer.Option(None, help="Address of the server, up to and including /v1 for openai."),
+    api_key: str | None = typer.Option(None, envvar="OPENAI_API_KEY", help="Key of the server.", show_envvar=True),
+    gate: Path | None = typer.Option(None, help="What `leyline eval fidelity` found the model fit for.", exists=True),
+    max_tokens: int = typer.Option(512, min=1, help="Tokens an answer may have."),
+    max_turns: int | None = typer.Option(None, min=1, help="Turns an agent may take. [default: the task's own limit]"),
+    out: Path | None = typer.Option(
+        None, help="Folder for the trajectories, one file a task. [default: a new one in leyline's cache folder]"
+    ),
+    first_solved: bool = typer.Option(False, help="Stop at the first task that is solved.", show_default=False),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object with totals and a row for each task."),
+) -> None:
+    """Run an agent on one task or several, editing its context as it goes.
+
+    Example: leyline run --suite micro --tasks 5 --policy "truncate_older_than(n=2, max_chars=200)"
+
+    Example: leyline run ./buggy-folder --backend openai --base-url http://localhost:8000/v1 --model my-model
+
+    Exit code: 0 when every task ran to its end, solved or not; 1 when the server failed in one; 2 for what is missing.
+    """
+    load_policy(policy)  # a typo is found before the model loads
+    _refuse_ignored(context, path, suite, backend)
+    todo = _tasks(path, suite, tasks, level, split, seed, description, test_command)
+    settings = Settings(policy, mode, seam, max_tokens, max_turns, out or _new_folder())
+    progress = Progress()
+    rows: list[dict[str, Any]] = []
+    complete = interrupted = False
+    try:
+        progress.say(f"loading {model or DEFAULT_MODEL} ..." if backend == "local" else "connecting to the server ...")
+        with closing(make_backend(backend, model, base_url, api_key, gate)) as served:
+            for number, task in enumerate(todo, 1):
+                progress.say(f"[{number}/{len(todo)}] {task.id}")
+                rows.append(run_task(task, served, settings, progress))
+                if rows[-1]["outcome"] == "error" and not any(each["turns"] for each in rows):
+                    reason = rows.pop()["reason"]
+                    raise BackendError(reason)  # nothing was served yet: the next task would only fail alike
+                if first_solved and rows[-1]["solved"]:
+                    break
+        complete = True
+    except KeyboardInterrupt:
+        interrupted = True
+        raise
+    finally:
+        if rows or (interrupted and as_json):
+            summary = {**summarise(rows), "complete": complete}
+            told = {**summary, "policy": policy, "mode": mode.value, "backend": backend, "seam": seam, "rows": rows}
+            if as_json:
+                typer.echo(json.dumps(told))
+            else:
+                if path is not None:
+                    typer.echo("".join(each["patch"] for each in rows), nl=False)
+                typer.echo(summary_text(summary))
+        if progress.turns:
+            progress.say(f"trajectories: {settings.out}")
+    if any(each["outcome"] == "error" for each in rows):
+        raise typer.Exit(1)
+
+
+def _refuse_ignored(context: typer.Context, path: Path | None, suite: str | None, backend: str) -> None:
+    """Raise UsageError for an option on the command line that what is asked for would not look at."""
+
+    def given(*names: str) -> list[str]:
+        sources = {name: context.get_parameter_source(name) for name in names}
+        found = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+        return [f"--{name.replace('_', '-')}" for name in found]
+
+    if backend == "local" and given("base_url"):
+        raise UsageError("--base-url needs --backend openai or sglang")
+    if suite is not None and path is None and (unused := given("description", "test_command")):
+        raise UsageError(f"{unused[0]} is for a repository, not for --suite; give the repository's path")
+    if path is not None and suite is None and (unused := given("tasks", "level", "split", "seed")):
+        raise UsageError(f"{unused[0]} is for generated tasks, not for a path; use --suite micro")
+
+
+def _tasks(
+    path: Path | None,
+    suite: str | None,
+    count: int,
+    level: str,
+    split: str,
+    seed: int,
+    description: str | None,
+    test_command: str | None,
+) -> list[Task]:
+    if (path is None) == (suite is None):
+        raise UsageError("give either a path or --suite micro, for example: leyline run --suite micro --tasks 5")
+    if path is not None:
+        return path_tasks(path, description, test_command)
+    if suite != "micro":
+        raise UsageError(f"unknown suite {suite!r}; there is: micro")
+    return micro_tasks(count, level, split, seed)
+
+
+def run_task(task: Task, backend: Backend, settings: Settings, progress: Progress) -> dict[str, Any]:
+    """One task, one row; the row is JSON."""
+    with task.open() as episode:
+        session = Session(
+            backend,
+            load_policy(settings.policy),
+            mode=settings.mode,
+            seam=settings.seam,
+            tools=episode.tools,
+            sampling=Sampling(max_tokens=settings.max_tokens),
+        )
+        limits = Limits(turns=settings.max_turns or task.max_turns)
+        with _trajectory(task, backend, settings) as writer:
+            try:
+                result = run_agent(episode, episode, session, limits=limits, trajectory=writer, on_event=progress)
+            except BaseException:
+                _keep_patch(episode, writer.path.with_suffix(".patch"), progress)
+                raise
+        return row(task, result, writer, episode.artifacts()["model_patch"])
+
+
+def _keep_patch(episode: Episode, file: Path, progress: Progress) -> None:
+    """Save what an agent that was stopped had changed; its copy of the files is removed."""
+    if patch := episode.artifacts()["model_patch"]:
+        try:
+            file.write_text(patch, "utf-8")
+        except OSError as error:
+            progress.say(f"its changes so far are lost: cannot write {file}: {error.strerror or error}")
+        else:
+            progress.say(f"its changes so far: {file}")
+
+
+def _new_folder() -> Path:
+    """Where trajectories go by default: nobody's project, and never over those of another run."""
+    from leyline.models import cache_dir
+
+    stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**6:06}"
+    return cache_dir() / "runs" / stamp
+
+
+def _trajectory(task: Task, backend: Backend, settings: Settings) -> TrajectoryWriter:
+    from leyline import __version__
+
+    name = "".join(c if c.isalnum() or c in "-_." else "-" for c in task.id)
+    found = backend.capabilities()
+    try:
+        return TrajectoryWriter(
+            settings.out / f"{name}.jsonl",
+            task=task.id,
+            model=found.model,
+            backend=found.name,
+            policy=settings.policy,
+            mode=settings.mode.value,
+            seam=settings.seam,
+            versions={"leyline": __version__},
+        )
+    except TrajectoryError as error:
+        raise UsageError(f"{error}; give another --out") from None

@@ -1,0 +1,1 @@
+"""Trials: one (task, arm, seed) each, run, recorded and resumed."""

@@ -1,0 +1,299 @@
+"""Commands under limits: time, memory, processes, output, disk; no secrets, and no network where the system allows it.
+
+A command is started through `_confine.py`, which sets the resource limits and, on Linux, enters namespaces of its own:
+no network, no foreign processes, every folder but the workspace read-only. What the system refuses is left out;
+`isolation()` says what is in force.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import math
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from leyline.directives import LeylineError
+from leyline.harness.sandbox.disk import DiskWatch
+from leyline.harness.sandbox.isolation import Isolation, capabilities, isolation, launcher, visible
+from leyline.harness.sandbox.process import FLOOD, WATCH_SECONDS, Capture, Process, capped, uninterrupted
+
+__all__ = [
+    "HarnessError",
+    "Isolation",
+    "Limits",
+    "Result",
+    "Sandbox",
+    "SandboxError",
+    "capabilities",
+    "capped",
+    "isolation",
+    "run",
+]
+
+SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin")
+CONFINED = "confined"  # what the launcher tells when nothing but the command itself is left to start
+
+
+class SandboxError(LeylineError):
+    """A command could not be started at all."""
+
+
+class HarnessError(LeylineError):
+    """The harness failed, not the agent: its trial is void. The message says what to look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a command may use.
+
+    seconds: wall time. memory: bytes, of address space per process, resident over all of them, and of a private
+    /dev/shm. processes: of the whole tree, threads counted. output: characters kept. file_bytes: the largest file it
+    may write. disk: bytes by which all commands of a sandbox together may grow the files of its workspace and home;
+    looked at every half second or less often, so a fast writer gets somewhat further before it is stopped.
+    """
+
+    seconds: float = 60.0
+    memory: int = 4 << 30
+    processes: int = 128
+    output: int = 20_000
+    file_bytes: int = 256 << 20
+    disk: int = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a command did.
+
+    exit_code: 128 + n for signal n. killed: why it was stopped ("time", "memory", "processes", "output", "disk"), or
+    None. "disk" also says that it ended by itself and left too much. refused: why its program could not be started.
+    """
+
+    exit_code: int
+    output: str
+    seconds: float
+    truncated: bool = False
+    killed: str | None = None
+    limits: Limits = field(default_factory=Limits)
+    refused: str | None = None
+
+    @property
+    def timed_out(self) -> bool:
+        return self.killed == "time"
+
+    def report(self, *, status: bool = False) -> str:
+        """The output as a model reads it, with a last line that says what stopped it; `status`: or its exit code."""
+        notes = {
+            "time": f"[stopped after {self.limits.seconds:g} s]",
+            "memory": f"[stopped: over {self.limits.memory >> 20} MiB of memory]",
+            "processes": f"[stopped: over {self.limits.processes} processes]",
+            "output": "[stopped: too much output]",
+            "disk": f"[stopped: over {self.limits.disk >> 20} MiB of new files; remove some]",
+        }
+        note = notes.get(self.killed or "", f"[exit code {self.exit_code}]" if status and self.exit_code else "")
+        text = self.output.rstrip("\n")
+        return "\n".join(part for part in (text, note) if part) or "(no output)"
+
+    def last_line(self) -> str:
+        """The last line of a run that came to nothing, or how it ended."""
+        return self.report(status=not self.output.strip()).splitlines()[-1]
+
+
+class Sandbox:
+    """Runs commands in `root`, with `home` as their home and the place for temporary files.
+
+    network: leave the network on. env: variables beside the fixed, scrubbed set.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        home: str | Path,
+        *,
+        limits: Limits | None = None,
+        network: bool = False,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.root, self.home = Path(os.path.realpath(root)), Path(os.path.realpath(home))
+        self.limits = limits or Limits()
+        self._network = network
+        self._env = dict(env or {})
+        (self.home / "tmp").mkdir(parents=True, exist_ok=True)
+        self.disk = DiskWatch(self.root, self.home)
+
+    def run(self, command: str | Sequence[str], *, seconds: float | None = None) -> Result:
+        """Run a shell command line, or a program with arguments, to its end or to the first limit it meets.
+
+        Everything it started is gone when this returns. Raises ValueError for a command no system takes (a NUL byte),
+        SandboxError when nothing can be started, and HarnessError when that is not the agent's doing.
+        """
+        limits = self._limits(seconds)
+        capture = Capture(limits.output)
+        process: Process | None = None
+        killed: str | None = None
+        told: str | None = None
+        try:
+            with uninterrupted():
+                process = self.start(command, seconds=seconds)
+            deadline, watch = process.started + limits.seconds, process.started + WATCH_SECONDS
+            while process.exit_code() is None and killed is None:
+                now = time.monotonic()
+                capture.feed(process.read(min(deadline, watch) - now))
+                now = time.monotonic()
+                if now >= deadline:
+                    killed = "time"
+                elif capture.received > FLOOD:
+                    killed = "output"
+                elif now >= watch:
+                    killed = process.over(limits.processes, limits.memory)
+                    killed = killed or ("disk" if self.disk.full(limits.disk) else None)
+                    watch = time.monotonic() + WATCH_SECONDS
+            code = process.exit_code()
+            while data := process.read(0):  # what was written before the end
+                capture.feed(data)
+            elapsed = time.monotonic() - process.started
+            told = process.told() if killed is None else None
+        finally:
+            if process is not None:
+                process.kill()
+        full = self.disk.full(limits.disk, end=True)
+        killed = killed or ("disk" if full else None)
+        capture.feed(b"", final=True)
+        code = 137 if code is None else code
+        output = self.relative(capture.text())
+        if told is not None and not told.startswith(CONFINED) and self.accessible():
+            raise _broken(told or (output.strip().splitlines() or [f"status {code}"])[-1])
+        refused = told.removeprefix(CONFINED) if told is not None else ""
+        return Result(code, output, elapsed, bool(capture.removed), killed, limits, refused or None)
+
+    def start(self, command: str | Sequence[str], *, seconds: float | None = None, stdin: bool = False) -> Process:
+        """Start a command and return at once; the caller watches its time and must `kill()` it.
+
+        Raises SandboxError and HarnessError.
+        """
+        argv = [_shell(), "-c", command] if isinstance(command, str) else list(command)
+        limits = self._limits(seconds)
+        confined = isolation()
+        env = self._environment(confined)
+        report = os.pipe()
+        spec = {
+            "report": report[1],
+            "root": str(self.root),
+            "home": str(self.home),
+            "visible": visible(),
+            "user": confined.user,
+            "net": confined.net and not self._network,
+            "pid": confined.pid,
+            "mounts": confined.mounts,
+            "tmp": confined.tmp,
+            "limits": _resource_limits(limits),
+        }
+        try:
+            return Process(
+                launcher(spec, argv),
+                cwd=self.root,
+                env=env,
+                token=secrets.token_hex(8),
+                namespace=confined.pid,
+                stdin=stdin,
+                report=report,
+            )
+        except OSError as error:
+            if error.errno != errno.E2BIG and self.accessible():
+                raise _broken(f"{sys.executable}: {error.strerror or error}") from error
+            raise SandboxError(f"cannot start a command in {self.root}: {error.strerror or error}") from error
+
+    def accessible(self) -> bool:
+        """Whether the folders can be entered: a command may have locked or removed its own."""
+        return all(os.access(folder, os.R_OK | os.W_OK | os.X_OK) for folder in (self.root, self.home))
+
+    def _limits(self, seconds: float | None) -> Limits:
+        return self.limits if seconds is None else replace(self.limits, seconds=seconds)
+
+    def _environment(self, confined: Isolation) -> dict[str, str]:
+        here = Path(sys.executable).parent
+        if not (here / "python").exists():  # an installation that only has python3
+            here = self.home / "bin"
+            here.mkdir(exist_ok=True)
+            script = here / "python"
+            script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+            script.chmod(0o755)
+        return {
+            "PATH": os.pathsep.join([str(here), *SYSTEM_PATH]),
+            "HOME": str(self.home),
+            "TMPDIR": "/tmp" if confined.tmp else str(self.home / "tmp"),
+            "LANG": "C.UTF-8",
+            "LC_ALL": "C.UTF-8",
+            "TERM": "dumb",
+            "COLUMNS": "80",
+            "NO_COLOR": "1",
+            "PAGER": "cat",
+            "PYTHONHASHSEED": "0",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONNOUSERSITE": "1",
+            "PYTHONIOENCODING": "utf-8:replace",
+            "OMP_NUM_THREADS": "1",
+            **self._env,
+        }
+
+    def relative(self, text: str) -> str:
+        """The output with paths below the root as the tools take them: no trial reads the name of its own folder."""
+        text = text.replace(f"{self.root}/", "").replace(str(self.root), ".")
+        return text.replace(str(self.home), "~")
+
+
+def run(
+    command: str | Sequence[str],
+    cwd: str | Path,
+    *,
+    limits: Limits | None = None,
+    network: bool = False,
+    env: Mapping[str, str] | None = None,
+) -> Result:
+    """Run one command in `cwd` with a home that is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="leyline-home-", ignore_cleanup_errors=True) as home:
+        return Sandbox(cwd, home, limits=limits, network=network, env=env).run(command)
+
+
+def _broken(reason: str) -> HarnessError:
+    return HarnessError(f"the sandbox cannot start a command: {reason} (`leyline doctor` tries it)")
+
+
+@functools.cache
+def _shell() -> str:
+    return shutil.which("bash") or "/bin/sh"
+
+
+def _resource_limits(limits: Limits) -> dict[str, int]:
+    found = {
+        "RLIMIT_AS": limits.memory,
+        "RLIMIT_CPU": math.ceil(limits.seconds) * (os.cpu_count() or 1) + 5,  # should the watcher die
+        "RLIMIT_FSIZE": limits.file_bytes,
+        "RLIMIT_CORE": 0,
+        "RLIMIT_NOFILE": 1024,
+    }
+    running = _user_threads()
+    return found if running is None else {**found, "RLIMIT_NPROC": running + limits.processes}
+
+
+def _user_threads() -> int | None:
+    """The threads this user runs now, which RLIMIT_NPROC counts along; None where there is no /proc."""
+    count = 0
+    try:
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    if entry.stat().st_uid == os.getuid():
+                        count += (entry / "task").stat().st_nlink - 2
+                except OSError:
+                    continue  # it ended while we looked
+    except OSError:
+        return None
+    return count

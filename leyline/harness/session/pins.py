@@ -1,0 +1,256 @@
+"""What the ledger knows of a conversation, and the pure functions that carry it from one turn to the next."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from leyline.directives import LeylineError, Message, MessageEdit, Mode
+from leyline.directives import counts as plural
+from leyline.policies.reading.calls import groups
+
+Cause = Literal["policy", "harness", "unedit"]
+_ROOT = -1  # the anchor of a note that stands before the first message
+
+
+class LedgerError(LeylineError, ValueError):
+    """A saved ledger cannot be read, or an index names no message."""
+
+
+def canonical(message: Mapping[str, Any]) -> dict[str, Any]:
+    """The message without fields that say nothing (None, empty list or object); a missing content is ''."""
+    kept = {key: value for key, value in message.items() if value not in (None, [], {})}
+    return {"content": "", **kept}
+
+
+def digest(message: Mapping[str, Any]) -> str:
+    """Identity of a message: equal for a message and its round trip through a client's data model."""
+    text = json.dumps(canonical(message), sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+
+
+def size(message: Mapping[str, Any] | None) -> int:
+    """Characters of content and tool calls; 0 for a dropped message."""
+    if message is None:
+        return 0
+    content, calls = message.get("content") or "", message.get("tool_calls")
+    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, default=str)
+    return len(text) + (len(json.dumps(calls, ensure_ascii=False, default=str)) if calls else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """An edit that stays: what message stands in place of the original (None: nothing), and since which turn."""
+
+    replacement: Message | None
+    mode: Mode
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A message the policy added behind the original message `anchor`."""
+
+    uid: int
+    anchor: int
+    message: Message
+    mode: Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A message of the history as it was last seen. `head` is the uid of the answer whose tool call it belongs to."""
+
+    uid: int
+    digest: str
+    role: str
+    head: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A message of the edited history. `index` is its place in the unedited one, None for a note."""
+
+    uid: int
+    index: int | None
+    message: Message
+    digest: str
+
+
+@dataclass
+class State:
+    mode: Mode
+    seen: list[Seen] = field(default_factory=list)
+    pins: dict[int, Pin] = field(default_factory=dict)
+    notes: list[Note] = field(default_factory=list)
+    restored: set[int] = field(default_factory=set)
+    sent: list[tuple[int, str]] = field(default_factory=list)
+    next_uid: int = 0
+
+    def copy(self) -> State:
+        return replace(
+            self,
+            seen=list(self.seen),
+            pins=dict(self.pins),
+            notes=list(self.notes),
+            restored=set(self.restored),
+            sent=list(self.sent),
+        )
+
+    def new_uid(self) -> int:
+        self.next_uid += 1
+        return self.next_uid - 1
+
+
+def group(seen: Sequence[Seen], index: int) -> list[int]:
+    """Positions of the tool call and results that belong together with message `index`."""
+    return [position for position, other in enumerate(seen) if other.head == seen[index].head]
+
+
+def follow(state: State, messages: Sequence[Message]) -> list[int]:
+    """Carry uids over to the history as it is now; returns old positions that the harness changed or dropped."""
+    marks = [digest(message) for message in messages]
+    old, roles = state.seen, [str(message.get("role")) for message in messages]
+    same = min(len(old), len(marks))
+    first = next((i for i in range(same) if old[i].digest != marks[i]), same)
+    uids = [seen.uid for seen in old[:first]]
+    changed: list[int] = []
+    matcher = difflib.SequenceMatcher(None, [s.digest for s in old[first:]], marks[first:], autojunk=False)
+    for op, a0, a1, b0, b1 in matcher.get_opcodes():
+        a0, a1, b0, b1 = a0 + first, a1 + first, b0 + first, b1 + first
+        if op == "equal":
+            uids += [seen.uid for seen in old[a0:a1]]
+            continue
+        changed += range(a0, a1)
+        for before, new in enumerate(range(b0, b1), start=a0):
+            in_place = before < a1 and old[before].role == roles[new]
+            uids.append(old[before].uid if in_place else state.new_uid())
+    _release(state, changed, set(uids))
+    heads = dict(enumerate(uids)) | {i: uids[members[0]] for members in groups(messages) for i in members}
+    state.seen = [Seen(uid, marks[i], roles[i], heads[i]) for i, uid in enumerate(uids)]
+    return changed
+
+
+def _release(state: State, changed: Sequence[int], alive: set[int]) -> None:
+    """Lift the edits of messages that are no longer what they were, and re-anchor notes whose message is gone."""
+    old = state.seen
+    for index in changed:
+        pin = state.pins.pop(old[index].uid, None)
+        state.restored.discard(old[index].uid)
+        if pin is not None and pin.replacement is None:
+            # Half of a dropped tool pair changed: the other half must not stay dropped alone.
+            for partner in group(old, index):
+                state.pins.pop(old[partner].uid, None)
+    if changed:
+        place = {_ROOT: -1} | {seen.uid: position for position, seen in enumerate(old)}
+        state.notes.sort(key=lambda note: place[note.anchor])  # several may now come to stand behind one message
+        before = [_ROOT, *(seen.uid for seen in old)]
+        for k, note in enumerate(state.notes):
+            anchor = next(uid for uid in reversed(before[: place[note.anchor] + 2]) if uid in alive or uid == _ROOT)
+            state.notes[k] = replace(note, anchor=anchor)
+
+
+def keep_first(state: State, count: int) -> None:
+    """Forget all but the first `count` messages of the history."""
+    kept = {seen.uid for seen in state.seen[:count]} | {_ROOT}
+    state.notes = [note for note in state.notes if note.anchor in kept]
+    _release(state, range(count, len(state.seen)), kept)
+    state.seen = state.seen[:count]
+    kept |= {note.uid for note in state.notes}
+    state.sent = [(uid, mark) for uid, mark in state.sent if uid in kept]
+
+
+def accept(state: State, edit: MessageEdit, messages: Sequence[Message], turn: int) -> int | None:
+    """Take a proposal into the state; returns the uid it concerns, or None if it is not new."""
+    index = edit.message_index
+    if not 0 <= index < len(messages) + edit.insert:
+        raise LedgerError(f"an edit names message {index}, the history has {plural.count(len(messages), 'message')}")
+    if edit.insert:
+        if edit.replacement is None:
+            raise LedgerError(f"an insertion before message {index} carries no message")
+        anchor, mark = state.seen[index - 1].uid if index else _ROOT, digest(edit.replacement)
+        if any(note.anchor == anchor and digest(note.message) == mark for note in state.notes):
+            return None
+        note = Note(state.new_uid(), anchor, edit.replacement, edit.mode)
+        state.notes.append(note)
+        return note.uid
+    uid, pin = state.seen[index].uid, state.pins.get(state.seen[index].uid)
+    current, wanted = messages[index] if pin is None else pin.replacement, edit.replacement
+    if uid in state.restored:
+        return None
+    if wanted is None and any(state.seen[partner].uid in state.restored for partner in group(state.seen, index)):
+        return None  # half of a tool pair was given back: the other half must not be dropped alone
+    if current is None:
+        # A dropped message stays dropped, or half of its pair would come back; a FORGET still heals what is behind it.
+        new, wanted = edit.mode is Mode.FORGET and pin is not None and pin.mode is not Mode.FORGET, None
+    elif edit.mode is Mode.FORGET:
+        new = wanted is None or digest(current) != digest(wanted) or pin is None or pin.mode is not Mode.FORGET
+    elif pin is None:
+        new = wanted is None or digest(current) != digest(wanted)
+    else:
+        # What was forgotten must not come back in a shorter version of the original.
+        new = wanted is None or (pin.mode is not Mode.FORGET and size(wanted) < size(current))
+    if new:
+        state.pins[uid] = Pin(wanted, edit.mode, turn)
+    return uid if new else None
+
+
+def healed(state: State, view: Sequence[Entry], fresh: Mapping[int, Mode], held: set[int]) -> set[int]:
+    """For each new FORGET of a message that was dropped before, the first message behind it that the server holds."""
+    found: set[int] = set()
+    shown = {entry.uid for entry in view}
+    for position, seen in enumerate(state.seen):
+        if fresh.get(seen.uid) is Mode.FORGET and seen.uid not in held | shown:
+            later = {other.uid for other in state.seen[position + 1 :]}
+            later |= {note.uid for note in state.notes if note.anchor in later or note.anchor == seen.uid}
+            found |= set([entry.uid for entry in view if entry.uid in later and entry.uid in held][:1])
+    return found
+
+
+def view_of(state: State, messages: Sequence[Message]) -> list[Entry]:
+    """The edited history: originals with their pins, and notes behind their anchors in order of arrival."""
+    notes: dict[int, list[Entry]] = {}
+    for note in state.notes:
+        notes.setdefault(note.anchor, []).append(Entry(note.uid, None, note.message, digest(note.message)))
+    view = list(notes.get(_ROOT, ()))
+    for index, (seen, message) in enumerate(zip(state.seen, messages, strict=True)):
+        pin = state.pins.get(seen.uid)
+        if pin is None:
+            view.append(Entry(seen.uid, index, message, seen.digest))
+        elif pin.replacement is not None:
+            view.append(Entry(seen.uid, index, pin.replacement, digest(pin.replacement)))
+        view += notes.get(seen.uid, ())
+    return view
+
+
+def changes(
+    sent: Sequence[tuple[int, str]], view: Sequence[Entry], fresh: Mapping[int, Mode], state: State
+) -> list[tuple[MessageEdit, Cause]]:
+    """Edits that turn what was sent into the view, in indices of what was sent; the new tail is none."""
+    target = {entry.uid: (place, entry) for place, entry in enumerate(view)}
+    held = {uid for uid, _ in sent}
+    heal = healed(state, view, fresh, held)
+    edits: list[tuple[MessageEdit, Cause]] = []
+
+    def add(index: int, uid: int, replacement: Message | None, insert: bool = False) -> None:
+        cause: Cause = "policy" if uid in fresh or uid in heal else "unedit" if uid in state.restored else "harness"
+        mode = Mode.FORGET if uid in heal and not insert else fresh.get(uid, state.mode)
+        edits.append((MessageEdit(index, replacement, mode, insert), cause))
+
+    cursor = 0
+    for index, (uid, mark) in enumerate(sent):
+        if uid not in target:
+            add(index, uid, None)
+            continue
+        place, entry = target[uid]
+        for new in view[cursor:place]:
+            if new.uid not in held:
+                add(index, new.uid, new.message, insert=True)
+        cursor = max(cursor, place + 1)
+        if entry.digest != mark or fresh.get(uid) is Mode.FORGET or uid in heal:
+            add(index, uid, entry.message)
+    return edits

@@ -1,0 +1,109 @@
+"""The bundled tiny agents: compact weights in the package, expanded once into the user's cache.
+
+    from leyline.models import resolve
+    folder = resolve("tiny-mla")        # a Hugging Face folder: config, tokenizer, chat template, bf16 weights
+
+The cache is `$LEYLINE_CACHE`, else `$XDG_CACHE_HOME/leyline`, else `~/.cache/leyline`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from leyline.directives import LeylineError
+from leyline.models.pack import PackError, expand
+
+__all__ = ["ModelNotFoundError", "PackError", "cache_dir", "names", "resolve", "tokenizer_file"]
+
+_SHIPPED = Path(__file__).parent
+_SMALL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+
+
+class ModelNotFoundError(LeylineError):
+    """No bundled model has this name."""
+
+
+def names() -> list[str]:
+    """The bundled models."""
+    return sorted(p.parent.name for p in _SHIPPED.glob("*/manifest.json"))
+
+
+def tokenizer_file() -> Path:
+    """The `tokenizer.json` of the first bundled model, as shipped: nothing is expanded."""
+    for folder in [*(_SHIPPED / name for name in names()), _SHIPPED / "shared"]:
+        if (folder / "tokenizer.json").exists():
+            return folder / "tokenizer.json"
+    raise ModelNotFoundError("no bundled model: reinstall leyline-kv")
+
+
+def cache_dir() -> Path:
+    """Where expanded models are kept."""
+    if path := os.environ.get("LEYLINE_CACHE"):
+        return Path(path).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "leyline"
+
+
+def resolve(name: str) -> Path:
+    """The folder of a bundled model, ready for transformers or SGLang.
+
+    Expands the packed weights on first use (a second or two); later calls only look. Safe when several processes call
+    it at once: each writes its own folder and the first rename wins. Raises `ModelNotFoundError` for an unknown name
+    and `PackError` when the shipped file is damaged or the cache cannot be written.
+    """
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ModelNotFoundError(f"no bundled model is called {name!r}; there are: {', '.join(names())}{hint}")
+    shipped = _SHIPPED / name
+    manifest = json.loads((shipped / "manifest.json").read_text(encoding="utf-8"))
+    target = cache_dir() / "models" / f"{name}-{manifest['expanded_sha256'][:16]}"
+    if (target / "complete").exists():
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=target.parent))
+    except OSError as error:
+        raise PackError(f"cannot write to {target.parent}: {error}; set LEYLINE_CACHE to a writable folder") from error
+    try:
+        _build(shipped, scratch, manifest)
+        _publish(scratch, target)
+    except OSError as error:
+        raise PackError(f"cannot expand {name} into {target}: {error}; free some space or set LEYLINE_CACHE") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _build(shipped: Path, scratch: Path, manifest: dict[str, object]) -> None:
+    weights = shipped / "weights.bin"
+    if _sha256(weights) != manifest["packed_sha256"]:
+        raise PackError(f"{weights} does not match its recorded hash; reinstall leyline-kv")
+    expand(weights, scratch / "model.safetensors")
+    if _sha256(scratch / "model.safetensors") != manifest["expanded_sha256"]:
+        raise PackError(f"{weights} expanded to unexpected bytes; reinstall leyline-kv")
+    for file in _SMALL_FILES:
+        source = shipped / file if (shipped / file).exists() else _SHIPPED / "shared" / file
+        shutil.copyfile(source, scratch / file)
+    (scratch / "complete").touch()
+    scratch.chmod(0o755)
+
+
+def _publish(scratch: Path, target: Path) -> None:
+    """Rename into place; where another process was first, its folder stays. A partial folder is replaced."""
+    if target.exists() and not (target / "complete").exists():
+        shutil.rmtree(target, ignore_errors=True)
+    try:
+        scratch.rename(target)
+    except OSError:
+        if not (target / "complete").exists():
+            raise

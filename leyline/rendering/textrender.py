@@ -1,0 +1,106 @@
+"""A renderer for recorded text, for any tokenizer: ChatML frames, each message tokenised once.
+
+Recordings often come without the model that made them. Hit rates depend on where messages begin and how long they are,
+not on the exact frame, so ChatML stands in; give `leyline replay` a model folder to render with its own template.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from leyline.backends.contract import TokenRenderer
+from leyline.directives import LeylineError, Message, Rendered
+from leyline.rendering.render import Renderer
+
+_MAX_CACHED = 200_000
+
+
+class TextRenderer:
+    """Implements `TokenRenderer`. Not thread-safe; share one between policies, so that a text is tokenised once."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._cache: dict[str, tuple[int, ...]] = {}
+        self._close = self._ids("<|im_end|>\n")
+        self._prompt = self._ids("<|im_start|>assistant\n")
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        pinned: Mapping[int, Sequence[int]] | None = None,
+    ) -> Rendered:
+        """The tokens of a conversation, one span a message, and the opening of the answer."""
+        ids: list[int] = []
+        spans = []
+        if tools:
+            ids += self._ids(f"<|im_start|>system\n{json.dumps(list(tools))}<|im_end|>\n")
+        for index, message in enumerate(messages):
+            start = len(ids)
+            ids += self._ids(f"<|im_start|>{message['role']}\n")
+            ids += pinned[index] if pinned is not None and index in pinned else self.answer_ids(message)
+            ids += self._close
+            spans.append((start, len(ids)))
+        ids += self._prompt
+        return Rendered(tuple(ids), tuple(spans))
+
+    def answer_ids(self, message: Message) -> tuple[int, ...]:
+        """The tokens of a message inside its frame."""
+        return self._ids(text_of(message))
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        found = self._cache.get(text)
+        if found is None:
+            if len(self._cache) > _MAX_CACHED:
+                self._cache.clear()
+            found = self._cache[text] = tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return found
+
+
+def load_renderer(source: str | Path | None = None) -> TokenRenderer:
+    """A renderer for recordings.
+
+    source: None for ChatML and the tokenizer of the bundled models; a `tokenizer.json` or a folder with one for ChatML
+    and that tokenizer; a model folder that has a chat template, or a bundled model's name, for its own template.
+    Raises LeylineError.
+    """
+    from leyline import models
+
+    if source is None:
+        return TextRenderer(_tokenizer(models.tokenizer_file()))
+    path = Path(source).expanduser()
+    if path.is_file():
+        return TextRenderer(_tokenizer(path))
+    if not path.exists() and str(source) in models.names():
+        return Renderer.from_dir(models.resolve(str(source)))
+    if not (path / "tokenizer.json").is_file():
+        known = ", ".join(models.names())
+        raise LeylineError(f"no tokenizer in {str(source)!r}: give a tokenizer.json, a model folder, or one of {known}")
+    try:
+        return Renderer.from_dir(path)
+    except LeylineError:
+        return TextRenderer(_tokenizer(path / "tokenizer.json"))
+
+
+def _tokenizer(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise LeylineError(f"{path} is not a tokenizer.json: {' '.join(str(error).split())[:200]}") from None
+
+
+def text_of(message: Message) -> str:
+    """The text a model would read: content parts joined, tool calls as Hermes blocks."""
+    content = message.get("content")
+    if isinstance(content, list):
+        content = "\n".join(str(part.get("text", "")) if isinstance(part, Mapping) else str(part) for part in content)
+    text = str(content or "")
+    for call in message.get("tool_calls") or ():
+        function = call.get("function") or {}
+        text += f"\n<tool_call>\n{json.dumps(function, ensure_ascii=False, default=str)}\n</tool_call>"
+    return text

@@ -1,0 +1,1 @@
+"""Folders in the format of debug-gym as tasks."""

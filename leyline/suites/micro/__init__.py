@@ -1,0 +1,30 @@
+"""Generated debugging tasks that the bundled tiny agents can solve.
+
+    from leyline.suites import micro
+    task = micro.make_task(7, "short", "unseen")
+    micro.write(task, Path("task"))
+
+A task is a few small Python modules with bugs, visible tests that fail, and hidden tests that decide. Families of the
+"unseen" split were never trained on. Everything is a function of (seed, level, split).
+"""
+
+from leyline.suites.micro.export import describe, export_debug_gym, write
+from leyline.suites.micro.generate import LEVELS, SPLITS, Level, TaskError, make_task
+from leyline.suites.micro.prompts import TOOLS, system_prompt, user_prompt
+from leyline.suites.micro.task import Bug, MicroTask
+
+__all__ = [
+    "LEVELS",
+    "SPLITS",
+    "TOOLS",
+    "Bug",
+    "Level",
+    "MicroTask",
+    "TaskError",
+    "describe",
+    "export_debug_gym",
+    "make_task",
+    "system_prompt",
+    "user_prompt",
+    "write",
+]

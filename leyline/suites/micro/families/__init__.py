@@ -1,0 +1,1 @@
+"""The program families that tasks are drawn from."""

@@ -1,0 +1,141 @@
+"""A repository and a request: the agent's work is a patch, judged by a test command where there is one."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pathspec
+
+from leyline.harness.sandbox.sandbox import HarnessError, Limits, Result, run
+from leyline.harness.tasks import Task
+from leyline.harness.workspace.snapshot import walk
+from leyline.harness.workspace.workspace import JUNK, DiskWorkspace, patterns_of
+from leyline.suites.suite import SuiteError
+
+TOOLS = ("bash", "view", "grep", "edit", "submit")
+MOST_LISTED = 60
+NOT_STARTED = (126, 127)  # what a shell ends with where the program is not one, or is not there
+# The bare name of the program that a shell command starts first. A path may be a file that the agent is to write, and
+# what is behind an expansion, a quote, a PATH or a function is for the shell to say when it comes to it.
+_FIRST_PROGRAM = re.compile(
+    r"\s*(?:(?!PATH=)[A-Za-z_]\w*=[\w.,:/-]*[ \t]+)*([A-Za-z_][\w.+-]*)(?=[\s;&|<>]|$)(?![ \t]*\()"
+)
+COMMIT = (
+    "command -v git >/dev/null && git init -q && git add -A && "
+    "git -c user.name=leyline -c user.email=leyline@localhost commit -q -m start"
+)
+SYSTEM = """You are a software engineer in a copy of a repository. Do what the request asks by changing its files.
+Call one tool at a time. Look before you edit, and check what you changed. When you are done, submit."""
+
+
+@dataclass(frozen=True)
+class RepositoryTask(Task):
+    """A folder, usually a git checkout, and what to do in it.
+
+    request: the text of the request. test: a shell command whose exit code 0 says that it is done; without one there
+    is no verdict, only a patch. protect: gitignore-style patterns of files the agent may not edit and that are
+    restored before the verdict, such as the tests. What `.gitignore` names is there but not shown.
+    """
+
+    folder: Path
+    request: str
+    test: str | None = None
+    protect: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    max_turns: int = 80
+    limits: Limits = field(default_factory=lambda: Limits(seconds=300))
+    network: bool = False
+    env: Mapping[str, str] = field(default_factory=dict)
+    system: str = SYSTEM
+
+    def __post_init__(self) -> None:
+        if not self.folder.is_dir():
+            raise SuiteError(f"no folder {self.folder}; give the repository to work on")
+        if not self.request.strip():
+            raise SuiteError("the request is empty; say what is to be done")
+        if self.test is not None and all(line.strip()[:1] in ("", "#") for line in self.test.splitlines()):
+            raise SuiteError("the test command is empty, which would pass whatever was done; give one, or none at all")
+        if not self.tools:
+            tools = TOOLS if self.test is None else (*TOOLS[:-1], "eval", TOOLS[-1])
+            object.__setattr__(self, "tools", tools)
+
+    @property
+    def id(self) -> str:  # type: ignore[override]
+        return f"{self.folder.resolve().name}-{hashlib.sha256(self.request.encode()).hexdigest()[:8]}"
+
+    @functools.cached_property
+    def user(self) -> str:  # type: ignore[override]
+        ignore = pathspec.GitIgnoreSpec.from_lines((*JUNK, *self._ignored()))
+        paths = [path for path in walk(self.folder, ignore) if not ignore.match_file(path)]
+        listed = [f"- {path}" for path in paths[:MOST_LISTED]]
+        if len(paths) > MOST_LISTED:
+            listed.append(f"({len(paths) - MOST_LISTED} more)")
+        return f"{self.request.strip()}\n\nFiles:\n" + "\n".join(listed)
+
+    def workspace(self) -> DiskWorkspace:
+        """A copy without the history; where git is installed it is a repository of one commit."""
+        workspace = DiskWorkspace(self.folder, ignore=self._ignored(), readonly=self.protect)
+        try:
+            self.sandbox(workspace).run(COMMIT)
+        except BaseException:
+            workspace.close()
+            raise
+        return workspace
+
+    def _ignored(self) -> tuple[str, ...]:
+        return patterns_of(self.folder / ".gitignore")
+
+    def eval_command(self, number: int) -> Sequence[str] | None:
+        return None if self.test is None else ["/bin/sh", "-c", self.test]
+
+    def verdict(self, workspace: DiskWorkspace) -> bool | None:
+        if self.test is None:
+            return None
+        result = self.judge(workspace, self.eval_command(1) or ())
+        if result is not None and result.exit_code in NOT_STARTED and not result.killed:
+            self._need_start()
+        return result is not None and result.exit_code == 0 and not result.killed
+
+    def check_test(self) -> None:
+        """Find what would keep the test command from starting, without running it. Raises SuiteError, HarnessError."""
+        if self.test is None:
+            return
+        read = self._probe("-n", "-c", self.test)
+        if read.exit_code != 0:
+            raise SuiteError(f"the shell cannot read the test command {self.test!r}: {read.last_line()}")
+        first = _FIRST_PROGRAM.match(self.test)
+        if first and self._probe("-c", 'command -v "$1"', "sh", first[1]).exit_code != 0:
+            raise SuiteError(
+                f"the test command does not start: the sandbox has no {first[1]!r}; it looks beside its own python and "
+                "in the system's folders, so install it there or give its whole path"
+            )
+
+    def _probe(self, *words: str) -> Result:
+        """Run the shell as the tests do, in an empty folder."""
+        with tempfile.TemporaryDirectory(prefix="leyline-probe-", ignore_cleanup_errors=True) as folder:
+            return run(["/bin/sh", *words], folder, env=self.env)
+
+    def _need_start(self) -> None:
+        """Raise HarnessError unless the test command starts on the files as they were: then the agent broke it."""
+        with self.workspace() as fresh:
+            result = self.judge(fresh, self.eval_command(1) or ())
+        if result is None or result.exit_code in NOT_STARTED:
+            last = "its files cannot be copied" if result is None else result.last_line()
+            raise HarnessError(f"the test command does not start, with the files as they were at first either: {last}")
+
+
+def request_of(text: str) -> str:
+    """A request given as text, or as the path of a file that holds it."""
+    try:
+        path = Path(text)
+        return path.read_text("utf-8") if path.is_file() else text
+    except UnicodeDecodeError as error:
+        raise SuiteError(f"{text} is not UTF-8 text; give the request as a text file") from error
+    except (OSError, ValueError):  # no path: too long, or with a NUL byte
+        return text

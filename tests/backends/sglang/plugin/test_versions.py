@@ -1,0 +1,26 @@
+"""Which SGLang is supported."""
+
+from __future__ import annotations
+
+import pytest
+
+from leyline.backends.sglang.plugin.entry import _refuse
+from leyline.backends.sglang.versions import UnsupportedVersionError, adapter_for
+
+
+@pytest.mark.parametrize(
+    "version",
+    ["0.5.15", "0.5.16rc1", "0.5.160", "0.5.23.dev1", "0.5.18", "0.5.22.post1", "0.5.24", "0.6.0", "1.0", "main", ""],
+)
+def test_another_version_is_refused_with_the_supported_range(version: str) -> None:
+    with pytest.raises(UnsupportedVersionError, match="not supported") as error:
+        adapter_for(version)
+    assert "0.5.16 or 0.5.23" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_server_of_another_version_ends_at_start() -> None:
+    """The factory that is registered for it raises when SGLang builds its cache."""
+    factory = _refuse(UnsupportedVersionError("SGLang 0.5.24 is not supported"))
+    with pytest.raises(UnsupportedVersionError, match="not supported"):
+        factory(None)

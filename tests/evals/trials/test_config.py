@@ -1,0 +1,272 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leyline.evals.trials.arms import ArmError
+from leyline.evals.trials.assemble import assemble, parse_seeds
+from leyline.evals.trials.config import ConfigError, EvalConfig, TrialLimits
+from leyline.evals.trials.journal import Journal
+from leyline.evals.trials.record import Outcome, TrialRecord
+from leyline.evals.trials.rundir import default_directory, read_run_config, scratch_space, write_config
+from leyline.evals.trials.schedule import TrialSpec, outstanding, plan, safe_name, select
+from leyline.suites.suite import TaskInfo
+
+YAML = """
+suite: {name: micro, options: {levels: long}}
+models: [first, second]
+arms: [default, "extra=keep_last(n=2)@forget"]
+arm_defaults: {seam: 4}
+seeds: [1, 2]
+limits: {turns: 7}
+workers: 1
+"""
+
+
+class Suite:
+    name = "s"
+
+    def __init__(self, digests: dict[str, str] | None = None) -> None:
+        self.digests = digests or {}
+
+    def tasks(self) -> list[TaskInfo]:
+        return [TaskInfo(f"t{k}", {"k": str(k)}) for k in range(5)]
+
+    def digest(self, task: str) -> str:
+        return self.digests.get(task, task)
+
+
+def config(**fields: Any) -> EvalConfig:
+    return EvalConfig.model_validate(
+        {"suite": {"name": "s"}, "arms": [{"name": "a"}, {"name": "b", "seam": 2}], **fields}
+    )
+
+
+def specs(given: EvalConfig, suite: Suite | None = None) -> list[TrialSpec]:
+    return plan(given, suite or Suite(), Path("run"))  # type: ignore[arg-type]
+
+
+def record(spec: TrialSpec, outcome: Outcome) -> TrialRecord:
+    key = dict(zip(("suite", "task", "arm", "seed", "digest"), spec.key, strict=True))
+    return TrialRecord.model_validate({**key, "attempt": spec.attempt, "outcome": outcome})
+
+
+def test_a_file_and_the_command_line_over_it(tmp_path: Path) -> None:
+    pytest.importorskip("yaml", reason="YAML needs PyYAML")
+    (tmp_path / "eval.yaml").write_text(YAML)
+    name = str(tmp_path / "eval.yaml")
+    found = assemble(name, {})
+    assert [arm.model for arm in found.arms] == ["first"] * 5 + ["second"] * 5 + ["first"]
+    assert {arm.seam for arm in found.arms} == {4}
+    assert (found.seeds, found.limits.turns, found.workers) == ((1, 2), 7, 1)
+    assert found.suite.options == {"levels": "long"}
+    changed = assemble(
+        name,
+        {"workers": 3, "limits.turns": None},
+        arms=["keep_all"],
+        models=["third"],
+        arm_fields={"seam": 9, "url": None},
+        options=["levels=short", "count=4"],
+        overrides=["limits.seconds=5", "arms.0.name=mine"],
+    )
+    assert [(arm.name, arm.model, arm.seam) for arm in changed.arms] == [("mine", "third", 9)]
+    assert (changed.workers, changed.limits.turns, changed.limits.seconds) == (3, 7, 5)
+    assert changed.suite.options == {"levels": "short", "count": 4}
+
+
+def test_every_bundled_model_is_the_default() -> None:
+    from leyline.models import names
+
+    found = assemble("micro", {})
+    assert sorted({arm.model for arm in found.arms}) == names()
+    assert len(found.arms) == 5 * len(names())
+    assert found.workers >= 1
+
+
+def test_a_folder_is_a_debug_gym_suite(tmp_path: Path) -> None:
+    found = assemble(str(tmp_path), {}, models=["m"])
+    assert (found.suite.name, found.suite.options) == ("debug_gym", {"folder": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    ("settings", "overrides", "message"),
+    [
+        ({"n": 0}, [], "n: Input should be greater than or equal to 1"),
+        ({}, ["limits.turns=many"], "limits.turns: Input should be a valid integer"),
+        ({}, ["colour=red"], "colour: Extra inputs are not permitted"),
+        ({}, ["arms.7.name=x"], "there is no '7' to set"),
+        ({}, ["nothing"], "'nothing' is not key=value"),
+        ({}, ["seeds=[0, 1, 0]"], "seeds: give every seed once"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings: dict[str, Any], overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        assemble("micro", settings, models=["m"], overrides=overrides)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("eval.json", "{", "is not JSON"),
+        ("eval.json", "[]", "must hold a mapping"),
+        ("eval.yaml", "a: [", "is not YAML"),
+        ("eval.yaml", "a: 2026-13-45", "is not YAML: month must be in 1..12"),
+        ("eval.yaml", b"\xff\xfea", "is not UTF-8 text .* save it as UTF-8"),
+        ("eval.json", b"\xff\xfea", "is not UTF-8 text"),
+        ("none.json", None, "cannot read"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path: Path, name: str, text: str | bytes | None, message: str) -> None:
+    pytest.importorskip("yaml", reason="YAML needs PyYAML")
+    if text is not None:
+        (tmp_path / name).write_bytes(text.encode() if isinstance(text, str) else text)
+    with pytest.raises(ConfigError, match=message):
+        assemble(str(tmp_path / name), {})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"arm_defaults": {"seem": 0}}, "arm_defaults: an arm has no field 'seem'; it has policy, mode, .*seam"),
+        ({"arm_defaults": {"name": "x"}}, "an arm has no field 'name'"),
+        ({"arm_defaults": {1: 2}}, "an arm has no field 1"),
+        ({"arm_defaults": 5}, "arm_defaults: give fields of an arm, such as .*, not 5"),
+        ({"arm_defaults": {"seam": "much"}}, "arm 'keep_all': seam: Input should be a valid integer"),
+        ({"arm_defaults": {"options": 5}}, "arm 'keep_all': options: Input should be a valid dictionary"),
+        ({"models": 5}, r"models: give a name or a list of names, such as \[tiny-mla\], not 5"),
+        ({"models": [5]}, "models: give a name or a list of names"),
+        ({"models": {"a": 1}}, "models: give a name or a list of names"),
+        ({"arms": 5}, "arms is a list of texts and mappings, not 5"),
+        ({"seeds": [0, 0]}, "seeds: give every seed once"),
+        ({"suite": 5}, "suite: Input should be"),
+    ],
+)
+def test_a_wrong_field_of_a_file_is_one_line(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
+    yaml = pytest.importorskip("yaml", reason="YAML needs PyYAML")
+    (tmp_path / "eval.yaml").write_text(
+        yaml.safe_dump({"suite": "micro", "arms": ["default"], "models": ["m"], **fields})
+    )
+    with pytest.raises((ConfigError, ArmError), match=message) as found:
+        assemble(str(tmp_path / "eval.yaml"), {})
+    assert "\n" not in str(found.value)
+
+
+def test_empty_fields_of_a_file_are_as_if_they_were_not_there(tmp_path: Path) -> None:
+    pytest.importorskip("yaml", reason="YAML needs PyYAML")
+    (tmp_path / "eval.yaml").write_bytes(b"\xef\xbb\xbfsuite: micro\narms:\nmodels:\narm_defaults:\n")
+    assert assemble(str(tmp_path / "eval.yaml"), {}) == assemble("micro", {})
+
+
+def test_one_model_of_a_file_needs_no_list(tmp_path: Path) -> None:
+    (tmp_path / "eval.json").write_text('{"suite": "micro", "models": "mine"}')
+    assert {arm.model for arm in assemble(str(tmp_path / "eval.json"), {}).arms} == {"mine"}
+
+
+def test_seeds() -> None:
+    assert parse_seeds("3") == [0, 1, 2]
+    assert parse_seeds("4,7") == [4, 7]
+    assert parse_seeds("9,") == [9]
+    for text in ("0", "x", "1,1", ","):
+        with pytest.raises(ConfigError, match="seeds"):
+            parse_seeds(text)
+
+
+def test_filter_then_slice_then_n() -> None:
+    tasks = Suite().tasks()
+    chosen = select(tasks, pattern="t[1-4]", cut="::2", n=None)
+    assert [task.id for task in chosen] == ["t1", "t3"]
+    assert [task.id for task in select(tasks, pattern=None, cut="1:", n=2)] == ["t1", "t2"]
+    assert [task.id for task in select(tasks, pattern=None, cut="-1", n=None)] == ["t4"]
+    with pytest.raises(ConfigError, match="not a regular expression"):
+        select(tasks, pattern="(", cut=None, n=None)
+    for cut in ("a:b", "9", "::0"):
+        with pytest.raises(ConfigError, match="slice"):
+            select(tasks, pattern=None, cut=cut, n=None)
+    with pytest.raises(ConfigError, match=r"within 1 task$"):
+        select(tasks[:1], pattern=None, cut="9", n=None)
+
+
+def test_arms_are_paired_task_by_task() -> None:
+    found = specs(config(seeds=[3, 4], n=2))
+    assert [(spec.task.id, spec.seed, spec.arm.name) for spec in found] == [
+        (task, seed, arm) for task in ("t0", "t1") for seed in (3, 4) for arm in ("a", "b")
+    ]
+    assert len({spec.key for spec in found}) == 8
+    assert all(spec.trajectory for spec in found)
+    assert len({spec.trajectory for spec in found}) == 8
+
+
+def test_what_changes_a_digest_and_what_does_not() -> None:
+    base = {spec.key for spec in specs(config())}
+    assert base == {spec.key for spec in specs(config(workers=7, trajectories="none", budget={"minutes": 1}))}
+    assert base == {spec.key for spec in specs(config(n=5))}
+    for change in ({"limits": TrialLimits(turns=3)}, {"sampling": {"temperature": 0.5}}):
+        assert not base & {spec.key for spec in specs(config(**change))}
+    other = {spec.key for spec in specs(config(), Suite({"t1": "another"}))}
+    assert {key.task for key in base - other} == {"t1"}
+
+
+def test_a_script_that_changes_is_another_model(tmp_path: Path) -> None:
+    arm = {"name": "a", "backend": "mock", "options": {"script": str(tmp_path / "script.json")}}
+    (tmp_path / "script.json").write_text('["one"]')
+    first = specs(config(arms=[arm]))[0].digest
+    (tmp_path / "script.json").write_text('["two"]')
+    assert specs(config(arms=[arm]))[0].digest != first
+
+
+def test_a_rule_that_is_rewritten_is_another_policy(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.py"
+    digests = []
+    for text in ("a = 1", "a = 2", "a = 1"):
+        rules.write_text(text)
+        digests.append(specs(config(arms=[{"name": "a", "policy": f"{rules}:cut"}]))[0].digest)
+    assert digests[0] == digests[2] != digests[1]
+
+
+def test_outstanding_trials(tmp_path: Path) -> None:
+    found = specs(config(n=1))
+    with Journal(tmp_path) as journal:
+        journal.append(record(found[0], Outcome.ERROR))
+        journal.append(record(found[1], Outcome.SOLVED))
+    with Journal(tmp_path) as journal:
+        assert outstanding(found, journal, "none") == []
+        again = outstanding(found, journal, "errors")
+        assert [(spec.key, spec.attempt) for spec in again] == [(found[0].key, 1)]
+        assert str(again[0].trajectory).endswith("-1.jsonl")
+        assert [spec.attempt for spec in outstanding(found, journal, "all")] == [1, 1]
+
+
+def test_names_of_files_differ_where_arms_do() -> None:
+    names = ["a b", "a_b", "a/b", "truncate+AMORTIZE (m)", "..", "x" * 200, "x" * 201]
+    made = [safe_name(name) for name in names]
+    assert len(set(made)) == len(names)
+    assert all("/" not in name and not name.startswith(".") and len(name) < 220 for name in made)
+
+
+def test_a_run_is_found_again_by_what_decides_it(tmp_path: Path) -> None:
+    base = default_directory(config())
+    assert base == default_directory(config(workers=9, n=3, budget={"tokens": 5}))
+    assert base != default_directory(config(seeds=[1]))
+    write_config(tmp_path, config(), ["t0"], 2)
+    read = read_run_config(tmp_path)
+    assert EvalConfig.model_validate(read["config"]) == config(workers=read["config"]["workers"])
+    assert read_run_config(tmp_path / "nothing") == {}
+    json.dumps(read)
+
+
+def test_temporary_folders_of_a_killed_run_are_removed(tmp_path: Path) -> None:
+    import tempfile
+
+    with scratch_space(tmp_path) as first:
+        assert tempfile.gettempdir() == str(first)
+        left = Path(tempfile.mkdtemp())
+        (left / "file").write_text("")
+        kept = first.with_name(first.name + "-kept")
+        first.rename(kept)  # as a kill leaves it
+    kept.rename(first)
+    with scratch_space(tmp_path) as again:
+        assert again == first
+        assert list(again.iterdir()) == []
+    assert not first.exists()
+    assert tempfile.gettempdir() != str(first)

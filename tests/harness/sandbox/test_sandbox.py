@@ -1,0 +1,362 @@
+"""The sandbox: every limit holds, nothing survives a command, no secret gets in; with namespaces and without."""
+
+from __future__ import annotations
+
+import _thread
+import os
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from leyline.harness.sandbox import disk
+from leyline.harness.sandbox import sandbox as module
+from leyline.harness.sandbox.disk import DiskWatch, used
+from leyline.harness.sandbox.isolation import Isolation, capabilities, isolation
+from leyline.harness.sandbox.process import Capture, capped
+from leyline.harness.sandbox.sandbox import Limits, Result, Sandbox, SandboxError, run
+from leyline.harness.tools import ToolBox
+from leyline.harness.workspace.workspace import DiskWorkspace
+
+FULL = isolation()
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+
+
+@pytest.fixture(params=["full", "plain"])
+def sandbox(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    """A sandbox with all this system allows, and one with no namespaces at all."""
+    if request.param == "plain":
+        monkeypatch.setattr(module, "isolation", lambda: Isolation(reason="switched off"))
+    elif not FULL.pid:
+        pytest.skip(f"no process namespaces here: {FULL.reason}")
+    root = tmp_path / "work"
+    root.mkdir()
+    return Sandbox(root, tmp_path / "home", limits=Limits(seconds=20))
+
+
+def alive(marker: str) -> list[str]:
+    """The processes with `marker` in their command line."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if marker.encode() in (entry / "cmdline").read_bytes() and " Z " not in (entry / "stat").read_text():
+                    found.append(entry.name)
+            except OSError:
+                continue
+    return found
+
+
+def gone(marker: str) -> bool:
+    """Whether they end within a moment."""
+    deadline = time.monotonic() + 3
+    while alive(marker):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def test_output_and_status(sandbox: Sandbox) -> None:
+    result = sandbox.run("echo out; echo err >&2; exit 3")
+    assert (result.exit_code, result.output, result.killed, result.truncated) == (3, "out\nerr\n", None, False)
+    assert result.report(status=True) == "out\nerr\n[exit code 3]"
+    assert result.report() == "out\nerr"
+    assert sandbox.run(["python", "-c", "print(6 * 7)"]).output == "42\n"
+    assert sandbox.run("true").report(status=True) == "(no output)"
+
+
+def test_signals_and_missing_programs(sandbox: Sandbox) -> None:
+    assert sandbox.run("kill -9 $$").exit_code == 137
+    assert sandbox.run("kill -TERM $$").exit_code == 143
+    missing = sandbox.run(["no-such-program"])
+    assert (missing.exit_code, missing.output) == (127, "no-such-program: No such file or directory\n")
+    with pytest.raises(ValueError, match="null byte"):
+        sandbox.run("echo \0")
+    with pytest.raises(SandboxError, match="cannot start a command"):
+        sandbox.run("x" * 3_000_000)
+
+
+def test_stdin_is_closed(sandbox: Sandbox) -> None:
+    assert sandbox.run("cat; echo done").output == "done\n"
+
+
+def test_bytes_that_are_no_text(sandbox: Sandbox) -> None:
+    assert sandbox.run(r"printf 'caf\351 \303\251'").output == "caf\ufffd é"
+
+
+def test_an_endless_loop_is_stopped(sandbox: Sandbox) -> None:
+    result = sandbox.run("echo before; while true; do :; done", seconds=0.5)
+    assert result.timed_out
+    assert result.exit_code == 137
+    assert 0.4 < result.seconds < 3
+    assert result.report() == "before\n[stopped after 0.5 s]"
+
+
+@linux
+def test_what_a_command_leaves_behind_is_killed(sandbox: Sandbox) -> None:
+    marker = f"3{os.getpid()}.{time.monotonic_ns()}"
+    result = sandbox.run(
+        f"sleep {marker} & setsid sleep {marker} & (setsid sh -c 'sleep {marker} & sleep {marker}' &) ; echo up"
+    )
+    assert result.output == "up\n"
+    assert result.seconds < 5
+    assert gone(marker)
+
+
+@linux
+def test_a_time_out_kills_the_whole_tree(sandbox: Sandbox) -> None:
+    marker = f"4{os.getpid()}.{time.monotonic_ns()}"
+    result = sandbox.run(f"setsid sleep {marker} & sleep {marker} & wait", seconds=0.4)
+    assert result.timed_out
+    assert gone(marker)
+
+
+@linux
+def test_an_interrupt_kills_the_tree(sandbox: Sandbox) -> None:
+    marker = f"5{os.getpid()}.{time.monotonic_ns()}"
+
+    def interrupt() -> None:
+        deadline = time.monotonic() + 10
+        while not alive(marker) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        _thread.interrupt_main()
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        sandbox.run(f"sleep {marker}")
+    thread.join()
+    assert gone(marker)
+
+
+def test_much_output_keeps_head_and_tail(sandbox: Sandbox) -> None:
+    sandbox.limits = Limits(seconds=20, output=100)
+    result = sandbox.run("seq 1 20000")
+    assert result.truncated
+    total = sum(len(str(i)) + 1 for i in range(1, 20001))
+    assert f"\n[... {total - 100} characters removed ...]\n" in result.output
+    assert result.output.startswith("1\n2\n3\n")
+    assert result.output.endswith("19999\n20000\n")
+
+
+def test_a_flood_is_stopped(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FLOOD", 2_000_000)
+    result = sandbox.run("yes")
+    assert result.killed == "output"
+    assert len(result.output) < 25_000
+    assert result.report().endswith("\n[stopped: too much output]")
+
+
+def test_a_memory_hog_is_refused(sandbox: Sandbox) -> None:
+    sandbox.limits = Limits(seconds=20, memory=300 << 20)
+    result = sandbox.run("python -c 'x = bytearray(1 << 30)' 2>&1 | tail -1")
+    assert result.output == "MemoryError\n"
+
+
+@linux
+def test_many_small_hogs_are_stopped_together(sandbox: Sandbox) -> None:
+    sandbox.limits = Limits(seconds=20, memory=200 << 20)
+    hog = "import time; x = b'x' * (90 << 20); time.sleep(30)"
+    result = sandbox.run(f'for i in 1 2 3 4; do python -S -c "{hog}" & done; wait')
+    assert result.killed == "memory"
+    assert result.seconds < 15
+
+
+@linux
+@pytest.mark.parametrize("bomb", [":(){ :|:& };:; sleep 10", "for i in $(seq 400); do sleep 30 & done; wait"])
+def test_a_fork_bomb_is_stopped(sandbox: Sandbox, bomb: str) -> None:
+    sandbox.limits = Limits(seconds=15, processes=60)
+    result = sandbox.run(bomb)
+    refused = "Resource temporarily unavailable" in result.output  # RLIMIT_NPROC got there first
+    assert result.killed == "processes" or refused
+    assert result.seconds < 12
+    assert sandbox.run("echo fine").output == "fine\n"
+
+
+def test_a_large_file_is_refused(sandbox: Sandbox) -> None:
+    sandbox.limits = Limits(seconds=20, file_bytes=1 << 20)
+    sandbox.run("head -c 5000000 /dev/zero > big")
+    assert (sandbox.root / "big").stat().st_size == 1 << 20
+
+
+FILL = "for i in $(seq {}); do head -c 1000000 /dev/zero > {}/$i; done"
+
+
+@pytest.mark.parametrize("where", [".", "~", "${TMPDIR}"])
+def test_many_files_that_fill_the_disk_are_stopped(sandbox: Sandbox, where: str) -> None:
+    sandbox.limits = Limits(seconds=20, disk=20 << 20)
+    result = sandbox.run(FILL.format(10_000, where))
+    assert result.killed == "disk"
+    assert result.seconds < 10
+    assert "[stopped: over 20 MiB of new files; remove some]" in result.report()
+
+
+def test_a_short_command_that_leaves_too_much_says_so_until_it_is_removed(sandbox: Sandbox) -> None:
+    (sandbox.root / "given").write_bytes(b"x" * (8 << 20))
+    sandbox = Sandbox(sandbox.root, sandbox.home, limits=Limits(seconds=20, disk=4 << 20))
+    assert sandbox.run("cat given | wc -c").killed is None, "what was there at first is not counted"
+    assert sandbox.run(FILL.format(6, ".")).killed == "disk"
+    assert sandbox.run("ls").killed == "disk"
+    assert sandbox.run("rm 1 && sleep 1").killed is None, "a command that makes room was stopped"
+    assert sandbox.run("rm -f 2 3 4 5 6").killed is None
+    assert sandbox.run("ls").output == "given\n"
+
+
+def test_a_debugger_that_fills_the_disk_is_stopped() -> None:
+    with DiskWorkspace.from_files({"test.py": "x = 1\n"}) as workspace:
+        box = Sandbox(workspace.root, workspace.home, limits=Limits(seconds=20, disk=20 << 20))
+        with ToolBox(workspace, sandbox=box, entry=["python", "test.py"], names=("pdb",)) as tools:
+            assert tools.call("pdb", {"command": "p 6 * 7"}).text.endswith("42")
+            fill = "for k in range(10_000): open(str(k), 'wb').write(bytes(10**6))"
+            told = tools.call("pdb", {"command": f"exec({fill!r})"}).text
+    assert "[stopped: over the limit of disk]\n[the session has ended;" in told
+
+
+def test_empty_files_take_room_too_and_hard_links_none(tmp_path: Path) -> None:
+    for n in range(100):
+        (tmp_path / str(n)).touch()
+    assert used(tmp_path) == 100 * 4096
+    (tmp_path / "large").write_bytes(b"x" * 1_000_000)
+    size = used(tmp_path)
+    assert size >= 100 * 4096 + 1_000_000
+    (tmp_path / "twin").hardlink_to(tmp_path / "large")
+    (tmp_path / "link").symlink_to(tmp_path / "large")
+    assert used(tmp_path) == size + 4096
+
+
+def test_looking_takes_a_small_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch, looks = DiskWatch(tmp_path), []
+
+    def slow(*folders: Path) -> int:
+        looks.append(time.monotonic())
+        time.sleep(0.05)
+        return 0
+
+    monkeypatch.setattr(disk, "used", slow)
+    deadline = time.monotonic() + 1.6
+    while time.monotonic() < deadline:
+        watch.full(1)
+        time.sleep(0.01)
+    assert len(looks) == 2
+    assert looks[1] - looks[0] >= 1
+
+
+def test_no_secret_gets_in(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy")
+    names = {line.partition("=")[0] for line in sandbox.run("env").output.splitlines()}
+    shell = {"PWD", "SHLVL", "_", "OLDPWD"}
+    assert names - shell == {
+        *("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TERM", "COLUMNS", "NO_COLOR", "PAGER", "OMP_NUM_THREADS"),
+        *("PYTHONHASHSEED", "PYTHONDONTWRITEBYTECODE", "PYTHONNOUSERSITE", "PYTHONIOENCODING", "LEYLINE_SANDBOX"),
+    }
+    assert "sk-secret" not in sandbox.run("cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n' | grep -a sk-").output or (
+        not FULL.pid or module.isolation() != FULL
+    )
+
+
+def test_home_and_temporary_files_are_private_and_stay(sandbox: Sandbox) -> None:
+    made = "python -c 'import tempfile; print(tempfile.mkdtemp())'"
+    result = sandbox.run(f"cd ~ && echo kept > note; echo kept > $TMPDIR/note; {made}")
+    assert result.exit_code == 0
+    assert sandbox.run("cat ~/note $TMPDIR/note").output == "kept\nkept\n"
+    assert (sandbox.home / "note").exists()
+    assert (sandbox.home / "tmp" / "note").exists()
+
+
+def test_paths_read_as_the_tools_take_them(sandbox: Sandbox) -> None:
+    (sandbox.root / "bad.py").write_text("1 / 0\n")
+    output = sandbox.run("python $PWD/bad.py; pwd").output
+    assert 'File "bad.py", line 1' in output
+    assert output.endswith("\n.\n")
+    assert str(sandbox.root) not in output
+
+
+@pytest.mark.skipif(not FULL.net, reason=f"no network namespaces here: {FULL.reason}")
+def test_the_network_is_off_but_for_the_loopback(tmp_path: Path) -> None:
+    box = Sandbox(tmp_path, tmp_path / "home")
+    code = "import socket; print(socket.if_nameindex()); s = socket.create_server(('127.0.0.1', 0)); " \
+        "socket.create_connection(s.getsockname()); print('local')"  # fmt: skip
+    assert box.run(["python", "-c", code]).output == "[(1, 'lo')]\nlocal\n"
+    wide = Sandbox(tmp_path, tmp_path / "home", network=True)
+    names = wide.run(["python", "-c", "import socket; print(sorted(socket.if_nameindex()))"]).output
+    assert names == f"{sorted(socket.if_nameindex())}\n"
+
+
+@pytest.mark.skipif(not FULL.mounts, reason=f"no mount namespaces here: {FULL.reason}")
+def test_the_rest_of_the_disk_is_read_only(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    root = tmp_path / "work"
+    for folder in (outside, root):
+        folder.mkdir()
+    (outside / "file").write_text("safe")
+    box = Sandbox(root, tmp_path / "home")
+    result = box.run(
+        f"echo bad > {outside}/file; touch /usr/local/leyline-was-here; mount -o remount,rw,bind /; echo ok > in"
+    )
+    assert "ok" in (root / "in").read_text()
+    if not str(tmp_path).startswith("/tmp/"):  # there it is hidden, and the write goes nowhere at all
+        assert "Read-only file system" in result.output
+    assert (outside / "file").read_text() == "safe"
+    assert not Path("/usr/local/leyline-was-here").exists()
+
+
+@pytest.mark.skipif(not FULL.mounts, reason=f"no mount namespaces here: {FULL.reason}")
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no /dev/shm here")
+def test_shared_memory_holds_no_more_than_the_memory_limit(tmp_path: Path) -> None:
+    box = Sandbox(tmp_path, tmp_path / "home", limits=Limits(seconds=20, memory=64 << 20))
+    result = box.run("df -B1 --output=size /dev/shm | tail -1; head -c 80000000 /dev/zero > /dev/shm/x; ls /dev/shm")
+    lines = result.output.splitlines()
+    assert int(lines[0]) == 64 << 20
+    assert "No space left on device" in lines[1]
+    assert lines[2] == "x"
+
+
+@pytest.mark.skipif(not FULL.pid, reason=f"no process namespaces here: {FULL.reason}")
+def test_other_processes_are_out_of_reach(tmp_path: Path) -> None:
+    box = Sandbox(tmp_path, tmp_path / "home")
+    result = box.run(f"kill -0 {os.getpid()} 2>&1; grep -h CapEff /proc/self/status; ls /proc | grep -c '^[0-9]'")
+    lines = result.output.splitlines()
+    assert "No such process" in lines[0]
+    assert lines[1].split() == ["CapEff:", "0000000000000000"]
+    assert int(lines[2]) < 10
+
+
+def test_run_in_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "here.txt").write_text("x")
+    assert run("ls", tmp_path).output == "here.txt\n"
+    assert run("ls", tmp_path, env={"LS_COLORS": "no"}, limits=Limits(seconds=5)).exit_code == 0
+
+
+def test_capabilities_name_what_is_in_force() -> None:
+    found = capabilities()
+    assert found["no network"] is FULL.net
+    assert found["own process tree"] is FULL.pid
+    assert (FULL.reason is None) == all(found[name] for name in ("no network", "read-only file system"))
+
+
+def test_reports_say_what_stopped_a_command() -> None:
+    limits = Limits(seconds=2, memory=1 << 30, processes=7)
+    said = {why: Result(137, "x\n", 1.0, killed=why, limits=limits).report() for why in ("time", "memory", "processes")}
+    assert said == {
+        "time": "x\n[stopped after 2 s]",
+        "memory": "x\n[stopped: over 1024 MiB of memory]",
+        "processes": "x\n[stopped: over 7 processes]",
+    }
+
+
+def test_capture_is_capped_text() -> None:
+    text = "".join(f"{i}é\n" for i in range(500))
+    data = text.encode()
+    for limit in (10, 100, 5000):
+        capture = Capture(limit)
+        for at in range(0, len(data), 7):
+            capture.feed(data[at : at + 7])
+        capture.feed(b"", final=True)
+        assert capture.text() == capped(text, limit)
+    assert capped("short", 5) == "short"
+    assert capped("0123456789", 4) == "01\n[... 6 characters removed ...]\n89"
