@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from leyline.directives import EditScript, LeylineError, Message, Receipt, Rendered
+from leyline.rendering.renderer import TokenRenderer as TokenRenderer
 
 
 class BackendError(LeylineError):
@@ -106,18 +107,6 @@ class Turn:
     output_ids: tuple[int, ...] | None = None
     finish_reason: str = "stop"
     timings: Mapping[str, float] = field(default_factory=dict)
-
-
-@runtime_checkable
-class TokenRenderer(Protocol):
-    """Renders messages to the exact tokens the model reads."""
-
-    def render(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        pinned: Mapping[int, Sequence[int]] | None = None,
-    ) -> Rendered: ...
 
 
 @runtime_checkable

@@ -13,7 +13,6 @@ from typer.core import TyperGroup
 from leyline.commands.fidelity import fidelity
 from leyline.commands.replay import replay
 from leyline.commands.score import score
-from leyline.directives import LeylineError
 from leyline.directives.counts import count
 
 SUITE = "SUITE"
@@ -131,7 +130,6 @@ def suite(
     from leyline.evals.trials.run_eval import run_eval
 
     summary = run_eval(config, directory, progress)
-    notes = finish(config, summary)
     table = tally(
         (arm.name for arm in config.arms for _ in range(summary.planned // len(config.arms))), summary.records
     )
@@ -139,32 +137,16 @@ def suite(
     if as_json:
         rows = {name: {**vars(arm), "hit_rate": arm.hit_rate} for name, arm in table.items()}
         counts = {"planned": summary.planned, "ran": summary.ran, "missing": summary.missing, "errors": errors}
-        rest = {"stopped": summary.stopped, "notes": notes, "arms": rows}
+        rest = {"stopped": summary.stopped, "notes": summary.notes, "arms": rows}
         typer.echo(json.dumps({"directory": str(directory), **counts, **rest}))
     else:
         typer.echo(plain_table(table))
-        typer.echo("".join(f"{line}\n" for line in notes), nl=False)
+        typer.echo("".join(f"{line}\n" for line in summary.notes), nl=False)
         typer.echo(_closing(summary, errors))
     if summary.interrupted:
         raise typer.Exit(130)
     if errors or summary.missing:
         raise typer.Exit(1)
-
-
-def finish(config: Any, summary: Any) -> list[str]:
-    """What a suite does when its trials have ended, such as scoring patches; lines for a person."""
-    from leyline.evals.trials.run_eval import recorded
-    from leyline.suites import load_suite
-
-    suite = load_suite(config.suite)
-    if summary.interrupted or not hasattr(suite, "finish"):
-        return []
-    try:
-        lines: list[str] = suite.finish(summary.directory)
-    except LeylineError as error:  # the trials are recorded; what went wrong can be done again
-        return [f"not scored: {error}"]
-    summary.records = recorded(summary.directory, [record.key for record in summary.records])
-    return lines
 
 
 def _closing(summary: Any, errors: int) -> str:

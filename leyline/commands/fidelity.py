@@ -52,7 +52,7 @@ def fidelity(
     from leyline.policies import load_policy
 
     load_policy(policy)
-    from leyline.evals.trials.serving import model_folder
+    from leyline.models.find import model_folder
 
     folder = model_folder(model)
     directory = out or Path("runs") / f"fidelity-{folder.name}"

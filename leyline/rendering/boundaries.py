@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
-from leyline.backends.contract import BackendError
 from leyline.directives import Message
+from leyline.rendering.errors import RenderingError
 from leyline.rendering.template import ChatTemplate
 
 PROBE: Message = {"role": "user", "content": "\u241fleyline probe\u241f"}
@@ -78,7 +78,7 @@ class BoundaryFinder:
     def _render(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None) -> str | None:
         try:
             return self._template.render(messages, tools, add_generation_prompt=False)
-        except BackendError:
+        except RenderingError:
             return None
 
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from leyline.backends.contract import BackendError
 from leyline.directives import Message, Rendered
 from leyline.rendering.boundaries import BoundaryFinder
+from leyline.rendering.errors import RenderingError
 from leyline.rendering.template import ChatTemplate, normalise
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -61,21 +61,21 @@ class Renderer:
         self.special_tokens = dict(special_tokens or {})
         sources = {"default": chat_template} if isinstance(chat_template, str) else dict(chat_template)
         if "default" not in sources:
-            raise BackendError(f"no default chat template among {', '.join(sorted(sources)) or 'none'}")
+            raise RenderingError(f"no default chat template among {', '.join(sorted(sources)) or 'none'}")
         templates = {name: ChatTemplate(source, self.special_tokens) for name, source in sources.items()}
         self._finders = {name: BoundaryFinder(template) for name, template in templates.items()}
 
     @classmethod
     def from_dir(cls, path: str | os.PathLike[str]) -> Renderer:
-        """Read the tokenizer, its settings and the template of a model directory. Raises `BackendError`."""
+        """Read the tokenizer, its settings and the template of a model directory. Raises `RenderingError`."""
         directory = Path(path)
         file = directory / "tokenizer.json"
         if not file.is_file():
-            raise BackendError(f"no tokenizer in {str(path)!r}: tokenizer.json is missing; give a model directory")
+            raise RenderingError(f"no tokenizer in {str(path)!r}: tokenizer.json is missing; give a model directory")
         try:
             tokenizer = Tokenizer.from_file(str(file))
         except Exception as error:  # tokenizers raises bare Exception
-            raise BackendError(f"cannot read {str(file)!r}: {error}") from error
+            raise RenderingError(f"cannot read {str(file)!r}: {error}") from error
         config = _read_json(directory / "tokenizer_config.json")
         tokens = {**_read_json(directory / "special_tokens_map.json"), **config}
         special = {name: text for name in SPECIAL_TOKENS if (text := _token_text(tokens.get(name))) is not None}
@@ -102,7 +102,7 @@ class Renderer:
         tools: Sequence[Mapping[str, Any]] | None = None,
         pinned: Mapping[int, Sequence[int]] | None = None,
     ) -> Rendered:
-        """The tokens of a conversation and the generation prompt. Raises `BackendError`; see `report`."""
+        """The tokens of a conversation and the generation prompt. Raises `RenderingError`; see `report`."""
         return self.report(messages, tools, pinned).rendered
 
     def report(
@@ -123,12 +123,12 @@ class Renderer:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise BackendError(f"the messages hold text that is not valid Unicode ({error}); clean them") from None
+            raise RenderingError(f"the messages hold text that is not valid Unicode ({error}); clean them") from None
         pins: list[_Pin] = []
         missed: list[int] = []
         for index, ids in sorted((pinned or {}).items()):
             if not 0 <= index < len(clean):
-                raise BackendError(f"message {index} is pinned, but there are {len(clean)} messages")
+                raise RenderingError(f"message {index} is pinned, but there are {len(clean)} messages")
             start = boundaries[index - 1] if index else 0
             pin = self._locate(text, start, boundaries[index], boundaries[-1], tuple(ids))
             if pin is None:
@@ -187,7 +187,9 @@ def _templates(directory: Path, config: Mapping[str, Any]) -> dict[str, str]:
     for extra in sorted((directory / "additional_chat_templates").glob("*.jinja")):
         found[extra.stem] = extra.read_text(encoding="utf-8")
     if not found:
-        raise BackendError(f"no chat template in {str(directory)!r}; add a chat_template.jinja to the model directory")
+        raise RenderingError(
+            f"no chat template in {str(directory)!r}; add a chat_template.jinja to the model directory"
+        )
     return found
 
 
@@ -197,7 +199,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise BackendError(f"cannot read {str(path)!r}: {error}") from error
+        raise RenderingError(f"cannot read {str(path)!r}: {error}") from error
     return data if isinstance(data, dict) else {}
 
 

@@ -13,8 +13,8 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from leyline.backends.contract import BackendError
 from leyline.directives import Message
+from leyline.rendering.errors import RenderingError
 
 
 class RawArguments(dict[str, Any]):
@@ -42,12 +42,12 @@ class ChatTemplate:
         try:
             self._template = environment.from_string(source)
         except jinja2.TemplateError as error:
-            raise BackendError(f"the chat template is not valid Jinja: {_line(error)}") from error
+            raise RenderingError(f"the chat template is not valid Jinja: {_line(error)}") from error
 
     def render(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, *, add_generation_prompt: bool
     ) -> str:
-        """The text of a conversation. Raises `BackendError` when the template refuses the messages."""
+        """The text of a conversation. Raises `RenderingError` when the template refuses the messages."""
         try:
             return self._template.render(
                 messages=list(messages),
@@ -57,7 +57,7 @@ class ChatTemplate:
                 **self._variables,
             )
         except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
-            raise BackendError(f"the chat template refuses these messages: {_line(error)}") from error
+            raise RenderingError(f"the chat template refuses these messages: {_line(error)}") from error
 
 
 def normalise(message: Message) -> Message:

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
-from leyline.backends.contract import TokenRenderer
-from leyline.directives import LeylineError, Message, Rendered
-from leyline.rendering.render import Renderer
+from leyline.directives import Message, Rendered
 
 _MAX_CACHED = 200_000
 
@@ -60,38 +57,6 @@ class TextRenderer:
                 self._cache.clear()
             found = self._cache[text] = tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
         return found
-
-
-def load_renderer(source: str | Path | None = None) -> TokenRenderer:
-    """A renderer for recordings.
-
-    source: None for ChatML and the tokenizer of the bundled models; a `tokenizer.json` or a folder with one for ChatML
-    and that tokenizer; a model folder that has a chat template, or a bundled model's name, for its own template.
-    Raises LeylineError.
-    """
-    from leyline import models
-
-    if source is None:
-        return TextRenderer(_tokenizer(models.tokenizer_file()))
-    path = Path(source).expanduser()
-    if path.is_file():
-        return TextRenderer(_tokenizer(path))
-    if not path.exists() and str(source) in models.names():
-        return Renderer.from_dir(models.resolve(str(source)))
-    if not (path / "tokenizer.json").is_file():
-        known = ", ".join(models.names())
-        raise LeylineError(f"no tokenizer in {str(source)!r}: give a tokenizer.json, a model folder, or one of {known}")
-    try:
-        return Renderer.from_dir(path)
-    except LeylineError:
-        return TextRenderer(_tokenizer(path / "tokenizer.json"))
-
-
-def _tokenizer(path: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
-        raise LeylineError(f"{path} is not a tokenizer.json: {' '.join(str(error).split())[:200]}") from None
 
 
 def text_of(message: Message) -> str:

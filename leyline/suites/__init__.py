@@ -8,7 +8,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
 
-from leyline.evals.trials.config import SuiteSpec
+from leyline.suites.spec import SuiteSpec
 from leyline.suites.suite import Attempt, Suite, SuiteError, TaskInfo
 
 __all__ = ["SUITES", "Attempt", "Suite", "SuiteError", "TaskInfo", "load_suite"]
@@ -48,4 +48,7 @@ def load_suite(spec: SuiteSpec) -> Suite:
     suite: Suite = factory(**options)
     if lacking := [name for name in ("tasks", "digest", "open", "preflight") if not hasattr(suite, name)]:
         raise SuiteError(f"suite {spec.name!r} makes something that is no suite: it has no {', '.join(lacking)}")
+    for name in ("default_n", "score"):  # suites written before these were declared
+        if not hasattr(suite, name):
+            setattr(suite, name, None)
     return suite

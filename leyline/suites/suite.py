@@ -60,5 +60,13 @@ class Suite(Protocol):
     def open(self, task: str, seed: int) -> AbstractContextManager[Attempt]:
         """Lay the task out in a fresh workspace, removed on exit. Raises SuiteError."""
 
+    @property
+    def default_n(self) -> int | None:
+        """How many tasks an eval takes of it where nobody says; None for all."""
+
+    @property
+    def score(self) -> str | None:
+        """How patches are scored when the trials have ended (`docker`, `here`, `none`); None where `solved` decides."""
+
     def preflight(self) -> Sequence[str]:
         """What is missing to run and score, one line each; asked before any model call."""

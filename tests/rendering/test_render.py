@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from leyline.backends.contract import BackendError
 from leyline.directives import EditScript, MessageEdit, Mode, Rendered, token_script, undeclared_edits
+from leyline.rendering.errors import RenderingError
 from leyline.rendering.render import Renderer
 from leyline.rendering.template import ChatTemplate, normalise
 
@@ -126,7 +126,7 @@ def test_generated_tokens_stand_as_they_were_generated(make_renderer: Callable[.
     lost = renderer.report(messages, pinned={1: (letters["x"],)})
     assert lost.retokenised == (1,)
     assert lost.rendered == renderer.render(messages)
-    with pytest.raises(BackendError, match="message 5 is pinned, but there are 2"):
+    with pytest.raises(RenderingError, match="message 5 is pinned, but there are 2"):
         renderer.render(messages, pinned={5: unmerged})
 
 
@@ -160,7 +160,7 @@ def test_templates_get_what_their_makers_expect(make_tokenizer: Callable[[], Any
     ],
 )
 def test_a_template_that_fails_is_one_line(source: str, messages: list[Any], says: str) -> None:
-    with pytest.raises(BackendError, match=says) as failure:
+    with pytest.raises(RenderingError, match=says) as failure:
         ChatTemplate(source, {}).render(messages, None, add_generation_prompt=True)
     assert "\n" not in str(failure.value)
 
@@ -201,5 +201,5 @@ def test_an_empty_script_for_an_empty_change(make_renderer: Callable[..., Render
 
 
 def test_text_that_no_tokenizer_takes_is_one_line(make_renderer: Callable[..., Renderer]) -> None:
-    with pytest.raises(BackendError, match="not valid Unicode"):
+    with pytest.raises(RenderingError, match="not valid Unicode"):
         make_renderer().render([{"role": "user", "content": "half a character: \ud800"}])

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from leyline.evals.trials.config import SuiteSpec
 from leyline.suites import SUITES, SuiteError, load_suite
 from leyline.suites.debug_gym.folders import mini_nightmare
 from leyline.suites.micro import MicroTask, make_task
 from leyline.suites.micro.micro_suite import FIRST, MicroSuite
+from leyline.suites.spec import SuiteSpec
 
 SHARED = Path(__file__).parents[3] / "shared" / "mini_nightmare"
 NAMES = ["config", "counter", "grader", "pandas_dataframe", "patcher"]

@@ -14,8 +14,8 @@ from leyline.evals.replay.recorded import RecordedBackend
 from leyline.evals.replay.replayed import ReplayRecord
 from leyline.evals.replay.traces import Trajectory, answer_places, load_trajectories
 from leyline.evals.replay.walk import Setting, replay_on, replay_together
+from leyline.models.find import load_renderer
 from leyline.policies import load_policy
-from leyline.rendering.textrender import load_renderer
 
 BUILTIN_POLICIES = (
     "keep_all",

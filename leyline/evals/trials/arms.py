@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from leyline.directives import LeylineError
+from leyline.directives.digest import config_digest
 from leyline.evals.jsonl import first_problem
-from leyline.evals.trials.record import config_digest
 
 TRUNCATE = "truncate_older_than(n=2, max_chars=200)"
 SERVED = "served"

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from leyline.directives import LeylineError
 from leyline.evals.jsonl import first_problem
 from leyline.evals.trials.arms import Arm
+from leyline.suites.spec import SuiteSpec
 
 
 class ConfigError(LeylineError, ValueError):
@@ -21,13 +22,6 @@ class ConfigError(LeylineError, ValueError):
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SuiteSpec(_Section):
-    """Which tasks. `options` go to the suite: levels and split for micro, rows for swebench, a folder for debug-gym."""
-
-    name: str = Field(description="micro, mini_nightmare, debug_gym, swebench, or a registered suite.")
-    options: Mapping[str, Any] = Field(default_factory=dict)
 
 
 class TrialLimits(_Section):

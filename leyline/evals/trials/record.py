@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -113,9 +111,3 @@ class TrialRecord(_Record):
     def total(self, field: str) -> int:
         """The sum of an integer field or property of the turns."""
         return sum(int(getattr(turn, field)) for turn in self.turns)
-
-
-def config_digest(config: Mapping[str, Any]) -> str:
-    """Sixteen hex digits over canonical JSON; equal configurations give equal digests on any machine."""
-    text = json.dumps(config, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

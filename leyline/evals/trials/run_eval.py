@@ -18,6 +18,7 @@ from leyline.evals.trials.pool import Executor, InlineExecutor, ProcessExecutor
 from leyline.evals.trials.record import Outcome, TrialKey, TrialRecord
 from leyline.evals.trials.rundir import scratch_space, write_config
 from leyline.evals.trials.schedule import TrialSpec, check_same, outstanding, plan
+from leyline.evals.trials.scoring import score_suite
 from leyline.evals.trials.serving import check_backends, name_served
 from leyline.suites import load_suite
 
@@ -45,6 +46,7 @@ class Summary:
 
     records: of all trials of this configuration, in plan order. planned: how many it asks for. ran: how many ran now.
     stopped: why it ended before its end, or None. interrupted: Ctrl-C was that reason.
+    notes: what scoring has to say, one line each.
     """
 
     directory: Path
@@ -53,6 +55,7 @@ class Summary:
     records: list[TrialRecord] = field(default_factory=list)
     stopped: str | None = None
     interrupted: bool = False
+    notes: list[str] = field(default_factory=list)
 
     @property
     def missing(self) -> int:
@@ -98,8 +101,10 @@ def run_eval(
             stop.requested = True
         finally:
             watcher.end()
-    summary.records = recorded(directory, [spec.key for spec in specs])
     summary.interrupted = stop.requested
+    if not summary.interrupted:
+        summary.notes = score_suite(directory, suite)
+    summary.records = recorded(directory, [spec.key for spec in specs])
     summary.stopped = "interrupted" if stop.requested else control.reason
     return summary
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from leyline.directives import LeylineError
+from leyline.directives.digest import config_digest
 from leyline.evals.trials.config import EvalConfig
 from leyline.evals.trials.environment import machine, versions
-from leyline.evals.trials.record import config_digest
 from leyline.evals.trials.schedule import model_digest
 
 CONFIG = "config.json"

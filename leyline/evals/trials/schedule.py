@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from leyline.directives.counts import count
+from leyline.directives.digest import config_digest
 from leyline.evals.trials.arms import Arm
-from leyline.evals.trials.config import ConfigError, EvalConfig, SamplingSpec, SuiteSpec, TrialLimits
+from leyline.evals.trials.config import ConfigError, EvalConfig, SamplingSpec, TrialLimits
 from leyline.evals.trials.journal import Journal
-from leyline.evals.trials.record import Outcome, TrialKey, TrialRecord, config_digest
+from leyline.evals.trials.record import Outcome, TrialKey, TrialRecord
 from leyline.models import names, resolve
+from leyline.suites.spec import SuiteSpec
 from leyline.suites.suite import Suite, TaskInfo
 
 
@@ -74,7 +76,7 @@ def select(tasks: Sequence[TaskInfo], *, pattern: str | None, cut: str | None, n
 
 def plan(config: EvalConfig, suite: Suite, directory: Path) -> list[TrialSpec]:
     """Every trial of the eval, task by task, so that arms stay paired while a run is unfinished. Raises ConfigError."""
-    n = config.n or (None if config.filter or config.slice else getattr(suite, "default_n", None))
+    n = config.n or (None if config.filter or config.slice else suite.default_n)
     chosen = select(suite.tasks(), pattern=config.filter, cut=config.slice, n=n)
     if not chosen:
         raise ConfigError("no task is left: look at --filter, --slice and the suite's options")

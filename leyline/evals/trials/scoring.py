@@ -8,19 +8,18 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from leyline.directives import LeylineError
 from leyline.directives.counts import count
 from leyline.evals.trials.journal import Journal, load
 from leyline.evals.trials.record import Outcome, TrialRecord
 from leyline.evals.trials.schedule import safe_name
-from leyline.suites.suite import SuiteError
+from leyline.suites.suite import Suite, SuiteError
 from leyline.suites.swebench.grade import Verdict, grade, scoring_problems, verdict
 from leyline.suites.swebench.here import run_tests
 from leyline.suites.swebench.rows import dataset_name
-
-if TYPE_CHECKING:
-    from leyline.suites.swebench.swebench_suite import SwebenchSuite
+from leyline.suites.swebench.swebench_suite import SwebenchSuite
 
 FOLDER = "swebench"
 RUN_ID = "leyline"
@@ -76,6 +75,16 @@ def write_predictions(directory: Path, records: Sequence[TrialRecord]) -> list[P
 def log_folder(directory: Path, batch: str, task: str) -> Path:
     """Where swebench's harness, of either release, leaves an instance's log and report."""
     return directory / FOLDER / "logs" / "run_evaluation" / RUN_ID / batch / task
+
+
+def score_suite(directory: Path, suite: Suite) -> list[str]:
+    """Score a run whose trials have ended, as its suite says; lines for a person. Never raises for a failed scoring."""
+    if suite.score is None or not isinstance(suite, SwebenchSuite):
+        return []
+    try:
+        return score_run(directory, suite, how=suite.score)
+    except LeylineError as error:  # the trials are recorded; what went wrong can be done again
+        return [f"not scored: {error}"]
 
 
 def score_run(

@@ -14,15 +14,12 @@ import httpx
 
 from leyline.backends.contract import Backend, BackendError, Capabilities, TokenRenderer, Turn, TurnInput
 from leyline.backends.gate import Gate, gated, model_digest
-from leyline.directives import EditScript, LeylineError, Message
+from leyline.directives import EditScript, Message
 from leyline.evals.trials.arms import SERVED, Arm
+from leyline.models.find import model_folder
 
 BUNDLED_CACHE_TOKENS = 32_768
 SMALL_MODEL = 200_000_000  # bytes of weights
-
-
-class ModelError(LeylineError):
-    """No model has this name."""
 
 
 class PlainBackend:
@@ -177,20 +174,6 @@ def need_local() -> None:
     """Raise BackendError unless the packages of the local backend are installed."""
     if any(util.find_spec(name) is None for name in ("torch", "transformers")):
         raise BackendError("the local backend is not installed; run: pip install 'leyline-kv[local]'")
-
-
-def model_folder(name: str) -> Path:
-    """A model folder by path, or a bundled model by name. Raises ModelError."""
-    from leyline import models
-
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").exists():
-            raise ModelError(f"{path} has no config.json; give a Hugging Face model folder")
-        return path
-    if name in models.names():
-        return models.resolve(name)
-    raise ModelError(f"no model {name!r}; give a model folder, or one of the bundled {', '.join(models.names())}")
 
 
 def _choose_threads(folder: Path) -> None:

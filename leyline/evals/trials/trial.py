@@ -10,9 +10,10 @@ from pathlib import Path
 
 from leyline.backends.contract import Backend, Sampling
 from leyline.directives import LeylineError, Message, Mode
+from leyline.directives.digest import config_digest
 from leyline.evals.trials.energy import EnergyMeter
 from leyline.evals.trials.environment import machine_name, versions
-from leyline.evals.trials.record import Outcome, TrialRecord, TurnRecord, config_digest
+from leyline.evals.trials.record import Outcome, TrialRecord, TurnRecord
 from leyline.evals.trials.schedule import TrialSpec
 from leyline.evals.trials.serving import Backends
 from leyline.harness.agent import Event, Limits, run_agent

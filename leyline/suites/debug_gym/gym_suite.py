@@ -97,6 +97,9 @@ class DebugGymTask(Task):
 class DebugGymSuite:
     """Task folders as an eval suite: a folder with `test.py`, or a folder of such folders."""
 
+    default_n = None
+    score = None
+
     def __init__(self, folder: str | Path, *, network: bool = False) -> None:
         self._folders = {found.resolve().name: found for found in task_folders(folder)}
         self._network = network

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from leyline.evals.trials.record import config_digest
+from leyline.directives.digest import config_digest
 from leyline.harness.tasks import Episode
 from leyline.suites import micro
 from leyline.suites.micro.episodes import as_task
@@ -23,6 +23,7 @@ class MicroSuite:
 
     name = "micro"
     default_n = 20
+    score = None
 
     def __init__(
         self, *, levels: str | Sequence[str] = "short,long", split: str = "seen", count: int = 2000, first: int = FIRST

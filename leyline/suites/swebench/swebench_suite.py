@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from leyline.directives.counts import count
-from leyline.evals.trials.record import config_digest
+from leyline.directives.digest import config_digest
 from leyline.harness.sandbox.sandbox import Limits, Sandbox
 from leyline.harness.tasks import Episode
 from leyline.harness.workspace.workspace import DiskWorkspace
@@ -74,6 +73,7 @@ class SwebenchSuite:
     """
 
     name = "swebench"
+    default_n = None
 
     def __init__(
         self,
@@ -151,9 +151,3 @@ class SwebenchSuite:
         shown = ", ".join(absent[:4]) + (", ..." if len(absent) > 4 else "")
         cloned = count(len(absent), "repository is", "repositories are")
         return [f"{cloned} cloned from github.com when a task needs {'it' if len(absent) == 1 else 'them'}: {shown}"]
-
-    def finish(self, directory: Path) -> list[str]:
-        """Write the predictions and, where asked for, score them; lines for a person. Called when an eval has ended."""
-        from leyline.evals.trials.scoring import score_run
-
-        return score_run(directory, self, how=self.score)

@@ -15,8 +15,9 @@ from leyline.backends.simulated.backend import SimulatedBackend, answer_ids, com
 from leyline.backends.simulated.radix import RadixCache
 from leyline.directives import Directive, EditScript, Message, Mode, Rendered
 from leyline.harness.session.session import Session
+from leyline.models.find import load_renderer
 from leyline.rendering.render import Renderer
-from leyline.rendering.textrender import TextRenderer, load_renderer
+from leyline.rendering.textrender import TextRenderer
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content or '' }}<|im_end|>\n{% endfor %}"

@@ -27,8 +27,8 @@ from leyline.evals.replay.replayed import ReplayError
 from leyline.evals.replay.run import run_on_backend
 from leyline.evals.replay.traces import Trajectory
 from leyline.evals.replay.walk import iter_settings
+from leyline.models.find import load_renderer
 from leyline.policies import PolicyError, list_policies
-from leyline.rendering.textrender import load_renderer
 
 SHARED = Path(__file__).parents[4] / "shared" / "traces" / "swebench-verified-60.jsonl.gz"
 WORDS = ["def", "return", "self", "import", "value", "result", "none", "assert", "index", "error", "path"]

@@ -25,7 +25,7 @@ workers: 1
 
 
 class Suite:
-    name = "s"
+    name, default_n, score = "s", None, None
 
     def __init__(self, digests: dict[str, str] | None = None) -> None:
         self.digests = digests or {}

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from leyline.directives.digest import config_digest
 from leyline.evals.trials.journal import FILE, Journal, JournalError, load, merge
-from leyline.evals.trials.record import Outcome, TrialRecord, TurnRecord, config_digest
+from leyline.evals.trials.record import Outcome, TrialRecord, TurnRecord
 
 WRITER = """
 import sys

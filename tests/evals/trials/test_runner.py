@@ -49,7 +49,7 @@ class Attempt:
 
 
 class Suite:
-    name = "quick"
+    name, default_n, score = "quick", None, None
 
     def __init__(self, *, folder, count=10, seconds=0.02, deadly=(), fatal=()):
         self.folder, self.count, self.seconds, self.deadly, self.fatal = folder, count, seconds, deadly, fatal

@@ -45,7 +45,7 @@ ENDINGS = {
 class Lost:
     """A suite whose runner is not where the task says."""
 
-    name = "lost"
+    name, default_n, score = "lost", None, None
 
     def tasks(self) -> list[TaskInfo]:
         return [TaskInfo(f"t{number}") for number in range(6)]

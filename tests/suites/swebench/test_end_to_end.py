@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from leyline.backends.mock import tool_call
-from leyline.commands.eval import app, finish
+from leyline.commands.eval import app
 from leyline.commands.eval_progress import PlainProgress
 from leyline.evals.trials import scoring as swebench_score
 from leyline.evals.trials.assemble import assemble
@@ -55,10 +55,8 @@ def run(rows: Path, repos: Path, scripts: Path, score: str, *names: str) -> tupl
 
 
 def test_from_issue_to_verdict(rows_file: Path, repositories: Path, scripts: Path) -> None:
-    config, summary = run(rows_file, repositories, scripts, "here", "solves", "gives_up", "breaks")
-    assert [record.outcome for record in summary.records] == [Outcome.UNSCORED] * 3
-    lines = finish(config, summary)
-    assert "swebench: 1 of 3 patches resolve their issue" in lines
+    _, summary = run(rows_file, repositories, scripts, "here", "solves", "gives_up", "breaks")
+    assert "swebench: 1 of 3 patches resolve their issue" in summary.notes
     found = {record.arm: record for record in summary.records}
     assert {name: record.outcome for name, record in found.items()} == {
         "solves": Outcome.SOLVED,
@@ -126,9 +124,9 @@ def test_a_patch_at_the_limit_counts_when_it_resolves(rows_file: Path, repositor
         options=[f"dataset={rows_file}", f"repos={repositories}", "environment=checkout", "score=here"],
     )
     summary = run_eval(config, scripts / "run", PlainProgress(quiet=True))
-    assert summary.records[0].outcome is Outcome.LIMIT
-    finish(config, summary)
     assert summary.records[0].outcome is Outcome.SOLVED
+    attempts = (summary.directory / "records.jsonl").read_text().splitlines()
+    assert [json.loads(line)["outcome"] for line in attempts] == ["limit", "solved"]
 
 
 def test_the_harness_gets_the_flags_of_both_releases(rows_file: Path) -> None:
@@ -212,11 +210,10 @@ def test_reports_of_the_harness_become_verdicts(
 def test_scoring_that_fails_leaves_the_trials(
     rows_file: Path, repositories: Path, scripts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, summary = run(rows_file, repositories, scripts, "here", "solves")
-
     def broken(*arguments: object, **more: object) -> None:
         raise SuiteError("the disk is full")
 
     monkeypatch.setattr(swebench_score, "run_tests", broken)
-    assert finish(config, summary) == ["not scored: the disk is full"]
+    _, summary = run(rows_file, repositories, scripts, "here", "solves")
+    assert summary.notes == ["not scored: the disk is full"]
     assert [record.outcome for record in load(summary.directory).records] == [Outcome.UNSCORED]

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from leyline.evals.trials.config import SuiteSpec
 from leyline.suites import load_suite
+from leyline.suites.spec import SuiteSpec
 from leyline.suites.suite import SuiteError
 from leyline.suites.swebench.container import image_of
 from leyline.suites.swebench.grade import scoring_problems

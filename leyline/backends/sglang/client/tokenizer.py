@@ -11,7 +11,9 @@ FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "
 
 
 def find_renderer(source: str | Path) -> Renderer:
-    """The renderer for a model folder, or for a model's name on the hub. Raises `BackendError`."""
+    """The renderer for a model folder, or for a model's name on the hub. Raises BackendError, and RenderingError
+    for files that cannot be read.
+    """
     if Path(source).is_dir():
         return Renderer.from_dir(source)
     if isinstance(source, Path) or source.count("/") != 1 or source.startswith((".", "/", "~")):

@@ -1,0 +1,17 @@
+"""Which tasks an eval runs on, as its configuration says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class SuiteSpec(BaseModel):
+    """Which tasks. `options` go to the suite: levels and split for micro, rows for swebench, a folder for debug-gym."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(description="micro, mini_nightmare, debug_gym, swebench, or a registered suite.")
+    options: Mapping[str, Any] = Field(default_factory=dict)
