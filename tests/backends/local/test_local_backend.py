@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="the local backend needs torch")
 from leyline.backends.contract import BackendError, ContextOverflowError, Sampling, TurnInput  # noqa: E402
 from leyline.backends.local import LocalBackend  # noqa: E402
 from leyline.directives import Directive, EditScript, Fallback, Outcome, Rendered  # noqa: E402
-from leyline.rendering.errors import RenderingError
+from leyline.rendering.errors import RenderingError  # noqa: E402
 
 HISTORY = [{"role": "system", "content": "You fix code."}, {"role": "user", "content": "Fix a.py, please."}]
 
