@@ -10,7 +10,6 @@ from pathlib import Path
 import typer
 
 from leyline.commands.sources import FIRST_SEED, UsageError
-from leyline.suites import micro
 
 app = typer.Typer(help="Show, export and measure the generated debugging tasks.", no_args_is_help=True)
 LEVEL = typer.Option("short", help="short, long or xlong.")
@@ -31,6 +30,8 @@ def show(
 
     Example: leyline micro show --level short --seed 7 --answers
     """
+    from leyline.suites import micro
+
     task = micro.make_task(seed, level, split)
     if to is not None:
         _fresh(to)
@@ -62,6 +63,8 @@ def export(
 
     Example: leyline micro export tasks -n 5 --level long
     """
+    from leyline.suites import micro
+
     for number in _counted(count, "exporting"):
         task = micro.make_task(seed + number, level, split)
         target = folder / task.id
@@ -85,6 +88,7 @@ def curve(
     from tokenizers import Tokenizer
 
     from leyline.models import tokenizer_file
+    from leyline.suites import micro
     from leyline.suites.micro.curve import TRAINED, measure
 
     tokenizer = Tokenizer.from_file(str(tokenizer_file()))

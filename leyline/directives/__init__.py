@@ -5,7 +5,7 @@ from leyline.directives.errors import DirectiveError, EditError, LeylineError, W
 from leyline.directives.fallback import EXPLANATIONS, Explanation, Fallback, explain
 from leyline.directives.messages import Message, MessageEdit, apply_edits, canonical, diff
 from leyline.directives.receipt import Outcome, Receipt, Splice
-from leyline.directives.rendered import Rendered, token_script, undeclared_edits
+from leyline.directives.rendered import Rendered, token_edits, token_script, undeclared_edits
 from leyline.directives.script import EditScript
 from leyline.directives.wire import PROTOCOL, WireRequest
 
@@ -33,6 +33,7 @@ __all__ = [
     "canonical",
     "diff",
     "explain",
+    "token_edits",
     "token_script",
     "undeclared_edits",
 ]

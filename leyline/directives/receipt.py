@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -127,6 +127,18 @@ class Receipt:
         if isinstance(value, list):
             value = next((item for item in value if item is not None), None)
         return None if value is None else cls.from_dict(value)
+
+    def with_undeclared(self, messages: Sequence[int]) -> Receipt:
+        """The receipt with the reason `undeclared_edit`; as it is where it gives another one, or there are none.
+
+        messages: as `undeclared_edits` gives them. Only who renders a prompt can know them, not the server.
+        """
+        if not messages or self.fallback is not None:
+            return self
+        places = ", ".join("the opening of the prompt" if index < 0 else f"message {index}" for index in messages[:8])
+        more = f" and {len(messages) - 8} more" if len(messages) > 8 else ""
+        detail = f"rendered otherwise than before, though no edit was declared: {places}{more}"
+        return replace(self, fallback=Fallback.UNDECLARED_EDIT, detail=detail)
 
     def to_dict(self) -> dict[str, Any]:
         """The receipt as JSON types, every field present."""

@@ -61,17 +61,7 @@ def token_script(source: Rendered, target: Rendered, edits: Sequence[MessageEdit
     message that differs though no edit declares it gives a FORGET. What the target holds beyond the source is no edit.
     `token_script(...).apply(source.ids)` is always a prefix of `target.ids`. Raises `EditError`.
     """
-    directives: list[Directive] = []
-    for pair in _pairs(source, target, edits):
-        found = _directive(source.ids, target.ids, pair)
-        if found is None:
-            continue
-        last = directives[-1] if directives else None
-        if last is not None and last.end == found.start and last.mode is found.mode:
-            directives[-1] = Directive(last.start, found.end, last.replacement + found.replacement, last.mode)
-        else:
-            directives.append(found)
-    return EditScript(tuple(directives))
+    return token_edits(source, target, edits)[0]
 
 
 def undeclared_edits(source: Rendered, target: Rendered, edits: Sequence[MessageEdit]) -> tuple[int, ...]:
@@ -79,11 +69,25 @@ def undeclared_edits(source: Rendered, target: Rendered, edits: Sequence[Message
 
     The arguments are those of `token_script`, which turns each of these into a FORGET.
     """
-    return tuple(
-        pair.index
-        for pair in _pairs(source, target, edits)
-        if pair.edit is None and _directive(source.ids, target.ids, pair) is not None
-    )
+    return token_edits(source, target, edits)[1]
+
+
+def token_edits(source: Rendered, target: Rendered, edits: Sequence[MessageEdit]) -> tuple[EditScript, tuple[int, ...]]:
+    """What `token_script` and `undeclared_edits` give, worked out once for both."""
+    directives: list[Directive] = []
+    undeclared: list[int] = []
+    for pair in _pairs(source, target, edits):
+        found = _directive(source.ids, target.ids, pair)
+        if found is None:
+            continue
+        if pair.edit is None:
+            undeclared.append(pair.index)
+        last = directives[-1] if directives else None
+        if last is not None and last.end == found.start and last.mode is found.mode:
+            directives[-1] = Directive(last.start, found.end, last.replacement + found.replacement, last.mode)
+        else:
+            directives.append(found)
+    return EditScript(tuple(directives)), tuple(undeclared)
 
 
 def _pairs(source: Rendered, target: Rendered, edits: Sequence[MessageEdit]) -> Iterator[_Pair]:

@@ -41,11 +41,6 @@ class EditScript:
         """Target length minus source length."""
         return sum(d.delta for d in self.directives)
 
-    @property
-    def forgets(self) -> bool:
-        """Whether any directive asks for FORGET."""
-        return any(d.mode is Mode.FORGET for d in self.directives)
-
     def validate(self, source_len: int | None, *, sink: int = 0) -> None:
         """Raise `DirectiveError` unless every directive can be applied to `source_len` tokens.
 

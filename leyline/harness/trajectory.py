@@ -66,6 +66,7 @@ class TrajectoryWriter:
                 "directives": [
                     {"start": d.start, "end": d.end, "replacement": d.replacement, "mode": d.mode} for d in turn.script
                 ],
+                "undeclared": list(turn.undeclared),
                 "receipt": turn.receipt.to_dict(),
                 "usage": {name: getattr(turn.usage, name) for name in turn.usage.__slots__},
                 "output": turn.message,

@@ -25,19 +25,6 @@ TOOL_TEMPLATE = "tool_use"
 
 
 @dataclass(frozen=True, slots=True)
-class RenderReport:
-    """A rendering and what it could not keep.
-
-    text: the rendered prompt. retokenised: messages whose pinned tokens do not spell what the template printed, so that
-    their text was tokenised again.
-    """
-
-    rendered: Rendered
-    text: str
-    retokenised: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class _Pin:
     start: int
     end: int
@@ -102,20 +89,11 @@ class Renderer:
         tools: Sequence[Mapping[str, Any]] | None = None,
         pinned: Mapping[int, Sequence[int]] | None = None,
     ) -> Rendered:
-        """The tokens of a conversation and the generation prompt. Raises `RenderingError`; see `report`."""
-        return self.report(messages, tools, pinned).rendered
-
-    def report(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        pinned: Mapping[int, Sequence[int]] | None = None,
-    ) -> RenderReport:
-        """Render, and say which pinned messages were tokenised again.
+        """The tokens of a conversation and the generation prompt. Raises `RenderingError`.
 
         pinned: the generated tokens of assistant messages, by index: they stand in the prompt as they are, if they
-            spell the text that the template prints there. The text around them is tokenised by itself, as it was when
-            they were generated behind it.
+            spell the text that the template prints there; else that text is tokenised again. The text around them is
+            tokenised by itself, as it was when they were generated behind it.
         """
         clean = [normalise(m) for m in messages]
         finder = self._finders[TOOL_TEMPLATE if tools and TOOL_TEMPLATE in self._finders else "default"]
@@ -125,19 +103,16 @@ class Renderer:
         except UnicodeEncodeError as error:
             raise RenderingError(f"the messages hold text that is not valid Unicode ({error}); clean them") from None
         pins: list[_Pin] = []
-        missed: list[int] = []
         for index, ids in sorted((pinned or {}).items()):
             if not 0 <= index < len(clean):
                 raise RenderingError(f"message {index} is pinned, but there are {len(clean)} messages")
             start = boundaries[index - 1] if index else 0
             pin = self._locate(text, start, boundaries[index], boundaries[-1], tuple(ids))
-            if pin is None:
-                missed.append(index)
-            else:
+            if pin is not None:
                 pins.append(pin)
         ids, ends = self._tokenise(text, pins, boundaries)
         spans = tuple(zip([0, *ends[:-1]], ends, strict=True)) if ends else ()
-        return RenderReport(Rendered(ids, spans), text, tuple(missed))
+        return Rendered(ids, spans)
 
     def _locate(self, text: str, start: int, end: int, last: int, ids: tuple[int, ...]) -> _Pin | None:
         """Where the pinned tokens' text stands in a message: behind the generation prompt, else at its only place."""

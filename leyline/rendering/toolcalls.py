@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -76,12 +75,6 @@ def parse_output(text: str, *, seed: str = "") -> ParsedOutput:
     elif rest.count(CLOSE) > rest.count(OPEN):
         errors.append(f"a {CLOSE} stands without its {OPEN}")
     return ParsedOutput("".join(kept), tuple(calls), errors[0] if errors else None, text)
-
-
-def tool_call_error(message: Mapping[str, Any]) -> str | None:
-    """Why an assistant message holds a call that could not be read, or None. For the agent loop to tell the model."""
-    content = message.get("content")
-    return parse_output(content).error if isinstance(content, str) else None
 
 
 def _read_call(body: str) -> tuple[str, str, str | None]:

@@ -29,6 +29,15 @@ def test_version(leyline: Any) -> None:
     assert (done.code, done.out.split()[0]) == (0, "leyline")
 
 
+def test_importing_the_command_makes_no_tasks() -> None:
+    """The templates of the generated tasks are read when a task is drawn, not for `leyline --version`."""
+    code = (
+        "import sys, leyline.cli; assert not [m for m in sys.modules if m.startswith('leyline.suites.micro.')];"
+        "from leyline.suites.micro import catalogue; assert not catalogue.written.cache_info().currsize"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 def test_an_unknown_command_is_a_usage_error(leyline: Any) -> None:
     done = leyline("fly")
     assert done.code == 2

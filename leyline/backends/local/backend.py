@@ -58,6 +58,8 @@ class LocalBackend:
     reuse_generated: False prefills generated tokens again in the next turn, which makes every undirected answer equal
         to a cold one bit for bit.
     secret: keys the lineage names.
+    threads: processor threads of torch, in the whole process; None leaves them as they are.
+    rotate: False moves keys without turning them to their new positions: wrong on purpose, as an eval's control.
     """
 
     def __init__(
@@ -72,11 +74,17 @@ class LocalBackend:
         generation_limit: int = 8,
         reuse_generated: bool = True,
         secret: bytes = b"leyline-local",
+        threads: int | None = None,
+        rotate: bool = True,
     ) -> None:
         if page_size < 1:
             raise BackendError(f"page_size {page_size} must be at least 1")
         if not 0 <= generation_limit <= 254:
             raise BackendError(f"generation_limit {generation_limit} must be between 0 and 254")
+        if threads is not None:
+            if threads < 1:
+                raise BackendError(f"threads {threads} must be at least 1")
+            torch.set_num_threads(threads)
         self._renderer = renderer
         if isinstance(model, str | os.PathLike):
             self._name = Path(model).resolve().name
@@ -85,7 +93,9 @@ class LocalBackend:
         else:
             self._name = type(model).__name__
             self._model = model.eval()
-        self._runner = build_runner(self._model)
+        self._runner = build_runner(self._model, rotate=rotate)
+        if not rotate and isinstance(self._runner, Refusal):
+            raise BackendError(f"rotate=False needs a model that can be spliced: {self._runner.detail}")
         self._rules = Rules(page_size, generation_limit, reuse_generated, secret)
         if max_cached_tokens is None:
             each = self._runner.shape.bytes_per_token if isinstance(self._runner, Splicer) else 1

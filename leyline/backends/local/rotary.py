@@ -41,6 +41,14 @@ class RotaryTable:
         return cos_new * cos_old + sin_new * sin_old, sin_new * cos_old - cos_new * sin_old
 
 
+class StillTable(RotaryTable):
+    """A table between whose positions there is no angle: moved keys keep their old phase. A negative control."""
+
+    def between(self, old: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosine 1 and sine 0, in the shape of a real table's."""
+        return super().between(old, old)
+
+
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, pairing: Pairing) -> Tensor:
     """Turn every pair of dimensions of each token by its angle.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from leyline.backends.local.attention import engaged
 from leyline.backends.local.families import KvLayout, Refusal, inspect_model
 from leyline.backends.local.kv import KvShape, SequenceKV
-from leyline.backends.local.rotary import RotaryTable, rotate
+from leyline.backends.local.rotary import RotaryTable, StillTable, rotate
 from leyline.directives import Fallback
 
 PROBE_SHIFT = 7
@@ -20,14 +20,16 @@ PROBE_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 5e-3
 
 
 class Splicer:
-    """Runs a supported model over `SequenceKV`."""
+    """Runs a supported model over `SequenceKV`. rotate: False moves keys without turning them, as a control."""
 
-    def __init__(self, model: Any, layout: KvLayout) -> None:
+    def __init__(self, model: Any, layout: KvLayout, *, rotate: bool = True) -> None:
         self.model = model
         self.layout = layout
         self.device = next(model.parameters()).device
         self.table = RotaryTable(model.model.rotary_emb, self.device)
         self.shape = self._probe()
+        if not rotate:
+            self.table = StillTable(model.model.rotary_emb, self.device)
 
     def new_kv(self, capacity: int) -> SequenceKV:
         """An empty sequence with room for `capacity` tokens."""
@@ -101,13 +103,13 @@ class _Recorder:
         return key, value
 
 
-def build_runner(model: Any) -> Splicer | Refusal:
+def build_runner(model: Any, *, rotate: bool = True) -> Splicer | Refusal:
     """A splicing runner for `model`, or why there is none."""
     layout = inspect_model(model)
     if isinstance(layout, Refusal):
         return layout
     try:
-        return Splicer(model, layout)
+        return Splicer(model, layout, rotate=rotate)
     except ProbeError as error:
         return Refusal(Fallback.UNSUPPORTED_ROPE, str(error))
 

@@ -11,18 +11,6 @@ from collections.abc import Mapping, Sequence
 from leyline.evals.stats.clustered import StatsError, scipy_stats
 
 
-def unpaired_trials(first: float, second: float, *, power: float = 0.8, alpha: float = 0.05) -> int:
-    """Trials an arm for a two-sided test of two independent solve rates (Fleiss 1981, eq. 3.14, no correction)."""
-    _check(power, alpha, first=first, second=second)
-    if first == second:
-        raise StatsError("two equal rates have no effect to detect")
-    z_alpha, z_power = _quantiles(power, alpha)
-    mean = (first + second) / 2
-    spread = z_alpha * math.sqrt(2 * mean * (1 - mean))
-    spread += z_power * math.sqrt(first * (1 - first) + second * (1 - second))
-    return math.ceil((spread / (second - first)) ** 2)
-
-
 def paired_trials(effect: float, discordant: float, *, power: float = 0.8, alpha: float = 0.05) -> int:
     """Pairs for McNemar's test (Connor 1987, Biometrics 43:207).
 

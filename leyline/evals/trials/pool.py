@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Protocol
 
 from leyline.evals.trials.record import Outcome, TrialKey, TrialRecord
@@ -79,11 +80,15 @@ class ProcessExecutor:
     """A fixed number of spawned processes.
 
     A worker that dies is replaced and its trial starts again; a trial whose worker died twice is recorded as an error.
+    scratch: the folder for the workers' temporary files; None leaves them where the system has them.
     """
 
-    def __init__(self, workers: int, factory: Callable[[], Runner] = make_runner) -> None:
+    def __init__(
+        self, workers: int, factory: Callable[[], Runner] = make_runner, *, scratch: Path | None = None
+    ) -> None:
         self._count = workers
         self._factory = factory
+        self._scratch = scratch
         self._context = multiprocessing.get_context("spawn")
 
     def run(self, specs: Sequence[TrialSpec], control: Control) -> Iterator[TrialRecord]:
@@ -124,7 +129,9 @@ class ProcessExecutor:
 
     def _start(self) -> _Worker:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(theirs, os.getpid(), self._factory), daemon=False)
+        process = self._context.Process(
+            target=_work, args=(theirs, os.getpid(), self._factory, self._scratch), daemon=False
+        )
         process.start()
         theirs.close()
         return _Worker(process, ours)
@@ -174,7 +181,7 @@ def died(spec: TrialSpec, code: int | None) -> TrialRecord:
     return spec.record(Outcome.ERROR, detail=f"the worker process ended twice: {how}{hint}")
 
 
-def _work(pipe: Connection, parent: int, factory: Callable[[], Runner]) -> None:
+def _work(pipe: Connection, parent: int, factory: Callable[[], Runner], scratch: Path | None) -> None:
     """A worker's life: trials in, records out, until the pipe closes. Dies with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which stops us
     signal.signal(signal.SIGTERM, _leave)
@@ -182,6 +189,8 @@ def _work(pipe: Connection, parent: int, factory: Callable[[], Runner]) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             return
+    if scratch is not None:
+        os.environ["TMPDIR"] = str(scratch)  # of this process and of those that it starts
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read when torch is imported, which is later
         os.environ[name] = "1"
     runner = factory()

@@ -81,7 +81,7 @@ def run_eval(
     suite = load_suite(config.suite)
     watcher.notes([*suite.preflight(), *_notes(config)])
     inline = config.executor == "local" and config.workers == 0
-    with Journal(directory) as journal, scratch_space(directory), Stop(at_once=inline) as stop:
+    with Journal(directory) as journal, scratch_space(directory) as scratch, Stop(at_once=inline) as stop:
         watcher.planning()
         specs = plan(config, suite, directory)
         check_same(specs, journal.loaded.records)
@@ -92,7 +92,8 @@ def run_eval(
         control = Brake(config.budget, stop)
         summary = Summary(directory, len(specs))
         try:
-            for record in (make_executor or executor)(config).run(todo, control):
+            chosen = executor(config, scratch) if make_executor is None else make_executor(config)
+            for record in chosen.run(todo, control):
                 journal.append(record)
                 control.count(record)
                 summary.ran += 1
@@ -115,13 +116,16 @@ def recorded(directory: Path, keys: Sequence[TrialKey]) -> list[TrialRecord]:
     return [found[key] for key in keys if key in found]
 
 
-def executor(config: EvalConfig) -> Executor:
-    """What runs the trials. Raises ConfigError where Ray is asked for and not there."""
+def executor(config: EvalConfig, scratch: Path | None = None) -> Executor:
+    """What runs the trials. scratch: where processes on this machine make their temporary files.
+
+    Raises ConfigError where Ray is asked for and not there.
+    """
     if config.executor == "ray":
         from leyline.evals.trials.ray_pool import RayExecutor
 
         return RayExecutor(max(1, config.workers))
-    return ProcessExecutor(config.workers) if config.workers else InlineExecutor()
+    return ProcessExecutor(config.workers, scratch=scratch) if config.workers else InlineExecutor()
 
 
 class Brake:

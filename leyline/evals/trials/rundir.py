@@ -66,27 +66,18 @@ def read_run_config(directory: Path) -> dict[str, Any]:
 
 @contextmanager
 def scratch_space(directory: Path) -> Iterator[Path]:
-    """A folder for everything temporary of the run, emptied first: a killed run leaves its task folders there.
+    """A folder for what the run's workers make in passing, emptied first: a killed run leaves its task folders there.
 
-    To be used while the run directory's lock is held. Processes that are started inside make their temporary files
-    there.
+    To be used while the run directory's lock is held.
     """
     owner = config_digest({"run": str(directory.resolve()), "user": os.getuid()})
     parent = Path(tempfile.gettempdir())
     scratch = parent / f"leyline-eval-{owner}"
     _remove(scratch)
     scratch.mkdir(mode=0o700)
-    before = os.environ.get("TMPDIR")
-    os.environ["TMPDIR"] = str(scratch)
-    tempfile.tempdir = None  # read again from TMPDIR
     try:
         yield scratch
     finally:
-        if before is None:
-            del os.environ["TMPDIR"]
-        else:
-            os.environ["TMPDIR"] = before
-        tempfile.tempdir = None
         _remove(scratch)
 
 

@@ -113,7 +113,7 @@ def name_served(arms: Sequence[Arm]) -> list[Arm]:
 def make_backend(arm: Arm) -> Backend:
     """Build the backend that an arm names, behind the gate that its option `gate` names. Raises LeylineError."""
     options = dict(arm.options)
-    gate, rotate = options.pop("gate", None), bool(options.pop("rotate", True))
+    gate = options.pop("gate", None)
     model = None if arm.model == SERVED or _named_by_server(arm) else arm.model
     try:
         if arm.backend == "mock":
@@ -125,10 +125,6 @@ def make_backend(arm: Arm) -> Backend:
     except ImportError as error:
         hint = f"pip install 'leyline-kv[{arm.backend}]'"
         raise BackendError(f"the {arm.backend} backend needs {error.name}: {hint}") from None
-    if arm.backend == "local" and not rotate:
-        from leyline.evals.trials.controls import without_rotation
-
-        without_rotation(served)
     return behind_gate(served, str(gate), arm.backend, model) if gate else served
 
 
@@ -157,11 +153,11 @@ def connect(kind: str, model: str | None, url: str | None, *, api_key: str | Non
         return SGLangBackend(str(url), tokenizer=folder, api_key=api_key or os.environ.get("OPENAI_API_KEY"), **options)
     need_local()
     folder = model_folder(str(model))
-    _choose_threads(folder)
     from leyline.backends.local import LocalBackend
 
     if not Path(str(model)).expanduser().is_dir():  # a bundled model reads 8,192 tokens; several may be loaded
         options.setdefault("max_cached_tokens", BUNDLED_CACHE_TOKENS)
+    options.setdefault("threads", _threads(folder))
     return LocalBackend(folder, **options)
 
 
@@ -176,13 +172,10 @@ def need_local() -> None:
         raise BackendError("the local backend is not installed; run: pip install 'leyline-kv[local]'")
 
 
-def _choose_threads(folder: Path) -> None:
-    """One thread for a small model: its matrices are so small that more threads mostly wait for each other."""
-    import torch
-
+def _threads(folder: Path) -> int | None:
+    """One for a small model: its matrices are so small that more threads mostly wait for each other."""
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    if size < SMALL_MODEL and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)
+    return 1 if size < SMALL_MODEL and "OMP_NUM_THREADS" not in os.environ else None
 
 
 def _scripted(arm: Arm, script: str) -> Backend:

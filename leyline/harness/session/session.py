@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from leyline.backends.contract import Backend, Sampling, Turn, TurnInput, Usage
-from leyline.directives import EditScript, Message, MessageEdit, Mode, Receipt, Rendered, token_script
+from leyline.directives import EditScript, Message, MessageEdit, Mode, Receipt, Rendered, token_edits
 from leyline.harness.session.inputs import as_history, as_tools, check_settings
 from leyline.harness.session.ledger import Ledger, Plan
 from leyline.harness.session.proposals import proposals
@@ -30,6 +30,8 @@ class SessionTurn:
     """What a turn did.
 
     edits: new edits, in indices of the unedited history. script: the same change in tokens, source -> prompt.
+    undeclared: messages of the last prompt (the answer is its last one, -1 what stands before the first) whose tokens
+    changed though no edit says so; what stands behind the first of them was prefilled, and the receipt says why.
     input_messages, input_ids: the exact model input (ids are None where the server renders). Treat them as read-only.
     timings: seconds; `policy` and `render` are ours, `backend` the whole request, the rest as the backend gives them.
     """
@@ -44,6 +46,7 @@ class SessionTurn:
     turn_index: int
     timings: Mapping[str, float]
     finish_reason: str = "stop"
+    undeclared: tuple[int, ...] = ()
 
 
 @dataclass
@@ -89,6 +92,7 @@ class _Prepared:
     messages: tuple[Message, ...]
     prompt: Rendered | None
     script: EditScript
+    undeclared: tuple[int, ...]
     copies: dict[tuple[int, str], Message]
     timings: dict[str, float]
 
@@ -180,7 +184,7 @@ class Session:
         result = SessionTurn(
             message=answer.message,
             usage=answer.usage,
-            receipt=answer.receipt,
+            receipt=answer.receipt.with_undeclared(ready.undeclared),
             edits=ready.plan.accepted,
             input_messages=ready.messages,
             input_ids=ready.prompt.ids if ready.prompt else None,
@@ -188,6 +192,7 @@ class Session:
             turn_index=len(self.turns),
             timings={**ready.timings, "backend": seconds, **answer.timings},
             finish_reason=answer.finish_reason,
+            undeclared=ready.undeclared,
         )
         self._commit(ready, answer, result)
         return result
@@ -208,7 +213,7 @@ class Session:
             return
         spans = ready.prompt.spans[: len(ready.prompt.spans) - len(awaited)]
         known = Rendered(ready.prompt.ids[: spans[-1][1] if spans else 0], spans)
-        cut = replace(ready, prompt=known, script=self._script(known, ready.plan))
+        cut = replace(ready, prompt=known, script=self._script(known, ready.plan)[0])
         self.backend.prewarm(replace(self._input(cut), sampling=self.sampling))
 
     def unedit(self, index: int) -> bool:
@@ -231,14 +236,14 @@ class Session:
                 place: self._kept.generated[key] for place, key in enumerate(copies) if key in self._kept.generated
             }
             prompt = self.backend.renderer.render(edited, self.tools, pinned)
-        script = self._script(prompt, plan)
+        script, undeclared = self._script(prompt, plan)
         timings = {"policy": planned - started, "render": time.perf_counter() - planned}
-        return _Prepared(plan, edited, prompt, script, copies, timings)
+        return _Prepared(plan, edited, prompt, script, undeclared, copies, timings)
 
-    def _script(self, prompt: Rendered | None, plan: Plan) -> EditScript:
+    def _script(self, prompt: Rendered | None, plan: Plan) -> tuple[EditScript, tuple[int, ...]]:
         if self._kept.held is None or prompt is None:
-            return EditScript(())
-        return token_script(self._kept.held, prompt, plan.edits)
+            return EditScript(()), ()
+        return token_edits(self._kept.held, prompt, plan.edits)
 
     def _input(self, ready: _Prepared) -> TurnInput:
         last = self.turns[-1].receipt if self.turns and not self.honest else None

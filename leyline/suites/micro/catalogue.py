@@ -6,8 +6,10 @@ of their parts (27 in 100), methods of composed classes by position. Of every ki
 
 from __future__ import annotations
 
+import functools
 import random
 import zlib
+from dataclasses import dataclass
 from typing import Literal
 
 from leyline.suites.micro.families import (
@@ -26,7 +28,7 @@ from leyline.suites.micro.families import (
     functions_unseen,
     wrappers,
 )
-from leyline.suites.micro.families.dsl import FunctionTemplate, parse
+from leyline.suites.micro.families.dsl import ClassTemplate, FunctionTemplate, parse
 from leyline.suites.micro.units import (
     PLACEHOLDER,
     Unit,
@@ -38,21 +40,39 @@ from leyline.suites.micro.units import (
 
 Split = Literal["seen", "unseen", "train"]
 
-_BASIC = functions_basic.TEMPLATES + functions_pairs.TEMPLATES.lstrip("\n")
-_MORE = functions_more.TEMPLATES + functions_algorithms.TEMPLATES.lstrip("\n")
-FUNCTIONS = parse(_BASIC, "basic") + parse(_MORE, "more")
-EXTRA_UNSEEN = parse(functions_unseen.TEMPLATES, "unseen")
-WRAPPERS = parse(wrappers.TEMPLATES, "wrapper")
-CLASSES = tuple(
-    (f"class-{i:02d}", t) for i, t in enumerate(classes_basic.CLASSES + classes_more.CLASSES + classes_machines.CLASSES)
-)
 METHODS = {f"class/{state}/{m[0]}": i for state, menu in compose_classes.MENUS.items() for i, m in enumerate(menu)}
-_WRITTEN_UNSEEN = frozenset(
-    [t.family for t in FUNCTIONS[3::4]]
-    + [t.family for t in EXTRA_UNSEEN]
-    + [t.family for t in WRAPPERS[::4]]
-    + [family for family, _ in CLASSES[::4]]
-)
+
+
+@dataclass(frozen=True)
+class Written:
+    """The written families. functions, wrappers and classes are all of them; held_out names the unseen ones."""
+
+    functions: tuple[FunctionTemplate, ...]
+    wrappers: tuple[FunctionTemplate, ...]
+    classes: tuple[tuple[str, ClassTemplate], ...]
+    held_out: frozenset[str]
+
+    @functools.cached_property
+    def seen_functions(self) -> tuple[FunctionTemplate, ...]:
+        return tuple(t for t in self.functions if t.family not in self.held_out)
+
+    @functools.cached_property
+    def unseen_functions(self) -> tuple[FunctionTemplate, ...]:
+        return tuple(t for t in self.functions if t.family in self.held_out)
+
+
+@functools.cache
+def written() -> Written:
+    """Reads every template once, when the first task is drawn: whoever only imports the suite does not wait for it."""
+    basic = functions_basic.TEMPLATES + functions_pairs.TEMPLATES.lstrip("\n")
+    more = functions_more.TEMPLATES + functions_algorithms.TEMPLATES.lstrip("\n")
+    both = parse(basic, "basic") + parse(more, "more")
+    extra = parse(functions_unseen.TEMPLATES, "unseen")
+    callers = parse(wrappers.TEMPLATES, "wrapper")
+    templates = classes_basic.CLASSES + classes_more.CLASSES + classes_machines.CLASSES
+    classes = tuple((f"class-{i:02d}", t) for i, t in enumerate(templates))
+    unseen = [t.family for t in (*both[3::4], *extra, *callers[::4])] + [family for family, _ in classes[::4]]
+    return Written(both + extra, callers, classes, frozenset(unseen))
 
 
 def held_out(family: str) -> bool:
@@ -61,7 +81,7 @@ def held_out(family: str) -> bool:
         return compose_classes.held_out(METHODS[family])
     if "/" in family:
         return zlib.crc32(family.encode()) % 100 < 27
-    return family in _WRITTEN_UNSEEN
+    return family in written().held_out
 
 
 # Kinds of composed families by what their first argument is; a kind that stands twice is drawn twice as often.
@@ -76,8 +96,6 @@ COMPOSED = (
     ("steps", "D"),
     ("steps", "L"),
 )
-SEEN_FUNCTIONS = tuple(t for t in FUNCTIONS if not held_out(t.family))
-UNSEEN_FUNCTIONS = tuple(t for t in FUNCTIONS + EXTRA_UNSEEN if held_out(t.family))
 
 
 def draw_unit(rng: random.Random, used: set[str], helpers: list[Unit], split: Split) -> Unit | None:
@@ -92,7 +110,7 @@ def draw_unit(rng: random.Random, used: set[str], helpers: list[Unit], split: Sp
     if x < 0.37 and helpers:
         return _draw_caller(rng, used, rng.choice(helpers), unseen)
     if x < 0.55:
-        return make_function(rng, used, rng.choice(UNSEEN_FUNCTIONS if unseen else SEEN_FUNCTIONS))
+        return make_function(rng, used, rng.choice(written().unseen_functions if unseen else written().seen_functions))
     return _draw_composed(rng, used, unseen, rng.choice(COMPOSED))
 
 
@@ -102,7 +120,7 @@ def _draw_caller(rng: random.Random, used: set[str], helper: Unit, unseen: bool)
     if kinds and rng.random() < 0.6:
         unit = _draw_composed(rng, used, unseen, (rng.choice(kinds), helper.result), PLACEHOLDER)
         return make_caller(rng, unit, helper)
-    fitting = [t for t in WRAPPERS if t.types[0] == helper.result and held_out(t.family) == unseen]
+    fitting = [t for t in written().wrappers if t.types[0] == helper.result and held_out(t.family) == unseen]
     return make_wrapper(rng, used, rng.choice(fitting), helper) if fitting else None
 
 
@@ -129,7 +147,7 @@ def _compose(rng: random.Random, used: set[str], kind: str, first: str | None) -
 
 def _draw_class(rng: random.Random, used: set[str], unseen: bool) -> Unit:
     if rng.random() < 0.5:
-        family, template = rng.choice([c for c in CLASSES if held_out(c[0]) == unseen])
+        family, template = rng.choice([c for c in written().classes if held_out(c[0]) == unseen])
         return make_class(rng, used, template, family)
     parts = compose_classes.draw_parts(rng, unseen)
     unit = make_class(rng, used, compose_classes.template(rng, parts), parts.families[1])
@@ -141,9 +159,9 @@ def _draw_class(rng: random.Random, used: set[str], unseen: bool) -> Unit:
 def counts() -> dict[str, tuple[int, int]]:
     """How many written families there are by kind: (seen, held out)."""
     kinds: dict[str, list[str]] = {
-        "functions": [t.family for t in FUNCTIONS + EXTRA_UNSEEN],
-        "wrappers": [t.family for t in WRAPPERS],
-        "classes": [family for family, _ in CLASSES],
+        "functions": [t.family for t in written().functions],
+        "wrappers": [t.family for t in written().wrappers],
+        "classes": [family for family, _ in written().classes],
         "methods of composed classes": list(METHODS),
     }
     out = {kind: (sum(not held_out(f) for f in fs), sum(held_out(f) for f in fs)) for kind, fs in kinds.items()}
@@ -159,6 +177,3 @@ def counts() -> dict[str, tuple[int, int]]:
     for kind, families in composed.items():
         out[kind] = (sum(not held_out(f) for f in families), sum(held_out(f) for f in families))
     return out
-
-
-__all__ = ["FUNCTIONS", "FunctionTemplate", "Split", "counts", "draw_unit", "held_out"]

@@ -97,7 +97,11 @@ def test_a_prompt_that_cannot_be_served_is_refused(
 
 
 def test_settings_out_of_range_are_refused(make_backend: Callable[..., Any]) -> None:
-    for settings, says in (({"page_size": 0}, "page_size 0"), ({"generation_limit": 255}, "generation_limit 255")):
+    for settings, says in (
+        ({"page_size": 0}, "page_size 0"),
+        ({"generation_limit": 255}, "generation_limit 255"),
+        ({"threads": 0}, "threads 0"),
+    ):
         with pytest.raises(BackendError, match=says):
             make_backend(**settings)
 

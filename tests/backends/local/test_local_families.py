@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the local backend needs torch")
 
-from leyline.backends.contract import Sampling, TurnInput  # noqa: E402
+from leyline.backends.contract import BackendError, Sampling, TurnInput  # noqa: E402
 from leyline.backends.local.families import KvLayout, Refusal, inspect_model  # noqa: E402
 from leyline.directives import Directive, EditScript, Fallback, Outcome, Rendered  # noqa: E402
 
@@ -100,3 +100,5 @@ def test_a_model_that_turns_its_keys_otherwise_is_refused(
     capabilities = make_backend("llama").capabilities()
     assert not capabilities.splice
     assert "off by" in str(capabilities.reason)
+    with pytest.raises(BackendError, match="rotate=False needs a model that can be spliced"):
+        make_backend("llama", rotate=False)

@@ -96,13 +96,11 @@ def test_without_rotation_the_surgery_is_missed_by_a_wide_margin(
     make_model: Callable[..., Any],
     make_backend: Callable[..., Any],
     reference: Any,
-    monkeypatch: pytest.MonkeyPatch,
     family: str,
     rope: str,
     name: str,
 ) -> None:
-    backend = make_backend(family, rope)  # its check of the model itself wants the rotation
-    monkeypatch.setattr("leyline.backends.local.kv.rotate", lambda x, *_: x)
+    backend = make_backend(family, rope, rotate=False)
     directives, seam = SCRIPTS[name]
     script, source = EditScript(directives), tokens(SOURCE_LENGTH)
     prompt, sequence, logits, _ = splice(backend, source, script, seam)

@@ -1,4 +1,6 @@
+import importlib
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ from leyline.evals.trials.arms import ArmError
 from leyline.evals.trials.assemble import assemble, parse_seeds
 from leyline.evals.trials.config import ConfigError, EvalConfig, TrialLimits
 from leyline.evals.trials.journal import Journal
+from leyline.evals.trials.pool import ProcessExecutor
 from leyline.evals.trials.record import Outcome, TrialRecord
 from leyline.evals.trials.rundir import default_directory, read_run_config, scratch_space, write_config
 from leyline.evals.trials.schedule import TrialSpec, outstanding, plan, safe_name, select
@@ -256,12 +259,11 @@ def test_a_run_is_found_again_by_what_decides_it(tmp_path: Path) -> None:
 
 
 def test_temporary_folders_of_a_killed_run_are_removed(tmp_path: Path) -> None:
-    import tempfile
-
+    before = tempfile.gettempdir()
     with scratch_space(tmp_path) as first:
-        assert tempfile.gettempdir() == str(first)
-        left = Path(tempfile.mkdtemp())
-        (left / "file").write_text("")
+        assert tempfile.gettempdir() == before, "this process keeps its own"
+        (first / "left").mkdir()
+        (first / "left" / "file").write_text("")
         kept = first.with_name(first.name + "-kept")
         first.rename(kept)  # as a kill leaves it
     kept.rename(first)
@@ -269,4 +271,39 @@ def test_temporary_folders_of_a_killed_run_are_removed(tmp_path: Path) -> None:
         assert again == first
         assert list(again.iterdir()) == []
     assert not first.exists()
-    assert tempfile.gettempdir() != str(first)
+
+
+RUNNER = """
+import tempfile
+from leyline.evals.trials.record import Outcome
+
+
+class Runner:
+    def run(self, spec):
+        return spec.record(Outcome.SOLVED, detail=tempfile.gettempdir())
+
+    def close(self):
+        pass
+"""
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_workers_make_temporary_files_where_they_are_told(
+    tmp_path: Path, given: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "saysrunner.py").write_text(RUNNER)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("saysrunner")
+
+    class Go:
+        def more(self) -> bool:
+            return True
+
+        def stopped(self) -> bool:
+            return False
+
+    base = config()
+    spec = TrialSpec(base.suite, TaskInfo("t"), base.arms[0], 0, base.limits, base.sampling, "d")
+    executor = ProcessExecutor(1, module.Runner, scratch=tmp_path if given else None)
+    (record,) = executor.run([spec], Go())
+    assert record.detail == (str(tmp_path) if given else tempfile.gettempdir())

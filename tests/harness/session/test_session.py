@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from openai.types.chat import ChatCompletionMessage
 
-from leyline.backends.contract import BackendError, Sampling
-from leyline.directives import Message, Mode
+from leyline.backends.contract import BackendError, Sampling, TokenRenderer
+from leyline.directives import Fallback, Message, Mode, Rendered
 from leyline.harness.session.inputs import InputError
 from leyline.harness.session.session import Session
 from leyline.policies import PolicyError
@@ -124,6 +124,41 @@ def test_fallbacks_are_counted_by_reason(scripted: Callable[..., Any]) -> None:
     play(session, 4)
     assert session.totals.fallbacks == {"backend_has_no_splice": 2}
     assert session.totals.spliced_tokens == 0
+
+
+class Forgetful:
+    """A template that prints old answers otherwise than they were generated, as Qwen3's does with old thinking."""
+
+    def __init__(self, inner: TokenRenderer) -> None:
+        self.inner = inner
+
+    def render(
+        self, messages: Sequence[Message], tools: Any = None, pinned: Mapping[int, Sequence[int]] | None = None
+    ) -> Rendered:
+        return self.inner.render(messages, tools, None)
+
+
+def test_an_edit_that_nobody_declared_is_seen_on_the_turn_and_in_the_receipt(scripted: Callable[..., Any]) -> None:
+    backend = scripted([ask(k) for k in range(3)])
+    backend.renderer = Forgetful(backend.renderer)
+    session = Session(backend)
+    play(session, 3)
+    first, second, third = session.turns
+    assert (first.undeclared, first.receipt.fallback) == ((), None)
+    assert (second.undeclared, third.undeclared) == ((2,), (4,))
+    assert second.receipt.fallback is Fallback.UNDECLARED_EDIT
+    assert "message 2" in str(second.receipt.detail)
+    assert [d.mode for d in second.script] == [Mode.FORGET]
+    assert session.totals.fallbacks == {"undeclared_edit": 2}
+
+
+def test_the_reason_of_a_backend_stands_before_that_of_an_undeclared_edit(scripted: Callable[..., Any]) -> None:
+    backend = scripted([ask(k) for k in range(2)], splice=False)
+    backend.renderer = Forgetful(backend.renderer)
+    session = Session(backend)
+    play(session, 2)
+    assert session.turns[1].undeclared == (2,)
+    assert session.turns[1].receipt.fallback is Fallback.BACKEND_HAS_NO_SPLICE
 
 
 def test_a_server_that_renders_by_itself_gets_edited_messages(scripted: Callable[..., Any]) -> None:
