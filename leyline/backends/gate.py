@@ -132,7 +132,7 @@ class GatedBackend:
 
     def _said(self, receipt: Receipt, asked: EditScript) -> Receipt:
         """The receipt in terms of what was asked."""
-        held = [d.mode is Mode.AMORTIZE for d in asked]
+        held = [d.mode is not Mode.FORGET for d in asked]
         if self.gate.mode is Mode.AMORTIZE or not any(held) or receipt.fallback is not None:
             return receipt
         outcomes = zip(held, receipt.acknowledged, strict=True)

@@ -54,7 +54,10 @@ def suite(
         help="micro, mini_nightmare, debug_gym, swebench, a folder of debug-gym tasks (./tasks), or a YAML file.",
     ),
     arms: list[str] = typer.Option(
-        [], "--arms", "--arm", help="default, or POLICY[@plain|amortize|forget][,key=value...]; repeatable. [default]"
+        [],
+        "--arms",
+        "--arm",
+        help="default, or POLICY[@plain|amortize|forget|auto][,key=value...]; repeatable. [default]",
     ),
     model: list[str] = typer.Option(
         [], help="A bundled model, a model folder, or the server's name for it; repeatable. [every bundled model]"

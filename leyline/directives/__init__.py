@@ -1,5 +1,7 @@
 """Directives: what to change in a prompt that a server already holds, as data. Pure Python, no dependencies."""
 
+from leyline.directives.choice import Choice, Reusable, choose, reusable
+from leyline.directives.costs import Costs, CostsError, Load
 from leyline.directives.directive import Directive, Mode, Segment
 from leyline.directives.errors import DirectiveError, EditError, LeylineError, WireError
 from leyline.directives.fallback import EXPLANATIONS, Explanation, Fallback, explain
@@ -12,6 +14,9 @@ from leyline.directives.wire import PROTOCOL, WireRequest
 __all__ = [
     "EXPLANATIONS",
     "PROTOCOL",
+    "Choice",
+    "Costs",
+    "CostsError",
     "Directive",
     "DirectiveError",
     "EditError",
@@ -19,20 +24,24 @@ __all__ = [
     "Explanation",
     "Fallback",
     "LeylineError",
+    "Load",
     "Message",
     "MessageEdit",
     "Mode",
     "Outcome",
     "Receipt",
     "Rendered",
+    "Reusable",
     "Segment",
     "Splice",
     "WireError",
     "WireRequest",
     "apply_edits",
     "canonical",
+    "choose",
     "diff",
     "explain",
+    "reusable",
     "token_edits",
     "token_script",
     "undeclared_edits",

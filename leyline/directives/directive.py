@@ -16,10 +16,12 @@ class Mode(StrEnum):
     AMORTIZE: the KV behind the span is kept and moved to its new position. Position-exact reuse, but the kept tokens
         still carry what they absorbed from the span. Not deletion.
     FORGET: nothing computed while the span was visible is reused, from the span on.
+    AUTO: as AMORTIZE, or prefilled, whichever the server expects to be cheaper; the receipt's `choice` says which.
     """
 
     AMORTIZE = "amortize"
     FORGET = "forget"
+    AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Directive:
 
     start, end: half-open, in tokens of the source (the sequence that the server holds).
     replacement: the new tokens; any sequence of ints is kept as a tuple.
-    mode: `Mode.AMORTIZE` or `Mode.FORGET`, or its name.
+    mode: a `Mode`, or its name.
     """
 
     start: int
@@ -44,7 +46,7 @@ class Directive:
                 object.__setattr__(self, "mode", Mode(self.mode))
             except ValueError:
                 raise DirectiveError(
-                    f"mode {self.mode!r} is not known; use 'amortize' or 'forget'",
+                    f"mode {self.mode!r} is not known; use 'amortize', 'forget' or 'auto'",
                     index=None,
                     field="mode",
                     reason=Fallback.MALFORMED,

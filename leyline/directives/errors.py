@@ -1,6 +1,7 @@
 """The root of the exception tree, and the errors of this package.
 
     LeylineError
+    ├── CostsError       a file of costs cannot be read or written
     ├── DirectiveError   a token directive is out of range, overlaps or does nothing
     ├── EditError        a message edit or a rendered prompt is inconsistent
     └── WireError        JSON from the other side is not a valid request or receipt

@@ -40,8 +40,8 @@ def merge(earlier: Sequence[Directive], later: Sequence[Directive]) -> tuple[Dir
                 j += 1
             else:
                 break
-            if d.mode is Mode.FORGET:
-                mode = Mode.FORGET
+            if mode is not Mode.FORGET and d.mode is not Mode.AMORTIZE:
+                mode = d.mode
         start, end = low - group_shift, high - shift
         replacement: list[int] = []
         position = 0

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from leyline.directives.choice import Choice
 from leyline.directives.errors import WireError
 from leyline.directives.fallback import Fallback
 
@@ -18,7 +19,8 @@ class Outcome(StrEnum):
     CACHED: an AMORTIZE that needed no move; the edited prompt was already in the cache, or nothing behind the edit
     could be moved but what is always computed (the seam, the prompt's last token).
     FORGOTTEN: a FORGET; nothing from its span on was reused.
-    PREFILLED: not honoured as a directive: the edited prompt was served as it is, and `fallback` says why.
+    PREFILLED: not honoured as a directive: the edited prompt was served as it is, and `fallback` says why. Or an AUTO
+    whose suffix was cheaper to prefill, and `choice` says so.
     """
 
     SPLICED = "spliced"
@@ -55,6 +57,7 @@ class Receipt:
     detail: one sentence for people, or None.
     directives: how many were asked; acknowledged: what became of each, in order. Where a fallback is given and
         `acknowledged` is left out, every directive counts as prefilled.
+    choice: what AUTO took and what it expected, or None where no directive was AUTO.
     """
 
     prompt_tokens: int
@@ -68,6 +71,7 @@ class Receipt:
     detail: str | None = None
     directives: int = 0
     acknowledged: tuple[Outcome, ...] = ()
+    choice: Choice | None = None
 
     def __post_init__(self) -> None:
         for name in ("prompt_tokens", "prefix_tokens", "spliced_tokens", "prefilled_tokens", "directives"):
@@ -146,6 +150,7 @@ class Receipt:
         data["splices"] = [asdict(s) for s in self.splices]
         data["acknowledged"] = [str(a) for a in self.acknowledged]
         data["fallback"] = None if self.fallback is None else str(self.fallback)
+        data["choice"] = None if self.choice is None else self.choice.to_dict()
         return data
 
     @classmethod
@@ -164,6 +169,7 @@ class Receipt:
                 detail=_optional(data, "detail", str),
                 directives=data.get("directives", 0),
                 acknowledged=tuple(Outcome(a) for a in data.get("acknowledged") or ()),
+                choice=None if data.get("choice") is None else Choice.from_dict(data["choice"]),
             )
         except WireError:
             raise

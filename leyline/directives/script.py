@@ -41,6 +41,11 @@ class EditScript:
         """Target length minus source length."""
         return sum(d.delta for d in self.directives)
 
+    @property
+    def chooses(self) -> bool:
+        """Whether any directive is AUTO: then the server takes the cheapest way, and says which."""
+        return any(d.mode is Mode.AUTO for d in self.directives)
+
     def validate(self, source_len: int | None, *, sink: int = 0) -> None:
         """Raise `DirectiveError` unless every directive can be applied to `source_len` tokens.
 
@@ -86,9 +91,9 @@ class EditScript:
                     bound=source_len,
                 )
             check_tokens(d.replacement, index=index, field="replacement")
-            if d.mode is Mode.AMORTIZE and d.start == d.end and not d.replacement:
+            if d.mode is not Mode.FORGET and d.start == d.end and not d.replacement:
                 raise DirectiveError(
-                    f"start and end are both {d.start}, nothing is inserted and the mode is amortize: it does nothing; "
+                    f"start and end are both {d.start}, nothing is inserted and the mode is {d.mode}: it does nothing; "
                     "drop it, or use forget to heal everything behind it",
                     index=index,
                     field="end",
@@ -177,8 +182,8 @@ class EditScript:
     def compose(self, later: EditScript) -> EditScript:
         """One script for two turns: `self` leads from a to b, `later` from b to c, the result from a to c.
 
-        Spans that touch are merged; FORGET wins, so the result never reuses more than both steps in turn. An AMORTIZE
-        that the later script undoes completely disappears. Raises `DirectiveError`.
+        Spans that touch are merged; FORGET wins, then AUTO, so the result never reuses more than both steps in turn. An
+        AMORTIZE that the later script undoes completely disappears. Raises `DirectiveError`.
         """
         self.validate(None)
         later.validate(None)

@@ -28,6 +28,7 @@ ACTION_TYPE = "edit"
 
 _LINEAGE = re.compile(r"[!-~]{1,128}")
 _FIELDS = frozenset({"version", "directives", "lineage", "lineage_start", "seam", "honest", "purge"})
+_MODES = frozenset(map(str, Mode))
 _DIRECTIVE_FIELDS = frozenset({"start", "end", "removed", "replacement", "mode"})
 
 
@@ -213,8 +214,8 @@ def _directive(index: int, entry: Any) -> tuple[Directive, tuple[int, ...]]:
         raise WireError(f"{where}: start and end must be ints")
     if not -MAX_POSITION <= start <= MAX_POSITION or not -MAX_POSITION <= end <= MAX_POSITION:
         raise WireError(f"{where}: start or end is over the bound {MAX_POSITION}", reason=Fallback.OUT_OF_RANGE)
-    if type(mode) is not str or mode not in ("amortize", "forget"):
-        raise WireError(f"{where}: mode {_show(mode)} is not 'amortize' or 'forget'")
+    if type(mode) is not str or mode not in _MODES:
+        raise WireError(f"{where}: mode {_show(mode)} is not 'amortize', 'forget' or 'auto'")
     removed, replacement = entry.get("removed", []), entry.get("replacement", [])
     if type(removed) is not list or type(replacement) is not list:
         raise WireError(f"{where}: removed and replacement must be lists of token ids")

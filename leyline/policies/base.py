@@ -93,7 +93,7 @@ def as_mode(value: object, policy: str) -> Mode:
     try:
         return Mode(str(value).lower())
     except ValueError:
-        raise PolicyError(f"{policy}: mode {value!r} is not known; use 'amortize' or 'forget'") from None
+        raise PolicyError(f"{policy}: mode {value!r} is not known; use 'amortize', 'forget' or 'auto'") from None
 
 
 def literal(value: Any) -> str:

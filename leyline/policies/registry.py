@@ -22,7 +22,7 @@ BUILTINS = {
     "redact": "Redact",
     "append_erratum": "AppendErratum",
 }
-COMBINATORS = {"then": "Then", "when": "When", "protect": "Protect", "with_mode": "WithMode"}
+COMBINATORS = {"then": "Then", "when": "When", "protect": "Protect", "with_mode": "WithMode", "cost_aware": "CostAware"}
 
 
 @dataclass(frozen=True, slots=True)

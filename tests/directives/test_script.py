@@ -224,7 +224,7 @@ def test_the_sink_is_out_of_bounds() -> None:
 
 
 def test_an_unknown_mode_is_refused_when_built() -> None:
-    with pytest.raises(DirectiveError, match="'amortize' or 'forget'"):
+    with pytest.raises(DirectiveError, match="'amortize', 'forget' or 'auto'"):
         Directive(0, 1, (), "delete")  # type: ignore[arg-type]
 
 

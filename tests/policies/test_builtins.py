@@ -297,7 +297,7 @@ def test_erratum_only_touches_the_newest(native):
         ("redact(pattern='red')", ["redact", "replacement", "matches the pattern"]),
         ("redact(pattern='sk', mode='amortize')", ["redact", "forget"]),
         ("redact", ["redact", "pattern"]),
-        ("keep_all(mode='remember')", ["keep_all", "'amortize' or 'forget'"]),
+        ("keep_all(mode='remember')", ["keep_all", "'amortize', 'forget' or 'auto'"]),
         ("protect(keep_all)", ["protect", "tools=", "files=", "last="]),
         ("protect(keep_all, tools=[3])", ["protect", "tools", "list of names"]),
         ("when(keep_all, every=0)", ["when", "every", "at least 1"]),

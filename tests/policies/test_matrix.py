@@ -31,6 +31,8 @@ COMBINATORS = {
     "protect tools": "protect({}, tools=['edit', 'grep'], last=1)",
     "protect files": "protect({}, files='m.*')",
     "with_mode": "with_mode({}, mode='forget')",
+    "cost_aware": "cost_aware({})",
+    "cost_aware, prefilled": "cost_aware({}, splice=False, turns=3)",
     "nested": "then(protect(when({}, min_turn=1), last=2), dedupe)",
 }
 

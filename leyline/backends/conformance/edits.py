@@ -135,6 +135,26 @@ def check_forget(rig: Rig) -> None:
         assert answer(turn) == rig.cold(prompt), "FORGET was answered otherwise than a clean prefill"
 
 
+def check_auto(rig: Rig) -> None:
+    """AUTO splices or prefills: the receipt says which, and never takes what it expected to be slower."""
+    backend = rig.fresh()
+    held = rig.opened(backend)
+    prompt, turn = rig.edited(backend, held, rig.middle(Mode.AUTO), rig.tokens(5))
+    r = turn.receipt
+    assert r.fallback is None, f"AUTO fell back: {r.fallback} ({r.detail})"
+    assert r.choice is not None, "the receipt does not say what AUTO took"
+    assert set(r.choice.expected) >= {"splice", "prefill"}, f"expected of {set(r.choice.expected)} only"
+    assert r.choice.expected[r.choice.taken] == min(r.choice.expected.values()), "AUTO took what it expected slower"
+    if r.choice.taken == "prefill":
+        assert (r.spliced_tokens, r.acknowledged) == (0, (Outcome.PREFILLED,)), "a prefill that moved tokens"
+        assert answer(turn) == rig.cold(prompt), "what AUTO prefilled was answered otherwise than a clean prefill"
+    else:
+        assert r.spliced_tokens > 0, "a splice that moved nothing"
+        assert r.acknowledged == (Outcome.SPLICED,), "the directive was not acknowledged as spliced"
+    _, forgot = rig.edited(backend, held, rig.middle(Mode.FORGET), rig.tokens(5))
+    assert forgot.receipt.choice is None, "FORGET leaves nothing to choose"
+
+
 def check_mixed(rig: Rig) -> None:
     """Behind a FORGET nothing is moved; before it an AMORTIZE still is."""
     backend = rig.fresh()

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from leyline.backends.local.prefix_cache import CachedSequence, PrefixCache
 from leyline.backends.local.reuse import Plan, Rules, honest_plan, plan_turn, refusal
 from leyline.backends.local.runner import Decoder, PlainDecoder, Splicer, SplicerDecoder, build_runner
 from leyline.backends.local.sampling import Sampler
-from leyline.directives import Fallback, Message, Mode, Outcome, Receipt
+from leyline.directives import Costs, Fallback, Message, Mode, Outcome, Receipt
 from leyline.rendering.render import Renderer
 from leyline.rendering.textstream import TextStream
 from leyline.rendering.toolcalls import parse_output
@@ -60,6 +60,7 @@ class LocalBackend:
     secret: keys the lineage names.
     threads: processor threads of torch, in the whole process; None leaves them as they are.
     rotate: False moves keys without turning them to their new positions: wrong on purpose, as an eval's control.
+    costs: of this model on this machine, for AUTO; None begins with a guess. Every turn's time corrects them.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class LocalBackend:
         secret: bytes = b"leyline-local",
         threads: int | None = None,
         rotate: bool = True,
+        costs: Costs | None = None,
     ) -> None:
         if page_size < 1:
             raise BackendError(f"page_size {page_size} must be at least 1")
@@ -96,9 +98,11 @@ class LocalBackend:
         self._runner = build_runner(self._model, rotate=rotate)
         if not rotate and isinstance(self._runner, Refusal):
             raise BackendError(f"rotate=False needs a model that can be spliced: {self._runner.detail}")
-        self._rules = Rules(page_size, generation_limit, reuse_generated, secret)
+        each = self._runner.shape.bytes_per_token if isinstance(self._runner, Splicer) else 1
+        # A page is a forward pass here, and so is each hole.
+        costs = costs or Costs(forward=2e-3, hole=2e-3, byte=1e-9, token_bytes=each, chunk=page_size)
+        self._rules = Rules(page_size, generation_limit, reuse_generated, secret, costs)
         if max_cached_tokens is None:
-            each = self._runner.shape.bytes_per_token if isinstance(self._runner, Splicer) else 1
             max_cached_tokens = max(2048, min(CACHE_TOKENS, CACHE_BYTES // each))
         self.cache = PrefixCache(max_cached_tokens)
         self._stops = stop_tokens(self._model, self._renderer.eos_token_id if self._renderer else None)
@@ -213,9 +217,16 @@ class LocalBackend:
             detail = f"{type(error).__name__}: {error}"[:300]
             plan = honest_plan(self.cache, prompt, session, self._rules, Fallback.INTERNAL_ERROR, detail)
             done = carry_out(runner, plan, prompt, tenant=tenant, page=page, room=room)
+        self._learn(plan, done, len(prompt))
         self.cache.insert(done.sequence)
         self._purge(prompt, session, done.sequence)
         return done, plan
+
+    def _learn(self, plan: Plan, done: Prefilled, length: int) -> None:
+        costs = self._rules.costs.learn_prefill(plan.computed(length), done.seconds - done.splice_seconds)
+        if plan.moves:
+            costs = costs.learn_move(sum(m.length for m in plan.moves), done.splice_seconds)
+        self._rules = replace(self._rules, costs=costs)
 
     def _purge(self, prompt: tuple[int, ...], session: TurnInput, keep: CachedSequence) -> None:
         """Evict what the forgotten spans left in the cache, if the turn asks for it and its directives hold."""
@@ -240,6 +251,7 @@ class LocalBackend:
             detail=plan.detail,
             directives=len(session.script),
             acknowledged=plan.outcomes,
+            choice=None if plan.choice is None else replace(plan.choice, seconds=done.seconds),
         )
 
     def _generate(

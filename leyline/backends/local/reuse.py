@@ -9,7 +9,21 @@ from hashlib import blake2b
 
 from leyline.backends.contract import TurnInput
 from leyline.backends.local.prefix_cache import CachedSequence, PrefixCache
-from leyline.directives import Directive, DirectiveError, EditScript, Fallback, Mode, Outcome, Segment
+from leyline.directives import (
+    Choice,
+    Costs,
+    Directive,
+    DirectiveError,
+    EditScript,
+    Fallback,
+    Mode,
+    Outcome,
+    Segment,
+    choose,
+    reusable,
+)
+
+DEFAULT_COSTS = Costs()
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +33,14 @@ class Rules:
     page: chunks of prefill are cut at multiples of it, and prefill-made KV is reused in whole pages.
     generation_limit: a token's KV is moved at most so often.
     reuse_generated: whether decoded tokens are reused too (as servers do) or prefilled again.
+    costs: of this model on this machine, for AUTO.
     """
 
     page: int
     generation_limit: int
     reuse_generated: bool
     secret: bytes
+    costs: Costs = DEFAULT_COSTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +56,7 @@ class Move:
 class Plan:
     """Take `prefix` tokens of `base`, then move and prefill from left to right.
 
-    honest: tokens before it are honest, None when all are; lineage owns the rest.
+    honest: tokens before it are honest, None when all are; lineage owns the rest. choice: what AUTO took.
     """
 
     base: CachedSequence | None = None
@@ -52,6 +68,12 @@ class Plan:
     fallback: Fallback | None = None
     detail: str | None = None
     outcomes: tuple[Outcome, ...] = ()
+    choice: Choice | None = None
+
+    def computed(self, length: int) -> list[tuple[int, int]]:
+        """What a prompt of `length` tokens has computed, as `(start, end)`."""
+        edges = [self.prefix, *(edge for m in self.moves for edge in (m.target, m.target + m.length)), length]
+        return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def plan_turn(cache: PrefixCache, prompt: Sequence[int], turn: TurnInput, rules: Rules) -> Plan:
@@ -176,6 +198,11 @@ def _script_plan(cache: PrefixCache, prompt: Sequence[int], turn: TurnInput, rul
     elif moved < covered:
         detail = f"{covered - moved} tokens were moved {rules.generation_limit} times already and were prefilled"
         plan = replace(plan, fallback=Fallback.GENERATION_LIMIT, detail=detail)
+    if script.chooses:
+        runs = reusable(script, [(m.target, m.target + m.length, m.target - m.source) for m in moves])
+        choice, taken = choose(rules.costs, plan.prefix, len(prompt), runs)
+        plan = replace(plan, choice=choice)
+        moves = [move for move, moved in zip(moves, taken, strict=True) if moved]
     if moves:
         honest = moves[0].target if plan.honest is None else min(plan.honest, moves[0].target)
         plan = replace(plan, donor=donor, moves=tuple(moves), lineage=derived, honest=honest)

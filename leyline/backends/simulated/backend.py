@@ -12,9 +12,22 @@ from typing import Any
 
 from leyline.backends.contract import BackendError, Capabilities, TokenRenderer, Turn, TurnInput, Usage
 from leyline.backends.simulated.radix import WIDTH, RadixCache, key_of, mark, marked_key
-from leyline.directives import EditScript, Fallback, Message, Mode, Outcome, Receipt, Splice
+from leyline.directives import (
+    Choice,
+    Costs,
+    EditScript,
+    Fallback,
+    Message,
+    Mode,
+    Outcome,
+    Receipt,
+    Splice,
+    choose,
+    reusable,
+)
 from leyline.rendering.textrender import TextRenderer
 
+DEFAULT_COSTS = Costs()
 GENERATION_LIMIT = 32
 """How often the SGLang plugin moves one token's KV before it is prefilled again."""
 
@@ -24,7 +37,7 @@ class Served:
     """What a prompt found in the cache, in tokens; `runs` are the spliced ones as (start, end, delta).
 
     generations: how often each token's KV of the prompt and its output was moved. worn: tokens that were not moved
-    because they had been moved as often as allowed.
+    because they had been moved as often as allowed. choice: what AUTO took.
     """
 
     prompt: int
@@ -34,6 +47,7 @@ class Served:
     approximate_from: int | None = None
     generations: bytes = b""
     worn: int = 0
+    choice: Choice | None = None
 
     @property
     def spliced(self) -> int:
@@ -50,6 +64,7 @@ def serve(
     generations: bytes = b"",
     limit: int = GENERATION_LIMIT,
     chunk: int | None = None,
+    costs: Costs = DEFAULT_COSTS,
 ) -> Served:
     """Serve one request and cache it with its output (without the stop token). Changes `cache`.
 
@@ -57,7 +72,7 @@ def serve(
     as far as the cache holds the source, and from the first such token on the cache entry is private to the lineage.
 
     generations: of the source's tokens, as the last `Served` gave them. limit: moves allowed for one token. chunk: as
-    of `RadixCache.hold`.
+    of `RadixCache.hold`. costs: of the server, for AUTO.
     """
     script = request.script if splice else EditScript(())
     lineage, start = (request.lineage, request.lineage_start) if splice else (None, None)
@@ -81,9 +96,14 @@ def serve(
                     first, stop = _whole_pages(*run, cache.page_size)
                     if first < stop:
                         runs.append((first, stop, segment.delta))
-                        moved = generations[first - segment.delta : stop - segment.delta].ljust(stop - first, b"\0")
-                        ages[first:stop] = bytes(min(255, age + 1) for age in moved)
                 worn += max(0, end - begin)
+    choice = None
+    if script.chooses:
+        choice, taken = choose(costs, prefix, len(prompt), reusable(script, runs))
+        runs = [run for run, moved in zip(runs, taken, strict=True) if moved]
+    for first, stop, delta in runs:
+        moved = generations[first - delta : stop - delta].ljust(stop - first, b"\0")
+        ages[first:stop] = bytes(min(255, age + 1) for age in moved)
     if runs:
         start = runs[0][0] if start is None else min(start, runs[0][0])
         lineage = lineage or f"sim/{request.session_id}"
@@ -92,7 +112,7 @@ def serve(
     reach = runs[-1][1] if runs else prefix
     if start is None or start >= reach:
         lineage = start = None
-    return Served(len(prompt), prefix, tuple(runs), lineage, start, bytes(ages), worn)
+    return Served(len(prompt), prefix, tuple(runs), lineage, start, bytes(ages), worn, choice)
 
 
 def _young(begin: int, end: int, delta: int, generations: bytes, limit: int) -> list[tuple[int, int]]:
@@ -118,7 +138,8 @@ class SimulatedBackend:
 
     answers: one message a turn, in order. splice: honour directives; without it the cache is stock SGLang's.
     generation_limit: how often one token's KV may be moved. chunk: tokens of prefill at a time; it matters to a cache
-    that evicts. A backend serves one session; sessions share a `cache`.
+    that evicts. costs: of the server that is simulated, for AUTO. A backend serves one session; sessions share a
+    `cache`.
     """
 
     def __init__(
@@ -130,12 +151,13 @@ class SimulatedBackend:
         splice: bool,
         generation_limit: int = GENERATION_LIMIT,
         chunk: int | None = None,
+        costs: Costs = DEFAULT_COSTS,
     ) -> None:
         self._renderer = renderer
         self._cache = cache
         self._answers = list(answers)
         self._splice = splice
-        self._limit, self._chunk = generation_limit, chunk
+        self._limit, self._chunk, self._costs = generation_limit, chunk, costs
         self._generations = b""
         self._next = 0
 
@@ -164,6 +186,7 @@ class SimulatedBackend:
             generations=self._generations,
             limit=self._limit,
             chunk=self._chunk,
+            costs=self._costs,
         )
         self._generations = served.generations
         return Turn(
@@ -220,12 +243,15 @@ def _receipt(served: Served, request: TurnInput, splice: bool) -> Receipt:
     asked = len(request.script)
     if not splice:
         return Receipt.plain(served.prompt, served.prefix, directives=asked)
+    dropped = served.choice is not None and "splice" in served.choice.expected and served.choice.taken != "splice"
     acknowledged = []
     for directive in request.script:
         if directive.mode is Mode.FORGET:
             acknowledged.append(Outcome.FORGOTTEN)
-        else:
+        elif served.runs or not dropped:
             acknowledged.append(Outcome.SPLICED if served.runs else Outcome.CACHED)
+        else:
+            acknowledged.append(Outcome.PREFILLED)
     missing = any(o is Outcome.CACHED for o in acknowledged) and served.prefix + 1 < served.prompt
     reason = Fallback.GENERATION_LIMIT if served.worn else Fallback.DONOR_MISSING if missing else None
     return Receipt(
@@ -239,6 +265,7 @@ def _receipt(served: Served, request: TurnInput, splice: bool) -> Receipt:
         fallback=reason,
         directives=asked,
         acknowledged=tuple(acknowledged),
+        choice=served.choice,
     )
 
 

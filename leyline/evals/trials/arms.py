@@ -28,7 +28,7 @@ class Arm(BaseModel):
 
     name: str = Field(min_length=1, description="How the report calls the arm.")
     policy: str = Field(default="keep_all", description="A policy by name, dotted path or file.")
-    mode: Literal["plain", "amortize", "forget"] = Field(
+    mode: Literal["plain", "amortize", "forget", "auto"] = Field(
         default="plain",
         description="The contract of edits; plain sends no directives: the edited prompt meets an ordinary cache.",
     )

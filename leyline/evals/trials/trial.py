@@ -129,7 +129,7 @@ def make_session(spec: TrialSpec, backend: Backend, attempt: Attempt) -> Session
     return Session(
         backend,
         arm.policy,
-        mode=Mode.AMORTIZE if arm.mode == "amortize" else Mode.FORGET,
+        mode=Mode.FORGET if arm.mode == "plain" else Mode(arm.mode),
         seam=arm.seam,
         honest=arm.honest,
         tools=list(attempt.tools) or None,

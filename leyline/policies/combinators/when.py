@@ -11,6 +11,7 @@ from leyline.policies.check import policy_edits
 from leyline.policies.combinators.inner import as_policy
 from leyline.policies.errors import PolicyError
 from leyline.policies.reading.sizes import approximate_tokens
+from leyline.policies.reading.turns import history_at
 from leyline.policies.settings import check_int
 
 
@@ -59,16 +60,9 @@ class When(BasePolicy):
 
     def edits(self, messages: Sequence[Message], turn: int, mode: Mode = Mode.AMORTIZE) -> list[MessageEdit]:
         then = turn - turn % self.every
-        past = _history_at(messages, turn, then)
+        past = history_at(messages, turn, then)
         if then < self.min_turn or sum(map(approximate_tokens, past)) < self.over + bool(self.over):
             return []
         if self.condition is not None and not self.condition(past, then):
             return []
         return policy_edits(as_policy(self.policy, self.name), past, then, self.mode or mode)
-
-
-def _history_at(messages: Sequence[Message], turn: int, then: int) -> Sequence[Message]:
-    """What the history was at the earlier turn `then`: everything before the answers given since."""
-    answers = [i for i, m in enumerate(messages) if m.get("role") == "assistant"]
-    since = turn - then
-    return messages[: answers[-since]] if 0 < since <= len(answers) else messages

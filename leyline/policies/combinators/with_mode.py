@@ -14,7 +14,7 @@ from leyline.policies.errors import PolicyError
 
 @dataclass(frozen=True, init=False)
 class WithMode(BasePolicy):
-    """Run a policy's edits as AMORTIZE or FORGET, whatever the session's mode.
+    """Run a policy's edits as AMORTIZE, FORGET or AUTO, whatever the session's mode.
 
     A mode that an inner policy sets for itself wins: `redact` stays FORGET inside a `then`.
 
@@ -23,7 +23,7 @@ class WithMode(BasePolicy):
     policy : policy or str
         Whose edits.
     mode : str
-        `'amortize'` or `'forget'`.
+        `'amortize'`, `'forget'` or `'auto'`.
 
     Examples
     --------

@@ -65,7 +65,7 @@ def test_options_of_the_backend_are_json() -> None:
     [
         ("a=keep_all,seam", "'seam' is not key=value"),
         ("a=keep_all,seam=-1", "seam: Input should be greater than or equal to 0"),
-        ("a=keep_all@sometimes", "mode: Input should be 'plain', 'amortize' or 'forget'"),
+        ("a=keep_all@sometimes", "mode: Input should be 'plain', 'amortize', 'forget' or 'auto'"),
         ("a=keep_all,speed=9", "speed: Extra inputs are not permitted"),
     ],
 )

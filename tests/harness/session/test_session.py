@@ -299,7 +299,7 @@ def test_tools_stay_the_same_on_every_turn(scripted: Callable[..., Any]) -> None
 
 
 def test_a_mode_that_is_not_known_is_refused_with_those_that_are(scripted: Callable[..., Any]) -> None:
-    with pytest.raises(PolicyError, match=r"^Session: mode 'x' is not known; use 'amortize' or 'forget'$"):
+    with pytest.raises(PolicyError, match=r"^Session: mode 'x' is not known; use 'amortize', 'forget' or 'auto'$"):
         Session(scripted([]), mode="x")
     assert Session(scripted([]), mode="forget").mode is Mode.FORGET
 

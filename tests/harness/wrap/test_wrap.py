@@ -742,7 +742,7 @@ def test_what_cannot_be_wrapped_is_said_in_one_line(client: openai.OpenAI) -> No
         wrap(client, policy="truncate_older_then(n=2)")
     with pytest.raises(WrapError, match="purge=True needs splice=True"):
         wrap(client, purge=True)
-    with pytest.raises(PolicyError, match=r"wrap: mode 'x' is not known; use 'amortize' or 'forget'"):
+    with pytest.raises(PolicyError, match=r"wrap: mode 'x' is not known; use 'amortize', 'forget' or 'auto'"):
         wrap(client, mode="x")
 
 
