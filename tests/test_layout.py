@@ -12,7 +12,20 @@ PACKAGE = Path(__file__).parents[1] / "leyline"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # The data flows one way: policy -> directive -> wire -> backend -> report.
 # Each room imports only rooms before it; the commands and `cli.py` stand on top of everything.
-ROOMS = ["directives", "policies", "rendering", "models", "backends", "harness", "suites", "evals", "commands"]
+ROOMS = [
+    *(
+        "directives",
+        "policies",
+        "dialects",
+        "rendering",
+        "models",
+        "backends",
+        "harness",
+        "suites",
+        "evals",
+        "commands",
+    ),
+]
 MAY_IMPORT = {room: set(ROOMS[:index]) for index, room in enumerate(ROOMS)}
 MAY_IMPORT["policies"] = {"directives"}
 LONGEST = 350

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from leyline.dialects.plain import as_message
 from leyline.directives import LeylineError, Message
 from leyline.directives.wire import MAX_SEAM
 
@@ -30,24 +31,6 @@ def as_tools(owner: str, tools: object) -> list[Mapping[str, Any]] | None:
     if not isinstance(tools, Sequence) or not all(isinstance(tool, Mapping) for tool in tools):
         raise InputError(f"{owner}: tools is {tools!r:.60}; give a list of OpenAI tool definitions, each a dict")
     return copy.deepcopy(list(tools)) or None
-
-
-def as_message(item: Any) -> Message | None:
-    """A message as a dict of plain values, None if it is none.
-
-    The openai client's response models are messages too, and may stand inside one: `"tool_calls": answer.tool_calls`.
-    """
-    plain = None if isinstance(item, (list, tuple)) else _plain(item)
-    return plain if isinstance(plain, dict) else None
-
-
-def _plain(value: Any) -> Any:
-    dump = getattr(value, "model_dump", None)
-    if callable(dump):
-        return dump(mode="json", exclude_unset=True)
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def as_history(owner: str, messages: object) -> list[Message]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from leyline.backends.contract import TokenRenderer
+from leyline.dialects.plain import as_message
 from leyline.directives import (
     EditScript,
     Fallback,
@@ -22,7 +23,6 @@ from leyline.directives import (
     WireRequest,
     token_script,
 )
-from leyline.harness.session.inputs import as_message
 from leyline.harness.session.ledger import Ledger, Plan, digest
 from leyline.harness.session.pins import size
 from leyline.harness.session.proposals import proposals
