@@ -44,7 +44,7 @@ class Explanation(NamedTuple):
 EXPLANATIONS: Mapping[Fallback, Explanation] = MappingProxyType(
     {
         Fallback.MALFORMED: Explanation(
-            "The `leyline` value is not JSON, or a field is missing, unknown or of the wrong type.",
+            "The `leyline` value is not JSON, or a field is missing, unknown, given twice or of the wrong type.",
             "Build the value with `WireRequest.to_json()`; `detail` names the field.",
         ),
         Fallback.UNSUPPORTED_VERSION: Explanation(

@@ -125,11 +125,9 @@ class Receipt:
     def from_meta_info(cls, meta_info: Mapping[str, Any] | None) -> Receipt | None:
         """The receipt in a server's `meta_info`, or None where there is none. Raises `WireError` only.
 
-        `meta_info["leyline"]` is the receipt or a list that holds it once; a stream repeats the key with empty lists.
+        `meta_info["leyline"]` is the receipt, or a list that holds it among entries that say nothing.
         """
-        value = meta_info.get("leyline") if isinstance(meta_info, Mapping) else None
-        if isinstance(value, list):
-            value = next((item for item in value if item is not None), None)
+        value = receipt_entry(meta_info.get("leyline")) if isinstance(meta_info, Mapping) else None
         return None if value is None else cls.from_dict(value)
 
     def with_undeclared(self, messages: Sequence[int]) -> Receipt:
@@ -175,6 +173,16 @@ class Receipt:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise WireError(f"receipt: {type(error).__name__}: {str(error)[:200]}") from None
+
+
+def receipt_entry(value: Any) -> Any:
+    """What stands in a server's place for the receipt, or None: the first entry of a list that is not null or empty.
+
+    A stream, or a server that answers several requests at once, repeats the key with null or empty lists.
+    """
+    if not isinstance(value, list | tuple):
+        return value
+    return next((found for found in map(receipt_entry, value) if found is not None and found != {}), None)
 
 
 def _optional(data: Mapping[str, Any], name: str, kind: type) -> Any:

@@ -228,12 +228,24 @@ def _object(value: str | bytes | Mapping[str, Any], what: str) -> Mapping[str, A
         if len(value) > MAX_TEXT:
             raise WireError(f"{what} has {len(value)} characters; the bound is {MAX_TEXT}", reason=Fallback.TOO_LARGE)
         try:
-            value = json.loads(value)
+            value = json.loads(value, object_pairs_hook=_unique)
+        except WireError:
+            raise
         except (ValueError, RecursionError) as error:
             raise WireError(f"{what} is not JSON: {str(error)[:100]}") from None
     if not isinstance(value, Mapping):
         raise WireError(f"{what} is a {type(value).__name__}; it must be a JSON object")
     return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Readers of JSON differ in which of two equal keys counts: client and server would serve different edits.
+    data = dict(pairs)
+    if len(data) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise WireError(f"the field {_show(twice)} stands twice in one object")
+    return data
 
 
 def _known(data: Mapping[str, Any], fields: frozenset[str], where: str) -> None:

@@ -71,7 +71,9 @@ def test_reading_a_servers_meta_info() -> None:
     assert Receipt.from_meta_info({"leyline": [data]}) == RECEIPT
     assert Receipt.from_meta_info({"leyline": [None, data]}) == RECEIPT
     assert Receipt.from_meta_info({"leyline": data}) == RECEIPT
-    for nothing in ({"leyline": []}, {"leyline": None}, {}, None):
+    for entries in ([data, []], [[], data], [data, None, {}], [[data], []], [[], [None, data]]):
+        assert Receipt.from_meta_info({"leyline": entries}) == RECEIPT
+    for nothing in ({"leyline": []}, {"leyline": [[], None, {}]}, {"leyline": None}, {}, None):
         assert Receipt.from_meta_info(nothing) is None
     with pytest.raises(WireError):
         Receipt.from_meta_info({"leyline": "spliced"})

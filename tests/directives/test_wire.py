@@ -136,6 +136,27 @@ def test_bad_requests(value: Any, reason: str, text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"version": "leyline/1", "honest": true, "honest": false}',
+        '{"version": "leyline/1", "version": "leyline/1"}',
+        '{"version": "leyline/1", "directives": [{"start": 1, "end": 1, "mode": "forget", "mode": "amortize"}]}',
+        '{"version": "leyline/1", "future": {"a": 1, "\\u0061": 2}}',
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(text: str) -> None:
+    envelope = f'{{"actions": [{{"action_type": "edit", "action_version": "leyline/1", "payload": {text}}}]}}'
+    for read, value in (
+        (WireRequest.from_json, text),
+        (WireRequest.from_json, text.encode()),
+        (WireRequest.from_kv_hints, envelope),
+    ):
+        with pytest.raises(WireError, match="stands twice in one object") as caught:
+            read(value)
+        assert caught.value.reason is Fallback.MALFORMED
+
+
 def test_too_many_tokens_or_too_long_a_text() -> None:
     half = limits.MAX_TOKENS // 2
     with pytest.raises(WireError) as caught:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import httpx
 import openai
 
 from leyline.backends.contract import BackendError, ContextOverflowError
+from leyline.backends.http.overflow import is_overflow
 
-_OVERFLOW = re.compile(
-    r"context_length_exceeded|maximum context length|context[ _]?(length|window|size)|prompt is too long"
-    r"|too many (input )?tokens|max_model_len|longer than the model|input is too long|exceeds? the .{0,30}context",
-    re.IGNORECASE,
+OVERFLOW_STATUS = (400, 413, 422, 424, 500)
+"""With which a server may say that a prompt is too long."""
+
+_MESSAGES = ("message", "msg", "detail", "status_msg", "error_msg", "error_description")
+# Where an error body speaks; some bodies repeat the request elsewhere.
+_SAID = frozenset(
+    {*_MESSAGES, "error", "errors", "details", "code", "type", "status", "reason", "base_resp", "metadata", "raw"}
 )
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # a terminal would obey them
 
 
@@ -38,34 +45,58 @@ def translate(error: Exception, *, url: str, model: str, timeout: float) -> Back
     )
 
 
-def is_overflow(text: str) -> bool:
-    """Whether a server's words mean that the prompt does not fit into the context."""
-    return bool(_OVERFLOW.search(text))
-
-
 def clean(value: object, limit: int = 300) -> str:
     """Untrusted text as one short line."""
     text = " ".join(_CONTROL.sub(" ", str(value)).split())
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def body_message(body: object) -> tuple[str, str, str]:
+def body_message(body: object, levels: int = 4) -> tuple[str, str, str]:
     """Message, code and parameter of an error body in any of the usual shapes; empty strings where absent."""
-    if isinstance(body, dict):
-        inner = body.get("error", body)
-        if isinstance(inner, str):
-            return inner, "", ""
-        if isinstance(inner, dict):
-            text = inner.get("message") or inner.get("detail") or ""
-            return str(text), str(inner.get("code") or ""), str(inner.get("param") or "")
-    return "", "", ""
+    if isinstance(body, list):  # Gemini's compatible route
+        return body_message(body[0], levels - 1) if body and levels else ("", "", "")
+    if isinstance(body, str):
+        return body, "", ""
+    if not isinstance(body, dict):
+        return "", "", ""
+    inner = body.get("error") or body.get("base_resp") or body
+    if not isinstance(inner, dict):
+        return (inner if isinstance(inner, str) else ""), "", ""
+    found = next((inner[name] for name in _MESSAGES if inner.get(name)), "")
+    text = found if isinstance(found, str) else (levels and body_message(found, levels - 1)[0]) or str(found)[:1000]
+    metadata = inner.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    if raw:  # a router's own message says only that the provider behind it failed
+        text = f"{text}: {raw}" if text else str(raw)
+    return text, str(inner.get("code") or ""), str(inner.get("param") or "")
+
+
+def is_failure(answer: Mapping[str, Any]) -> bool:
+    """Whether what came with status 200 is an error all the same."""
+    base = answer.get("base_resp")
+    failed = isinstance(base, Mapping) and base.get("status_code") not in (None, 0)
+    return bool(answer.get("error")) or failed or answer.get("object") == "error"
+
+
+def body_overflows(body: object) -> bool:
+    """Whether anything in an error body says that the prompt does not fit into the context."""
+    return any(is_overflow(text) for text in _texts(body, 6))
+
+
+def _texts(value: object, levels: int) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list) and levels:
+        inner = value if isinstance(value, list) else [part for name, part in value.items() if name in _SAID]
+        for part in inner:
+            yield from _texts(part, levels - 1)
 
 
 def _status(error: openai.APIStatusError, url: str, model: str) -> BackendError:
     status = error.status_code
     message, code, _ = body_message(error.body)
     said = clean(message or error.response.text or error.response.reason_phrase)
-    if status in (400, 413, 422) and (code == "context_length_exceeded" or is_overflow(message)):
+    if status in OVERFLOW_STATUS and body_overflows(error.body):
         return ContextOverflowError(
             f"the prompt does not fit into the context of {model!r}: {said}; edit or shorten it"
         )

@@ -13,13 +13,27 @@ import openai
 
 from leyline.backends.contract import BackendError, Capabilities, TokenRenderer, Turn, TurnInput, Usage
 from leyline.backends.http.errors import body_message, translate
-from leyline.backends.openai.reply import Assembly, MalformedReplyError, Reply, read_completion, read_models, sse_chunks
+from leyline.backends.openai.assembly import Assembly
+from leyline.backends.openai.reply import (
+    MalformedReplyError,
+    Reply,
+    is_bound,
+    read_completion,
+    read_models,
+    shown_text,
+    sse_chunks,
+)
 from leyline.directives import Message, Receipt
 
 T = TypeVar("T")
 
 # Settings that some servers refuse. A request that fails over one of them is sent again without it, once.
 _OPTIONAL = ("max_tokens", "temperature", "top_p", "seed", "stop", "stream_options")
+
+_NOT_TAKEN = re.compile(
+    r"support|unexpected|unknown|unrecogni[sz]ed|extra|additional|must not|not (?:permitted|allowed|accepted)",
+    re.IGNORECASE,
+)
 
 
 class OpenAIBackend:
@@ -51,6 +65,7 @@ class OpenAIBackend:
         _check_url(base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1")
         self._timeout, self._max_context, self._extra_body = timeout, max_context, dict(extra_body or {})
         self._refused: set[str] = set()
+        self._unwanted: set[str] = set()  # fields of earlier answers that the server does not take back
         # Always an httpx client of ours: the openai package changed its own HTTP library between releases, and with it
         # the exceptions that a broken stream raises.
         self._http = http_client or httpx.Client(
@@ -162,18 +177,23 @@ class OpenAIBackend:
         request: dict[str, Any],
         on_text: Callable[[str], None],
     ) -> Reply:
-        """Send, and send again without a setting that this server's model refuses."""
+        """Send, and send again without a setting, or a field of an earlier answer, that this server refuses."""
         while True:
             usable = {name: value for name, value in request.items() if name not in self._refused}
+            if self._unwanted:
+                usable["messages"] = [_without(message, self._unwanted) for message in request["messages"]]
             if "max_tokens" in self._refused:
                 usable["max_completion_tokens"] = request["max_tokens"]
             try:
                 return send(usable, on_text)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                refused = _refused_setting(error, usable)
-                if refused is None:
+                refused, unwanted = _refused_setting(error, usable), _unwanted_fields(error, usable["messages"])
+                if refused is not None:
+                    self._refused.add(refused)
+                elif unwanted:
+                    self._unwanted |= unwanted
+                else:
                     raise
-                self._refused.add(refused)
 
     def _whole(self, request: dict[str, Any], on_text: Callable[[str], None]) -> Reply:
         answer = self._client.chat.completions.with_raw_response.create(**request)
@@ -184,7 +204,7 @@ class OpenAIBackend:
         with self._client.chat.completions.with_streaming_response.create(**request) as answer:
             if "text/event-stream" not in answer.headers.get("content-type", ""):
                 reply = read_completion(answer.read(), tools="tools" in request)  # a server that does not stream
-                on_text(reply.message.get("content") or "")
+                on_text(shown_text(reply.message.get("content") or ""))
                 return reply
             for chunk in sse_chunks(answer.iter_bytes()):
                 on_text(assembly.add(chunk))
@@ -217,3 +237,16 @@ def _refused_setting(error: openai.APIStatusError, request: Mapping[str, Any]) -
         if name in request and (param == name or (not param and re.search(rf"\b{name}\b", message))):
             return name
     return None
+
+
+def _unwanted_fields(error: openai.APIStatusError, messages: Sequence[Message]) -> set[str]:
+    """The fields of earlier answers that the server says it does not take."""
+    text = body_message(error.body)[0]
+    if not _NOT_TAKEN.search(text):
+        return set()
+    held = {name for message in messages for name in message if is_bound(name)}
+    return {name for name in held if re.search(rf"\b{re.escape(name)}\b", text)}
+
+
+def _without(message: Message, fields: set[str]) -> Message:
+    return {name: value for name, value in message.items() if name not in fields}

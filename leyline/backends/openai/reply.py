@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from leyline.backends.contract import BackendError, ContextOverflowError, Usage
-from leyline.backends.http.errors import body_message, clean, is_overflow
+from leyline.backends.http.errors import body_message, body_overflows, clean, is_failure
 from leyline.backends.http.sse import events
+from leyline.backends.http.usage import find_usage
 from leyline.directives import Message
 from leyline.rendering.toolcalls import parse_output
+
+_THINKING = re.compile(r"reason|think|thought|signature", re.IGNORECASE)
+_CARRIED = frozenset({"extra_content", "provider_specific_fields", "encrypted_content"})
+_FULL = frozenset({"model_context_window_exceeded", "context_window_exceeded", "context_length_exceeded"})
 
 
 class MalformedReplyError(ValueError):
@@ -37,65 +43,6 @@ class Reply:
     message: Message
     finish_reason: str
     usage: Usage | None
-    meta_info: Mapping[str, Any] | None = None
-
-
-@dataclass
-class _Call:
-    id: str = ""
-    name: str = ""
-    arguments: str = ""
-
-
-@dataclass
-class Assembly:
-    """A streamed completion as it grows: `add` each chunk, then `reply`."""
-
-    content: list[str] = field(default_factory=list)
-    calls: dict[int, _Call] = field(default_factory=dict)
-    finish_reason: str | None = None
-    usage: Usage | None = None
-
-    def add(self, chunk: Mapping[str, Any]) -> str:
-        """Take a chunk in; returns its text, if any. Raises `MalformedReplyError`, `BackendError`."""
-        if chunk.get("error"):
-            raise _failed(chunk)
-        self.usage = read_usage(chunk.get("usage")) or self.usage
-        choices = _list(chunk.get("choices"), "'choices'")  # some servers leave them out of the usage's chunk
-        if not choices:
-            return ""
-        choice = _mapping(choices[0], "a choice")
-        reason = choice.get("finish_reason")
-        self.finish_reason = reason if isinstance(reason, str) else self.finish_reason
-        delta = _mapping(choice.get("delta") or {}, "'delta'")
-        for part in _list(delta.get("tool_calls"), "'tool_calls'"):
-            self._add_call(_mapping(part, "a tool call"))
-        text = delta.get("content") or delta.get("refusal") or ""
-        if not isinstance(text, str):
-            raise MalformedReplyError("'content' is not a string")
-        self.content.append(text)
-        return text
-
-    def _add_call(self, part: Mapping[str, Any]) -> None:
-        index = part.get("index")
-        index = len(self.calls) if index is None else index  # from servers that send each call whole
-        if type(index) is not int:
-            raise MalformedReplyError("the index of a tool call is not an int")
-        call = self.calls.setdefault(index, _Call())
-        function = _mapping(part.get("function") or {}, "'function'")
-        call.id = call.id or str(part.get("id") or "")
-        call.name += str(function.get("name") or "")
-        call.arguments += str(function.get("arguments") or "")
-
-    def reply(self, *, tools: bool) -> Reply:
-        """The whole completion. Raises `CutShortError` when the stream broke off before it was complete."""
-        if self.finish_reason is None:
-            raise CutShortError
-        calls: list[Mapping[str, Any]] = [
-            {"id": c.id, "function": {"name": c.name, "arguments": c.arguments}} for _, c in sorted(self.calls.items())
-        ]
-        message = read_message({"content": "".join(self.content), "tool_calls": calls}, tools=tools)
-        return Reply(message, self.finish_reason, self.usage)
 
 
 def read_completion(text: str | bytes, *, tools: bool) -> Reply:
@@ -108,60 +55,88 @@ def read_completion(text: str | bytes, *, tools: bool) -> Reply:
         data = json.loads(text)
     except (ValueError, RecursionError):
         raise MalformedReplyError(f"not JSON: {clean(text, 80)!r}") from None
-    data = _mapping(data, "the answer")
-    if data.get("error"):
-        raise _failed(data)
+    data = as_mapping(_first_of(data), "the answer")
+    if is_failure(data):
+        raise failed(data)
     choices = data.get("choices")
     if not isinstance(choices, list) or not choices:
         raise MalformedReplyError("no choices")
-    choice = _mapping(choices[0], "a choice")
-    message = read_message(_mapping(choice.get("message"), "'message'"), tools=tools)
+    choice = as_mapping(choices[0], "a choice")
+    message = read_message(as_mapping(choice.get("message"), "'message'"), tools=tools)
     reason = choice.get("finish_reason")
-    meta = choice.get("meta_info")
-    return Reply(
-        message,
-        reason if isinstance(reason, str) else "stop",
-        read_usage(data.get("usage")),
-        meta if isinstance(meta, Mapping) else None,
-    )
+    reason = reason if isinstance(reason, str) else "stop"
+    check_ended(message, reason)
+    return Reply(message, reason, find_usage(data))
 
 
 def read_models(text: str | bytes) -> list[str]:
     """The names on a server's list of models, sorted. Raises `MalformedReplyError`."""
     try:
-        data = _mapping(json.loads(text), "the list of models")
+        data = as_mapping(json.loads(text), "the list of models")
     except (ValueError, RecursionError):
         raise MalformedReplyError(f"the list of models is not JSON: {clean(text, 80)!r}") from None
-    entries = _list(data.get("data"), "'data'")
+    entries = as_list(data.get("data"), "'data'")
     return sorted(str(entry["id"]) for entry in entries if isinstance(entry, Mapping) and entry.get("id"))
 
 
 def read_message(message: Mapping[str, Any], *, tools: bool) -> Message:
-    """An assistant message of role, content and tool calls only. Raises `MalformedReplyError`."""
+    """An assistant message: role, content, tool calls, and what must go back as it came. Raises `MalformedReplyError`.
+
+    Providers bind thinking to a history with fields of their own (`reasoning_content`, `thinking_blocks`, signatures in
+    tool calls) and refuse or misread a history without them. A field that is null is left out.
+    """
     content = message.get("content")
     if content is None:
         content = message.get("refusal")
-    if content is not None and not isinstance(content, str):
-        raise MalformedReplyError("'content' is not a string")
-    calls = [_call(_mapping(call, "a tool call")) for call in _list(message.get("tool_calls"), "'tool_calls'")]
-    if tools and not calls and content and "<tool_call>" in content:
-        return parse_output(content, seed=uuid.uuid4().hex).message()
+    if isinstance(content, list):
+        content = _plain(content)
+    if content is not None and not isinstance(content, str | list):
+        raise MalformedReplyError("'content' is not a string or a list of parts")
+    calls = [_call(as_mapping(call, "a tool call")) for call in as_list(message.get("tool_calls"), "'tool_calls'")]
+    bound = extras(message)
+    if tools and not calls and isinstance(content, str) and "<tool_call>" in content:
+        return {**parse_output(content, seed=uuid.uuid4().hex).message(), **bound}
     result: Message = {"role": "assistant", "content": content or (None if calls else "")}
     if calls:
         result["tool_calls"] = calls
-    return result
+    return {**result, **bound}
 
 
-def read_usage(usage: object) -> Usage | None:
-    """Tokens of a usage block; cached ones in OpenAI's place or in DeepSeek's. None where there is no block."""
-    if not isinstance(usage, Mapping):
-        return None
-    details = usage.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, Mapping) else None
-    if cached is None:
-        cached = usage.get("prompt_cache_hit_tokens")
-    prompt = _count(usage.get("prompt_tokens"))
-    return Usage(prompt, min(_count(cached), prompt), _count(usage.get("completion_tokens")))
+def extras(message: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an answer that a provider wants back with the history, as they came."""
+    return {name: value for name, value in message.items() if value is not None and is_bound(name)}
+
+
+def is_bound(name: str) -> bool:
+    """Whether a field of a message is one that a provider binds to its history: thinking, or a signature of it."""
+    return name in _CARRIED or bool(_THINKING.search(name))
+
+
+def shown_text(content: str | Iterable[Any]) -> str:
+    """The text of a message's content that is for the reader: no thinking."""
+    parts = [content] if isinstance(content, str) else content
+    return "".join(
+        part if isinstance(part, str) else str(part.get("text") or "")
+        for part in parts
+        if isinstance(part, str) or (isinstance(part, Mapping) and part.get("type") == "text")
+    )
+
+
+def check_ended(message: Message, reason: str) -> None:
+    """Raise `ContextOverflowError` for an answer that is empty because the context was full."""
+    if reason in _FULL and not message.get("content") and not message.get("tool_calls"):
+        raise ContextOverflowError(f"the prompt does not fit into the model's context ({reason}); edit or shorten it")
+
+
+def _plain(content: list[Any]) -> str | list[Any]:
+    """Content parts as one text; as they came where one of them is not text, such as thinking that must go back."""
+    if not all(isinstance(part, str | Mapping) for part in content):
+        raise MalformedReplyError("a part of 'content' is not an object")
+    plain = all(
+        isinstance(part, str) or (isinstance(part, Mapping) and set(part) <= {"type", "text"} and "text" in part)
+        for part in content
+    )
+    return shown_text(content) if plain else content
 
 
 def sse_chunks(pieces: Iterable[bytes]) -> Iterator[Mapping[str, Any]]:
@@ -171,43 +146,55 @@ def sse_chunks(pieces: Iterable[bytes]) -> Iterator[Mapping[str, Any]]:
             chunk = json.loads(data)
         except (ValueError, RecursionError):
             raise MalformedReplyError(f"a chunk is not JSON: {clean(data.decode(errors='replace'), 80)!r}") from None
-        yield _mapping(chunk, "a chunk")
+        yield as_mapping(_first_of(chunk), "a chunk")
 
 
-def _failed(data: Mapping[str, Any]) -> BackendError:
-    message, code, _ = body_message(data)
-    said = clean(message or data.get("error"))
-    if code == "context_length_exceeded" or is_overflow(message):
+def _first_of(data: object) -> object:
+    """The answer; some servers put an error into a list."""
+    return data[0] if isinstance(data, list) and data else data
+
+
+def failed(data: Mapping[str, Any]) -> BackendError:
+    """The error that came in place of an answer."""
+    said = clean(body_message(dict(data))[0] or data.get("error"))
+    if body_overflows(data):
         return ContextOverflowError(f"the prompt does not fit into the model's context: {said}; edit or shorten it")
     return BackendError(f"the server failed while it answered ({said}); see its log and try again", retryable=True)
 
 
 def _call(call: Mapping[str, Any]) -> dict[str, Any]:
-    function = _mapping(call.get("function"), "'function'")
+    function = as_mapping(call.get("function"), "'function'")
     name, arguments = function.get("name"), function.get("arguments")
     if not isinstance(name, str) or not name:
         raise MalformedReplyError("a tool call has no name")
     if not isinstance(arguments, str):
-        arguments = json.dumps(arguments if arguments is not None else {})
+        arguments = json.dumps(arguments if arguments is not None else {}, ensure_ascii=False)
     call_id = call.get("id")
     return {
+        **_rest(call, ("index", "id", "type", "function")),
         "id": call_id if isinstance(call_id, str) and call_id else f"call_{uuid.uuid4().hex}",
         "type": "function",
-        "function": {"name": name, "arguments": arguments},
+        # A call without arguments goes back as JSON: servers that parse it refuse an empty text.
+        "function": {
+            **_rest(function, ("name", "arguments")),
+            "name": name,
+            "arguments": (arguments.strip() and arguments) or "{}",
+        },
     }
 
 
-def _count(value: object) -> int:
-    return value if type(value) is int and value > 0 else 0
+def _rest(fields: Mapping[str, Any], read: tuple[str, ...]) -> dict[str, Any]:
+    """What a provider says beside the fields that are read, such as a signature; it goes back as it came."""
+    return {name: value for name, value in fields.items() if name not in read and value is not None}
 
 
-def _mapping(value: object, what: str) -> Mapping[str, Any]:
+def as_mapping(value: object, what: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise MalformedReplyError(f"{what} is not an object")
     return value
 
 
-def _list(value: object, what: str) -> list[Any]:
+def as_list(value: object, what: str) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from leyline.backends.contract import Usage
+from leyline.backends.http.usage import find_usage
 from leyline.directives import EditScript, LeylineError, Receipt, WireRequest
 from leyline.directives.counts import count
+from leyline.directives.receipt import receipt_entry
 
 
 @dataclass(frozen=True)
@@ -97,20 +100,25 @@ def usage_of(response: Any) -> dict[str, Any]:
     """The token fields of a WrapTurn, from a response or a stream's chunk; empty where it carries neither usage nor a
     receipt.
     """
-    usage = getattr(response, "usage", None)
-    prompt = getattr(usage, "prompt_tokens", None)
-    receipt = _receipt_of(response)
-    if type(prompt) is not int:
+    usage, receipt = _usage(response), _receipt_of(response)
+    if usage is None:
         if receipt is None:
             return {}
         cached = receipt.prefix_tokens + receipt.spliced_tokens
         return {"prompt_tokens": receipt.prompt_tokens, "cached_tokens": cached, "receipt": receipt}
-    details = getattr(usage, "prompt_tokens_details", None)
-    told = getattr(details, "cached_tokens", None)
-    cached = told if type(told) is int else 0
-    receipt = receipt or Receipt.plain(prompt, cached)
-    completion = getattr(usage, "completion_tokens", None)
-    return {"prompt_tokens": prompt, "cached_tokens": cached, "completion_tokens": completion, "receipt": receipt}
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "receipt": receipt or Receipt.plain(usage.prompt_tokens, usage.cached_tokens),
+    }
+
+
+def _usage(response: Any) -> Usage | None:
+    choices = getattr(response, "choices", None)
+    first = choices[0] if isinstance(choices, list) and choices else None
+    places = {name: getattr(response, name, None) for name in ("usage", "usageMetadata", "x_groq")}
+    return find_usage({**places, "choices": [{"usage": getattr(first, "usage", None)}]})
 
 
 def is_receipt(chunk: Any) -> bool:
@@ -122,9 +130,7 @@ def _receipt_of(response: Any) -> Receipt | None:
     """A Leyline server puts it into `choices[0].meta_info["leyline"]`, or into `leyline` of a stream's last chunk."""
     choices = getattr(response, "choices", None)
     meta = getattr(choices[0], "meta_info", None) if isinstance(choices, list) and choices else None
-    facts = meta.get("leyline") if isinstance(meta, Mapping) else getattr(response, "leyline", None)
-    if isinstance(facts, Sequence) and not isinstance(facts, str):
-        facts = facts[-1] if facts else None
+    facts = receipt_entry(meta.get("leyline") if isinstance(meta, Mapping) else getattr(response, "leyline", None))
     if not isinstance(facts, Mapping):
         return None
     try:

@@ -51,7 +51,7 @@ class Server:
         if not body.get("stream"):
             choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
             if self.meta:
-                choice["meta_info"] = {"leyline": [self.meta.pop(0)]}
+                choice["meta_info"] = {"leyline": [self.meta.pop(0), []]}
             data = {**common, "object": "chat.completion", "choices": [choice], "usage": usage}
             return httpx.Response(200, json=data)
         chunks: list[dict[str, Any]] = [
@@ -729,6 +729,35 @@ def test_a_receipt_that_cannot_be_read_is_left_out(server: Server, client: opena
     wrapped = wrap(client)
     wrapped.chat.completions.create(model="m", messages=history(0))
     assert wrapped.leyline.last.receipt == Receipt.plain(200, 50)
+
+
+@pytest.mark.parametrize(
+    ("usage", "counts"),
+    [
+        ({"prompt_tokens": 900, "prompt_cache_hit_tokens": 600, "prompt_cache_miss_tokens": 300}, (900, 600)),
+        ({"prompt_tokens": 900, "cached_tokens": 600}, (900, 600)),
+        ({"input_tokens": 100, "cache_read_input_tokens": 600, "cache_creation_input_tokens": 200}, (900, 600)),
+        ({"prompt_tokens": 3, "prompt_tokens_details": {"cached_tokens": 12000}}, (3, 3)),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_usage_in_other_words(stream: bool, usage: dict[str, Any], counts: tuple[int, int]) -> None:
+    choice = {"index": 0, "finish_reason": "stop", "message" if not stream else "delta": {"content": "x"}}
+    body = {"id": "r", "created": 0, "model": "m", "object": "chat.completion", "choices": [choice], "usage": usage}
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        if not stream:
+            return httpx.Response(200, json=body)
+        text = f"data: {json.dumps(body)}\n\ndata: [DONE]\n\n"
+        return httpx.Response(200, text=text, headers={"content-type": "text/event-stream"})
+
+    http = httpx.Client(transport=httpx.MockTransport(serve))
+    wrapped = wrap(openai.OpenAI(api_key="k", base_url="http://server.test/v1", http_client=http))
+    answer = wrapped.chat.completions.create(model="m", messages=history(0), stream=stream)
+    assert not stream or list(answer)
+    report = wrapped.leyline.report()
+    assert (report.prompt_tokens, report.cached_tokens) == counts
+    assert (report.hit_rate or 0) <= 1 <= 1 + report.uncached_tokens
 
 
 def test_what_cannot_be_wrapped_is_said_in_one_line(client: openai.OpenAI) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from leyline.backends.contract import BackendError, ContextOverflowError
-from leyline.backends.http.errors import body_message, clean, is_overflow
+from leyline.backends.http.errors import body_message, body_overflows, clean
+from leyline.backends.http.overflow import is_overflow
+from leyline.directives.receipt import receipt_entry
 from leyline.rendering.textstream import TextStream
 
 
@@ -46,8 +48,9 @@ class Generation:
         finish = meta.get("finish_reason")
         if isinstance(finish, Mapping) and finish.get("type") == "abort":
             raise _aborted(finish)
-        receipt = meta.get("leyline") or self.meta_info.get("leyline")
-        self.meta_info = {**self.meta_info, **meta, **({"leyline": receipt} if receipt else {})}
+        told = [receipt_entry(m.get("leyline")) for m in (meta, self.meta_info)]
+        receipt = next((entry for entry in told if entry is not None), None)
+        self.meta_info = {**self.meta_info, **meta, "leyline": receipt}
         # A piece holds all tokens so far, or, with --incremental-streaming-output, the new ones.
         done = meta.get("completion_tokens")
         self.ids = ids if len(ids) == done else [*self.ids, *ids]
@@ -88,14 +91,14 @@ class Generation:
 def _failed(event: Mapping[str, Any]) -> BackendError:
     message = body_message(dict(event))[0]
     said = clean(message or event.get("error"))
-    if is_overflow(message):
+    if body_overflows(event):
         return ContextOverflowError(f"the prompt does not fit into the model's context: {said}; edit or shorten it")
     return BackendError(f"the server could not answer ({said}); see its log")
 
 
 def _aborted(finish: Mapping[str, Any]) -> BackendError:
     said = clean(finish.get("message") or "no reason given")
-    if is_overflow(said):
+    if is_overflow(str(finish.get("message"))):
         return ContextOverflowError(f"the prompt does not fit: {said}; edit or shorten it")
     busy = finish.get("status_code") in (429, 503)
     return BackendError(f"the server aborted the request ({said})", retryable=busy)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import httpx
 
 from leyline.backends.contract import BackendError, ContextOverflowError
-from leyline.backends.http.errors import body_message, clean, is_overflow
+from leyline.backends.http.errors import OVERFLOW_STATUS, body_message, body_overflows, clean
 from leyline.backends.http.sse import events
 
 T = TypeVar("T")
@@ -114,11 +114,11 @@ class Transport:
     def _status(self, response: httpx.Response) -> BackendError:
         status = response.status_code
         try:
-            message = body_message(response.json())[0]
+            body = response.json()
         except (ValueError, RecursionError):
-            message = ""
-        said = clean(message or response.text or response.reason_phrase)
-        if status in (400, 413, 422) and is_overflow(message):
+            body = response.text
+        said = clean(body_message(body)[0] or response.text or response.reason_phrase)
+        if status in OVERFLOW_STATUS and body_overflows(body):
             return ContextOverflowError(f"the prompt does not fit into the model's context: {said}; edit or shorten it")
         if status in (401, 403):
             return BackendError(f"{self.url} refused the API key ({status}: {said}); pass the server's --api-key")

@@ -149,7 +149,7 @@ def test_directives_travel_with_the_removed_tokens(connect: Callable[..., SGLang
         receipt |= {"splices": [{"start": 1, "end": 3, "delta": -1, "seconds": 0.25}], "lineage": "L"}  # type: ignore[dict-item]
         receipt |= {"approximate_from": 1, "directives": 1, "acknowledged": ["spliced"]}  # type: ignore[dict-item]
         done = {"type": "length", "length": 1}
-        return stream(piece([65], 1, leyline=[receipt]), piece([65, 66], 2, done, leyline=[]))
+        return stream(piece([65], 1, leyline=[receipt, []]), piece([65, 66], 2, done, leyline=[[]]))
 
     backend = connect(serve)
     script = EditScript((Directive(1, 2),))
