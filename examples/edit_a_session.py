@@ -7,7 +7,7 @@ python examples/edit_a_session.py MODEL_DIR  # a Hugging Face model of your own
 import sys
 
 from leyline import Session
-from leyline.backends.contract import Sampling
+from leyline.backends import Sampling
 from leyline.backends.local import LocalBackend
 from leyline.models import resolve
 

@@ -6,7 +6,7 @@ python examples/test_a_harness.py
 from dataclasses import dataclass
 
 from leyline import Session
-from leyline.backends.mock import MockBackend, tool_call
+from leyline.backends import MockBackend, tool_call
 from leyline.harness import run_agent
 
 

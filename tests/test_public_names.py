@@ -1,60 +1,197 @@
-"""The public surface: these names, and an import that costs nothing."""
+"""The public surface: these names, one level deep, and an import that costs nothing."""
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 import leyline
-import leyline.harness
+from leyline.directives import errors
 
-NAMES = [
-    "DROP",
-    "Directive",
-    "EditScript",
-    "LeylineError",
-    "MessageEdit",
-    "Mode",
-    "Policy",
-    "Receipt",
-    "Session",
-    "__version__",
-    "load_policy",
-    "rule",
-    "truncate",
-    "wrap",
-]
-HARNESS = [
-    "AgentResult",
-    "Event",
-    "Ledger",
-    "LedgerError",
-    "Limits",
-    "Session",
-    "SessionTurn",
-    "Totals",
-    "Trajectory",
-    "TrajectoryError",
-    "TrajectoryWriter",
-    "read_trajectory",
-    "run_agent",
-]
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "leyline"
+
+# What a user may import, and from where. A list of its own: a name that goes or comes shows.
+ROOMS = {
+    "leyline": """
+        __version__ Directive DROP EditScript LeylineError load_policy MessageEdit Mode Policy Receipt rule
+        Session truncate wrap
+    """,
+    "leyline.directives": """
+        apply_edits BackendError canonical diff Directive DirectiveError EditError EditScript explain
+        Explanation EXPLANATIONS Fallback LeylineError Message MessageEdit Mode Outcome PROTOCOL Receipt
+        Rendered Segment Splice token_script undeclared_edits WireError WireRequest
+    """,
+    "leyline.policies": """
+        append_erratum BasePolicy Call calls ChangePolicy clear_over dedupe DROP drop_failed drop_stale
+        is_observation keep_all keep_last list_policies load_policy observations Policy policy_edits PolicyError
+        PolicyInfo protect redact rule RuleContext RulePolicy then truncate truncate_older_than when with_mode
+    """,
+    "leyline.rendering": """
+        parse_output ParsedOutput Renderer RenderingError RenderReport TextRenderer TokenRenderer
+    """,
+    "leyline.models": """
+        cache_dir load_renderer model_folder ModelError ModelNotFoundError names PackError resolve
+        tokenizer_file
+    """,
+    "leyline.backends": """
+        Backend BackendError Capabilities ContextOverflowError Gate GatedBackend GateError MockBackend
+        MockRequest Sampling tool_call Turn TurnInput Usage
+    """,
+    "leyline.backends.conformance": """
+        CHAT_CHECKS Rig run_conformance TOKEN_CHECKS
+    """,
+    "leyline.backends.local": """
+        LocalBackend
+    """,
+    "leyline.backends.openai": """
+        OpenAIBackend
+    """,
+    "leyline.backends.sglang": """
+        Launch LaunchError plan_launch ServerFacts SGLangBackend UnsupportedVersionError
+    """,
+    "leyline.backends.simulated": """
+        RadixCache RadixError SimulatedBackend
+    """,
+    "leyline.harness": """
+        AgentResult DEFAULT_TOOLS DiskWorkspace Evaluation Event FilesTask HarnessError InputError Ledger
+        LedgerError Limits MemoryWorkspace NoFileError read_trajectory run_agent Sandbox SandboxError Session
+        SessionTurn Tool ToolBox ToolError ToolResult TOOLS Totals Trajectory TrajectoryError TrajectoryWriter
+        Workspace WorkspaceError WrapError WrapReport WrapTurn
+    """,
+    "leyline.suites": """
+        Attempt load_suite Suite SuiteError SUITES SuiteSpec TaskInfo
+    """,
+    "leyline.suites.micro": """
+        Bug describe Document documents episode export_debug_gym Level LEVELS make_task MicroTask Oracle SPLITS
+        system_prompt TaskError TOOLS user_prompt write
+    """,
+    "leyline.evals": """
+        Arm ArmError assemble ConfigError EvalConfig Journal JournalError load_records Outcome Report
+        ReportError run_eval Summary TrialKey TrialRecord TurnRecord write_report Written
+    """,
+    "leyline.evals.fidelity": """
+        by_edits by_margin FidelityError FidelityRecord FORMAT read_records recommend Row rows RULE Verdict
+    """,
+    "leyline.evals.replay": """
+        Bucket BUILTIN_POLICIES by_turn FORMAT iter_trajectories load_trajectories Plan read_records
+        RecordedBackend replay replay_together ReplayError ReplayRecord Row run_plan Setting summarise
+        TraceError Trajectory
+    """,
+    "leyline.evals.report": """
+        build Report ReportError write_report Written
+    """,
+    "leyline.evals.stats": """
+        cluster_ratio ClusterBootstrap design_effect detectable_effect holm Interval mcnemar Paired paired_power
+        paired_trials percentile Ratio sign_flip sign_test solve_rate StatsError wilson
+    """,
+}
+
+# Packages of ours whose modules are nobody's business but their own room's.
+INSIDE = {
+    "leyline.backends.http",
+    "leyline.backends.sglang.client",
+    "leyline.backends.sglang.plugin",
+    "leyline.commands",
+    "leyline.evals.trials",
+    "leyline.harness.sandbox",
+    "leyline.harness.session",
+    "leyline.harness.tools",
+    "leyline.harness.workspace",
+    "leyline.harness.wrap",
+    "leyline.policies.builtin",
+    "leyline.policies.combinators",
+    "leyline.policies.reading",
+    "leyline.suites.debug_gym",
+    "leyline.suites.micro.families",
+    "leyline.suites.swebench",
+}
 
 
-def test_the_public_names_are_these_and_all_exist() -> None:
-    assert leyline.__all__ == NAMES
-    assert all(getattr(leyline, name) is not None for name in NAMES)
-    assert set(NAMES) <= set(dir(leyline))
-    assert leyline.harness.__all__ == HARNESS
-    assert all(hasattr(leyline.harness, name) for name in HARNESS)
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_public_names_are_these_and_all_exist(room: str) -> None:
+    if room == "leyline.backends.local":
+        pytest.importorskip("torch", reason="the local backend needs torch")
+    module = import_module(room)
+    assert set(module.__all__) == set(ROOMS[room].split())
+    assert len(module.__all__) == len(set(module.__all__))
+    assert all(getattr(module, name) is not None for name in module.__all__)
+    assert set(module.__all__) <= set(dir(module))
+
+
+def test_every_package_is_a_room_or_stands_inside_one() -> None:
+    packages = {".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")}
+    assert packages == {*ROOMS, *INSIDE}
+
+
+def imported(source: str) -> Iterator[str]:
+    """The modules of leyline that a program imports from, and what it imports where that is a package."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "leyline")
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "leyline":
+            yield str(node.module)
+
+
+def programs() -> Iterator[tuple[str, str]]:
+    """Every program that a user is shown, as (where, source)."""
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        text = page.read_text(encoding="utf-8")
+        for number, block in enumerate(re.findall(r"^```(?:python|text)\n(.*?)^```", text, re.M | re.S)):
+            if "import" in block and "leyline" in block:
+                yield f"{page.name}-{number}", block
+    for path in sorted((ROOT / "examples").glob("*.py")):
+        yield path.name, path.read_text(encoding="utf-8")
+
+
+SHOWN = dict(programs())
+
+
+@pytest.mark.parametrize("where", SHOWN)
+def test_a_user_imports_from_one_room(where: str) -> None:
+    """`leyline`, `leyline.ROOM` or the package of one backend; never a module inside."""
+    try:
+        modules = set(imported(SHOWN[where]))
+    except SyntaxError:
+        assert where not in [path.name for path in (ROOT / "examples").glob("*.py")]
+        modules = set(re.findall(r"^\s*(?:from|import) (leyline[\w.]*)", SHOWN[where], re.M))  # shown, not run
+    allowed = {room for room in ROOMS if room.count(".") < 2 or room.startswith("leyline.backends.")}
+    assert modules <= allowed
+
+
+def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
+    parents = {
+        node.name: [base.id for base in node.bases if isinstance(base, ast.Name)]
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    }
+
+    def ours(name: str) -> bool:
+        return name == "LeylineError" or any(ours(base) for base in parents.get(name, []))
+
+    real = {(name, base) for name, bases in parents.items() for base in bases if ours(base)}
+    drawn: set[tuple[str, str]] = set()
+    above: list[str] = []
+    for indent, name in re.findall(r"^    ([│├└─ ]*)(\w+Error)\b", errors.__doc__ or "", re.M):
+        depth = len(indent) // 4
+        above[depth:] = [name]
+        if depth:
+            drawn.add((name, above[depth - 1]))
+    assert drawn == real
 
 
 def test_a_star_import_gives_exactly_them() -> None:
     namespace: dict[str, object] = {}
     exec("from leyline import *", namespace)
-    assert set(namespace) - {"__builtins__"} == set(NAMES)
+    assert set(namespace) - {"__builtins__"} == set(ROOMS["leyline"].split())
 
 
 def test_a_name_that_is_none_is_an_attribute_error() -> None:
@@ -75,6 +212,11 @@ def loaded_after(code: str) -> set[str]:
         ("import leyline", {"openai", "torch", "transformers", "sglang", "typer", "httpx", "pydantic"}),
         ("import leyline; leyline.Session; leyline.rule; leyline.wrap", {"openai", "torch", "transformers", "typer"}),
         ("import leyline.harness", {"openai", "torch", "transformers", "typer", "sglang"}),
+        ("import leyline.harness; leyline.harness.Session", {"openai", "torch", "transformers", "typer", "sglang"}),
+        ("import leyline.backends.sglang", {"openai", "torch", "transformers", "sglang", "httpx", "pydantic"}),
+        ("import leyline.backends.local, leyline.backends.openai", {"openai", "torch", "transformers", "httpx"}),
+        ("import leyline.models, leyline.rendering", {"torch", "transformers", "tokenizers", "jinja2"}),
+        ("import leyline.evals, leyline.suites", {"openai", "torch", "transformers", "httpx", "matplotlib", "scipy"}),
     ],
 )
 def test_importing_is_light(code: str, heavy: set[str]) -> None:

@@ -61,7 +61,7 @@ class Encoder:
 
 def encoded(seeds: Iterable[int], encoder: Encoder) -> Iterator[Encoded]:
     """The documents of training seeds."""
-    from leyline.suites.micro.documents import ASSISTANT_HEAD, documents
+    from leyline.suites.micro.corpus import ASSISTANT_HEAD, documents
 
     for seed in seeds:
         for document in documents(seed):

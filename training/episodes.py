@@ -20,7 +20,6 @@ from leyline.backends.contract import BackendError, Capabilities, Sampling, Turn
 from leyline.directives import Message
 from leyline.harness.agent import AgentResult, Event, Limits, run_agent
 from leyline.harness.session.session import Session
-from leyline.rendering.errors import RenderingError
 from leyline.rendering.render import Renderer
 from leyline.suites import micro
 from leyline.suites.micro.env import MicroEnv
@@ -172,7 +171,7 @@ class _Worker:
     def _play(self, episode: Episode) -> None:
         try:
             self._send(("row", episode, self._episode(episode)))
-        except (BackendError, RenderingError) as error:
+        except BackendError as error:
             self._send(("error", episode, str(error)))
         except BaseException:
             self._send(("error", episode, traceback.format_exc()))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from leyline.directives import Message
-from leyline.suites.micro.documents import ASSISTANT_HEAD, render_message
+from leyline.suites.micro.corpus import ASSISTANT_HEAD, render_message
 from leyline.suites.micro.oracle import Oracle
 from leyline.suites.micro.task import MicroTask
 from training.data import LENGTH, Encoder

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from leyline.suites.micro.documents import LEVELS, draw_policy
+from leyline.suites.micro.corpus import LEVELS, draw_policy
 from training import checkpoint, evaluate
 from training.data import LENGTH, TOKENIZER
 from training.engine import Engine

@@ -10,19 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from leyline.directives import EditScript, LeylineError, Message, Receipt, Rendered
+from leyline.directives import BackendError as BackendError
+from leyline.directives import EditScript, Message, Receipt, Rendered
 from leyline.rendering.renderer import TokenRenderer as TokenRenderer
-
-
-class BackendError(LeylineError):
-    """The backend could not answer. The message says what to do next.
-
-    `retryable` is true when the same request may succeed later (a time-out, a busy server).
-    """
-
-    def __init__(self, message: str, *, retryable: bool = False) -> None:
-        super().__init__(message)
-        self.retryable = retryable
 
 
 class ContextOverflowError(BackendError):

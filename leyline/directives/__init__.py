@@ -3,7 +3,7 @@
 from leyline.directives.choice import Choice, Reusable, choose, reusable
 from leyline.directives.costs import Costs, CostsError, Load
 from leyline.directives.directive import Directive, Mode, Segment
-from leyline.directives.errors import DirectiveError, EditError, LeylineError, WireError
+from leyline.directives.errors import BackendError, DirectiveError, EditError, LeylineError, WireError
 from leyline.directives.fallback import EXPLANATIONS, Explanation, Fallback, explain
 from leyline.directives.messages import Message, MessageEdit, apply_edits, canonical, diff
 from leyline.directives.receipt import Outcome, Receipt, Splice
@@ -14,6 +14,7 @@ from leyline.directives.wire import PROTOCOL, WireRequest
 __all__ = [
     "EXPLANATIONS",
     "PROTOCOL",
+    "BackendError",
     "Choice",
     "Costs",
     "CostsError",

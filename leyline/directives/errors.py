@@ -1,10 +1,42 @@
 """The root of the exception tree, and the errors of this package.
 
     LeylineError
-    ├── CostsError       a file of costs cannot be read or written
-    ├── DirectiveError   a token directive is out of range, overlaps or does nothing
-    ├── EditError        a message edit or a rendered prompt is inconsistent
-    └── WireError        JSON from the other side is not a valid request or receipt
+    ├── CostsError                 a file of costs cannot be read or written
+    ├── DirectiveError             a token directive is out of range, overlaps or does nothing
+    ├── EditError                  a message edit or a rendered prompt is inconsistent
+    ├── WireError                  JSON from the other side is not a valid request or receipt
+    ├── PolicyError                a policy cannot be loaded, or what it made of a history is not allowed
+    ├── BackendError               what serves the model could not answer
+    │   ├── ContextOverflowError   prompt and answer do not fit into the model's context
+    │   ├── CutShortError          a stream ended without its last chunk
+    │   └── RenderingError         the messages cannot be made into tokens
+    ├── GateError                  a gate cannot be read, or belongs to another model
+    ├── ModelError                 no model has this name
+    ├── ModelNotFoundError         no bundled model has this name
+    ├── PackError                  a bundled model is damaged or cannot be expanded
+    ├── RadixError                 a size that no simulated cache can have
+    ├── LaunchError                a server cannot be started like this
+    ├── UnsupportedVersionError    the plugin does not know this release of SGLang
+    ├── InputError                 a session is given something that is no history, no tools or no setting
+    ├── LedgerError                a saved ledger cannot be read, or an index names no message
+    ├── TrajectoryError            a trajectory cannot be read or written
+    ├── WrapError                  what was given is no client that can be wrapped
+    ├── HarnessError               the harness failed, not the agent
+    ├── SandboxError               a command could not be started
+    ├── ToolError                  a tool box was asked for a tool that does not exist
+    ├── WorkspaceError             a path or a file of a workspace cannot be used
+    │   └── NoFileError            there is no such file
+    ├── SuiteError                 a suite cannot be had or a task cannot be laid out
+    ├── TaskError                  no such micro task: its level, its split or its seed
+    ├── ConfigError                the configuration of an eval is wrong
+    ├── ArmError                   an arm of an eval is wrong
+    ├── JournalError               the records of a run cannot be read or written
+    ├── TraceError                 a file holds no trajectory, or not the one asked for
+    ├── ReplayError                records of a replay cannot be read
+    ├── FidelityError              records of the fidelity lab cannot be read
+    ├── ReportError                a report cannot be made of what is there
+    ├── StatsError                 numbers that no statistic can be made of, or no SciPy
+    └── UsageError                 the command line asks for something that is not there
 
 Every message is one line that says what is wrong and what to do next.
 """
@@ -41,6 +73,17 @@ class DirectiveError(LeylineError, ValueError):
         self.field = field
         self.bound = bound
         self.reason = reason
+
+
+class BackendError(LeylineError):
+    """What serves the model could not answer. The message says what to do next.
+
+    `retryable` is true when the same request may succeed later (a time-out, a busy server).
+    """
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
 
 
 class EditError(LeylineError, ValueError):

@@ -14,7 +14,6 @@ from leyline.backends.contract import BackendError, ContextOverflowError
 from leyline.directives import LeylineError, Message
 from leyline.harness.session.session import Session, Totals
 from leyline.harness.trajectory import TrajectoryError, TrajectoryWriter
-from leyline.rendering.errors import RenderingError
 
 NO_CALL = "Error: no valid tool call."
 
@@ -108,7 +107,7 @@ def run_agent(
         raise
     except ContextOverflowError as error:
         outcome, reason = "limit", f"context: {error}"
-    except (BackendError, RenderingError) as error:
+    except BackendError as error:
         outcome, reason = "error", str(error)
     except Exception as error:
         with contextlib.suppress(TrajectoryError):

@@ -15,11 +15,28 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from leyline._lazy import lazily
 from leyline.directives import LeylineError
 from leyline.models.pack import PackError, expand
 
-__all__ = ["ModelNotFoundError", "PackError", "cache_dir", "names", "resolve", "tokenizer_file"]
+if TYPE_CHECKING:
+    from leyline.models.find import ModelError, load_renderer, model_folder
+else:
+    __getattr__, __dir__ = lazily(__name__, {"leyline.models.find": "ModelError load_renderer model_folder"})
+
+__all__ = [
+    "ModelError",
+    "ModelNotFoundError",
+    "PackError",
+    "cache_dir",
+    "load_renderer",
+    "model_folder",
+    "names",
+    "resolve",
+    "tokenizer_file",
+]
 
 _SHIPPED = Path(__file__).parent
 _SMALL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")

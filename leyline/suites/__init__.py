@@ -11,7 +11,7 @@ from typing import Any
 from leyline.suites.spec import SuiteSpec
 from leyline.suites.suite import Attempt, Suite, SuiteError, TaskInfo
 
-__all__ = ["SUITES", "Attempt", "Suite", "SuiteError", "TaskInfo", "load_suite"]
+__all__ = ["SUITES", "Attempt", "Suite", "SuiteError", "SuiteSpec", "TaskInfo", "load_suite"]
 
 SUITES = {
     "micro": "leyline.suites.micro.micro_suite:MicroSuite",

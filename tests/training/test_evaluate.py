@@ -10,7 +10,7 @@ import pytest
 
 from leyline.rendering.render import Renderer
 from leyline.suites import micro
-from leyline.suites.micro.documents import render
+from leyline.suites.micro.corpus import render
 from leyline.suites.micro.rollout import attempt
 from training import checkpoint, evaluate, onpolicy
 from training.data import TOKENIZER, Encoder

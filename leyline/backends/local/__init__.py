@@ -1,5 +1,21 @@
 """A transformers causal LM in this process, with a prefix cache that can be edited. Needs `leyline-kv[local]`."""
 
-from leyline.backends.local.backend import LocalBackend
+from __future__ import annotations
 
-__all__ = ["LocalBackend"]
+from typing import TYPE_CHECKING
+
+from leyline._lazy import lazily
+
+if TYPE_CHECKING:
+    from leyline.backends.local.backend import LocalBackend
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "leyline.backends.local.backend": "LocalBackend",
+        },
+    )
+
+__all__ = [
+    "LocalBackend",
+]

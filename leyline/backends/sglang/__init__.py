@@ -5,17 +5,29 @@ This package is imported in every process of a server, so nothing is loaded befo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from leyline._lazy import lazily
 
 if TYPE_CHECKING:
-    from leyline.backends.sglang.client.backend import SGLangBackend
+    from leyline.backends.sglang.client.backend import ServerFacts, SGLangBackend
+    from leyline.backends.sglang.launch import Launch, LaunchError, plan_launch
+    from leyline.backends.sglang.versions import UnsupportedVersionError
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "leyline.backends.sglang.client.backend": "SGLangBackend ServerFacts",
+            "leyline.backends.sglang.launch": "Launch LaunchError plan_launch",
+            "leyline.backends.sglang.versions": "UnsupportedVersionError",
+        },
+    )
 
-__all__ = ["SGLangBackend"]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "SGLangBackend":
-        from leyline.backends.sglang.client.backend import SGLangBackend
-
-        return SGLangBackend
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__ = [
+    "Launch",
+    "LaunchError",
+    "SGLangBackend",
+    "ServerFacts",
+    "UnsupportedVersionError",
+    "plan_launch",
+]

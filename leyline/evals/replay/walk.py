@@ -17,7 +17,6 @@ from leyline.evals.trials.record import TurnRecord
 from leyline.evals.trials.serving import PlainBackend
 from leyline.harness.session.session import Session, SessionTurn
 from leyline.policies import load_policy
-from leyline.rendering.errors import RenderingError
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +147,7 @@ class _Run:
             return False
         try:
             done = self._session.turn(self._trajectory.messages[: self._ends[turn]])
-        except (BackendError, RenderingError) as error:
+        except BackendError as error:
             self._stopped = f"turn {turn}: {' '.join(str(error).split())[:300]}"
             return False
         self._edits += len(done.edits)

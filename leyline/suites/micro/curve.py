@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from statistics import mean
 
 from leyline.directives import Message
-from leyline.suites.micro.documents import ASSISTANT_HEAD, render
+from leyline.suites.micro.corpus import ASSISTANT_HEAD, render
 from leyline.suites.micro.generate import make_task
 from leyline.suites.micro.rollout import Episode, attempt
 

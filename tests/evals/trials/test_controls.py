@@ -37,7 +37,7 @@ Turn = tuple[list[Any], list[Any], str]
 def edited_turns() -> list[Turn]:
     """For each seed the first turn at which the policy edits and the oracle repairs: what was sent before, what is sent
     now, what the oracle says now."""
-    from leyline.suites.micro.documents import episode, render_message
+    from leyline.suites.micro.corpus import episode, render_message
 
     out = []
     for seed in SEEDS:

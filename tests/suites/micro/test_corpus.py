@@ -9,7 +9,7 @@ import pytest
 from leyline import models
 from leyline.policies import load_policy
 from leyline.rendering.template import ChatTemplate, normalise
-from leyline.suites.micro.documents import (
+from leyline.suites.micro.corpus import (
     ASSISTANT,
     ASSISTANT_HEAD,
     TOOL,
