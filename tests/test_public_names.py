@@ -27,7 +27,7 @@ ROOMS = {
     "leyline.directives": """
         apply_edits BackendError canonical diff Directive DirectiveError EditError EditScript explain
         Explanation EXPLANATIONS Fallback LeylineError Message MessageEdit Mode Outcome PROTOCOL Receipt
-        Rendered Segment Splice token_script undeclared_edits WireError WireRequest
+        Rendered Segment Splice token_edits token_script undeclared_edits WireError WireRequest
     """,
     "leyline.policies": """
         append_erratum BasePolicy Call calls ChangePolicy clear_over dedupe DROP drop_failed drop_stale
@@ -35,7 +35,7 @@ ROOMS = {
         PolicyInfo protect redact rule RuleContext RulePolicy then truncate truncate_older_than when with_mode
     """,
     "leyline.rendering": """
-        parse_output ParsedOutput Renderer RenderingError RenderReport TextRenderer TokenRenderer
+        parse_output ParsedOutput Renderer RenderingError TextRenderer TokenRenderer
     """,
     "leyline.models": """
         cache_dir load_renderer model_folder ModelError ModelNotFoundError names PackError resolve

@@ -8,7 +8,7 @@ from leyline._lazy import lazily
 
 if TYPE_CHECKING:
     from leyline.rendering.errors import RenderingError
-    from leyline.rendering.render import Renderer, RenderReport
+    from leyline.rendering.render import Renderer
     from leyline.rendering.renderer import TokenRenderer
     from leyline.rendering.textrender import TextRenderer
     from leyline.rendering.toolcalls import ParsedOutput, parse_output
@@ -17,7 +17,7 @@ else:
         __name__,
         {
             "leyline.rendering.errors": "RenderingError",
-            "leyline.rendering.render": "RenderReport Renderer",
+            "leyline.rendering.render": "Renderer",
             "leyline.rendering.renderer": "TokenRenderer",
             "leyline.rendering.textrender": "TextRenderer",
             "leyline.rendering.toolcalls": "ParsedOutput parse_output",
@@ -26,7 +26,6 @@ else:
 
 __all__ = [
     "ParsedOutput",
-    "RenderReport",
     "Renderer",
     "RenderingError",
     "TextRenderer",

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer
 
@@ -22,6 +23,13 @@ from leyline.rendering.template import ChatTemplate, normalise
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 TOOL_TEMPLATE = "tool_use"
+
+
+class RenderReport(NamedTuple):
+    """What the deprecated `Renderer.report` gives."""
+
+    rendered: Rendered
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +103,11 @@ class Renderer:
             spell the text that the template prints there; else that text is tokenised again. The text around them is
             tokenised by itself, as it was when they were generated behind it.
         """
-        clean = [normalise(m) for m in messages]
-        finder = self._finders[TOOL_TEMPLATE if tools and TOOL_TEMPLATE in self._finders else "default"]
-        text, boundaries = finder.find(clean, tools)
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise RenderingError(f"the messages hold text that is not valid Unicode ({error}); clean them") from None
+        text, boundaries = self._find(messages, tools)
         pins: list[_Pin] = []
         for index, ids in sorted((pinned or {}).items()):
-            if not 0 <= index < len(clean):
-                raise RenderingError(f"message {index} is pinned, but there are {len(clean)} messages")
+            if not 0 <= index < len(messages):
+                raise RenderingError(f"message {index} is pinned, but there are {len(messages)} messages")
             start = boundaries[index - 1] if index else 0
             pin = self._locate(text, start, boundaries[index], boundaries[-1], tuple(ids))
             if pin is not None:
@@ -113,6 +115,30 @@ class Renderer:
         ids, ends = self._tokenise(text, pins, boundaries)
         spans = tuple(zip([0, *ends[:-1]], ends, strict=True)) if ends else ()
         return Rendered(ids, spans)
+
+    def text(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None = None) -> str:
+        """What `render` tokenises, where nothing is pinned. Raises `RenderingError`."""
+        return self._find(messages, tools)[0]
+
+    def report(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        pinned: Mapping[int, Sequence[int]] | None = None,
+    ) -> RenderReport:
+        """Deprecated: `render` and `text` in one."""
+        warnings.warn("Renderer.report() is now render() and text()", DeprecationWarning, stacklevel=2)
+        return RenderReport(self.render(messages, tools, pinned), self.text(messages, tools))
+
+    def _find(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None) -> tuple[str, list[int]]:
+        """The text, and where each message ends in it."""
+        finder = self._finders[TOOL_TEMPLATE if tools and TOOL_TEMPLATE in self._finders else "default"]
+        text, boundaries = finder.find([normalise(m) for m in messages], tools)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise RenderingError(f"the messages hold text that is not valid Unicode ({error}); clean them") from None
+        return text, boundaries
 
     def _locate(self, text: str, start: int, end: int, last: int, ids: tuple[int, ...]) -> _Pin | None:
         """Where the pinned tokens' text stands in a message: behind the generation prompt, else at its only place."""

@@ -202,3 +202,15 @@ def test_an_empty_script_for_an_empty_change(make_renderer: Callable[..., Render
 def test_text_that_no_tokenizer_takes_is_one_line(make_renderer: Callable[..., Renderer]) -> None:
     with pytest.raises(RenderingError, match="not valid Unicode"):
         make_renderer().render([{"role": "user", "content": "half a character: \ud800"}])
+
+
+def test_the_text_is_what_is_tokenised_and_the_old_report_still_gives_both(
+    make_renderer: Callable[..., Renderer],
+) -> None:
+    renderer = make_renderer(FORGETFUL)
+    history = [{"role": "user", "content": "Fix it."}]
+    text = renderer.text(history)
+    assert tuple(renderer.encode(text)) == renderer.render(history).ids
+    with pytest.warns(DeprecationWarning, match=r"render\(\) and text\(\)"):
+        old = renderer.report(history)
+    assert (old.text, old.rendered) == (text, renderer.render(history))
