@@ -21,18 +21,23 @@ PACKAGE = ROOT / "leyline"
 # What a user may import, and from where. A list of its own: a name that goes or comes shows.
 ROOMS = {
     "leyline": """
-        __version__ Directive DROP EditScript LeylineError load_policy MessageEdit Mode Policy Receipt rule
-        Session truncate wrap
+        __version__ Directive DROP EditScript LeylineError load_policy MessageEdit Mode Policy
+        Receipt rule Session truncate wrap
     """,
     "leyline.directives": """
-        apply_edits BackendError canonical diff Directive DirectiveError EditError EditScript explain
-        Explanation EXPLANATIONS Fallback LeylineError Message MessageEdit Mode Outcome PROTOCOL Receipt
-        Rendered Segment Splice token_edits token_script undeclared_edits WireError WireRequest
+        apply_edits BackendError canonical Choice choose Costs CostsError diff Directive
+        DirectiveError EditError EditScript explain Explanation EXPLANATIONS Fallback LeylineError
+        Load Message MessageEdit Mode Outcome PROTOCOL Receipt Rendered Reusable reusable Segment
+        Splice token_edits token_script undeclared_edits WireError WireRequest
     """,
     "leyline.policies": """
-        append_erratum BasePolicy Call calls ChangePolicy clear_over dedupe DROP drop_failed drop_stale
-        is_observation keep_all keep_last list_policies load_policy observations Policy policy_edits PolicyError
-        PolicyInfo protect redact rule RuleContext RulePolicy then truncate truncate_older_than when with_mode
+        append_erratum BasePolicy Call calls ChangePolicy clear_over cost_aware dedupe DROP
+        drop_failed drop_stale is_observation keep_all keep_last list_policies load_policy
+        observations Policy policy_edits PolicyError PolicyInfo protect redact rule RuleContext
+        RulePolicy then truncate truncate_older_than when with_mode
+    """,
+    "leyline.dialects": """
+        detect Dialect DialectError DIALECTS Item Placed read Reading Written
     """,
     "leyline.rendering": """
         parse_output ParsedOutput Renderer RenderingError TextRenderer TokenRenderer
@@ -42,8 +47,8 @@ ROOMS = {
         tokenizer_file
     """,
     "leyline.backends": """
-        Backend BackendError Capabilities ContextOverflowError Gate GatedBackend GateError MockBackend
-        MockRequest Sampling tool_call Turn TurnInput Usage
+        Backend BackendError Capabilities ContextOverflowError Gate GatedBackend GateError
+        MockBackend MockRequest Sampling tool_call Turn TurnInput Usage
     """,
     "leyline.backends.conformance": """
         CHAT_CHECKS Rig run_conformance TOKEN_CHECKS
@@ -61,36 +66,37 @@ ROOMS = {
         RadixCache RadixError SimulatedBackend
     """,
     "leyline.harness": """
-        AgentResult DEFAULT_TOOLS DiskWorkspace Evaluation Event FilesTask HarnessError InputError Ledger
-        LedgerError Limits MemoryWorkspace NoFileError read_trajectory run_agent Sandbox SandboxError Session
-        SessionTurn Tool ToolBox ToolError ToolResult TOOLS Totals Trajectory TrajectoryError TrajectoryWriter
-        Workspace WorkspaceError WrapError WrapReport WrapTurn
+        AgentResult DEFAULT_TOOLS DiskWorkspace Evaluation Event FilesTask HarnessError InputError
+        Ledger LedgerError Limits MemoryWorkspace NoFileError read_trajectory run_agent Sandbox
+        SandboxError Session SessionTurn Tool ToolBox ToolError ToolResult TOOLS Totals Trajectory
+        TrajectoryError TrajectoryWriter Workspace WorkspaceError WrapError WrapReport WrapTurn
     """,
     "leyline.suites": """
         Attempt load_suite Suite SuiteError SUITES SuiteSpec TaskInfo
     """,
     "leyline.suites.micro": """
-        Bug describe Document documents episode export_debug_gym Level LEVELS make_task MicroTask Oracle SPLITS
-        system_prompt TaskError TOOLS user_prompt write
+        Bug describe Document documents episode export_debug_gym Level LEVELS make_task MicroTask
+        Oracle SPLITS system_prompt TaskError TOOLS user_prompt write
     """,
     "leyline.evals": """
-        Arm ArmError assemble ConfigError EvalConfig Journal JournalError load_records Outcome Report
-        ReportError run_eval Summary TrialKey TrialRecord TurnRecord write_report Written
+        Arm ArmError assemble ConfigError EvalConfig Journal JournalError load_records Outcome
+        Report ReportError run_eval Summary TrialKey TrialRecord TurnRecord write_report Written
     """,
     "leyline.evals.fidelity": """
-        by_edits by_margin FidelityError FidelityRecord FORMAT read_records recommend Row rows RULE Verdict
+        by_edits by_margin FidelityError FidelityRecord FORMAT read_records recommend Row rows RULE
+        Verdict
     """,
     "leyline.evals.replay": """
         Bucket BUILTIN_POLICIES by_turn FORMAT iter_trajectories load_trajectories Plan read_records
-        RecordedBackend replay replay_together ReplayError ReplayRecord Row run_plan Setting summarise
-        TraceError Trajectory
+        RecordedBackend replay replay_together ReplayError ReplayRecord Row run_plan Setting
+        summarise TraceError Trajectory
     """,
     "leyline.evals.report": """
         build Report ReportError write_report Written
     """,
     "leyline.evals.stats": """
-        cluster_ratio ClusterBootstrap design_effect detectable_effect holm Interval mcnemar Paired paired_power
-        paired_trials percentile Ratio sign_flip sign_test solve_rate StatsError wilson
+        cluster_ratio ClusterBootstrap design_effect detectable_effect holm Interval mcnemar Paired
+        paired_power paired_trials percentile Ratio sign_flip sign_test solve_rate StatsError wilson
     """,
 }
 

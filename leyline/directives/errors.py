@@ -6,6 +6,7 @@
     ├── EditError                  a message edit or a rendered prompt is inconsistent
     ├── WireError                  JSON from the other side is not a valid request or receipt
     ├── PolicyError                a policy cannot be loaded, or what it made of a history is not allowed
+    ├── DialectError               a history cannot be read in its dialect
     ├── BackendError               what serves the model could not answer
     │   ├── ContextOverflowError   prompt and answer do not fit into the model's context
     │   ├── CutShortError          a stream ended without its last chunk
