@@ -11,7 +11,7 @@ from typing import Any
 
 from leyline.backends.contract import BackendError, Capabilities, TokenRenderer, Turn, TurnInput, Usage
 from leyline.directives import Message, Receipt, canonical
-from leyline.directives.rendered import common_prefix
+from leyline.directives.common import common_prefix
 
 Reply = str | Message | BaseException | Callable[[list[Message]], Any]
 """What the mock answers: a text, an assistant message, an exception to raise, or a function of the messages that gives
@@ -45,7 +45,7 @@ class _Cache:
 
     def hit(self, tokens: Sequence[Any]) -> int:
         # The last token is always computed: its logits are the answer.
-        longest = (common_prefix(tokens, 0, len(tokens), s, 0, len(s)) for s in self.sequences)
+        longest = (common_prefix(tokens, s) for s in self.sequences)
         return min(max(longest, default=0), max(0, len(tokens) - 1))
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from difflib import SequenceMatcher
 
-from leyline.directives import Message
+from leyline.directives.content import message_text
 from leyline.directives.counts import count
 from leyline.evals.replay.dryrun import ShownEdit
-from leyline.policies.reading.text import content_text
 
 WIDTH = 110
 
@@ -17,7 +15,7 @@ def heading(shown: ShownEdit) -> str:
     """`message 3 (tool): 4,120 -> 231 characters, amortize`."""
     edit, before = shown.edit, shown.before
     role = (before or edit.replacement or {}).get("role", "?")
-    old, new = len(text(before)), len(text(edit.replacement))
+    old, new = len(message_text(before)), len(message_text(edit.replacement))
     if edit.insert:
         what = f"inserted, {count(new, 'character')}"
     elif edit.replacement is None:
@@ -29,7 +27,7 @@ def heading(shown: ShownEdit) -> str:
 
 def diff_lines(shown: ShownEdit, limit: int) -> list[str]:
     """At most `limit` lines that start with `-`, `+` or a space; what is left out is counted in the last line."""
-    old, new = text(shown.before).splitlines(), text(shown.edit.replacement).splitlines()
+    old, new = message_text(shown.before).splitlines(), message_text(shown.edit.replacement).splitlines()
     blocks: list[tuple[str, list[str]]] = []
     for tag, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if tag == "equal":
@@ -46,14 +44,6 @@ def diff_lines(shown: ShownEdit, limit: int) -> list[str]:
             lines[-1] += f"   (and {count(len(part) - len(shown_part), 'more line')})"
     hidden = len(lines) - limit
     return lines if hidden <= 0 else [*lines[:limit], f"  ({count(hidden, 'more change')})"]
-
-
-def text(message: Message | None) -> str:
-    """What a message says: its content, then its tool calls as JSON."""
-    if message is None:
-        return ""
-    calls = [json.dumps(c.get("function", c), ensure_ascii=False, default=str) for c in message.get("tool_calls") or ()]
-    return "\n".join([*([content_text(message)] if content_text(message) else []), *calls])
 
 
 def _cut(line: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
 
+from leyline.directives.common import common_prefix
 from leyline.directives.directive import Mode
 from leyline.directives.errors import EditError
 
@@ -107,10 +108,8 @@ def _align(old: Sequence[Message], new: Sequence[Message]) -> list[int | None]:
     pairs: list[int | None] = [None] * len(old)
     old_texts: list[Hashable] = [canonical(m) for m in old]
     new_texts: list[Hashable] = [canonical(m) for m in new]
-    same = 0
-    while same < min(len(old), len(new)) and old_texts[same] == new_texts[same]:
-        pairs[same] = same
-        same += 1
+    same = common_prefix(old_texts, new_texts)
+    pairs[:same] = range(same)
     i = j = same
     for block_old, block_new, size in _blocks(old_texts[same:], new_texts[same:]):
         a, b = block_old + same, block_new + same

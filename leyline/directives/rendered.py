@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from leyline.directives.common import common_prefix, common_suffix
 from leyline.directives.directive import Directive, Mode
 from leyline.directives.errors import EditError
 from leyline.directives.messages import MessageEdit, group_edits
@@ -134,7 +135,7 @@ def _directive(source: tuple[int, ...], target: tuple[int, ...], pair: _Pair) ->
     """The directive of one pair of regions, or None where the target continues the source."""
     (start, end), (low, high) = pair.source, pair.target
     mode = Mode.FORGET if pair.edit is None else pair.edit.mode
-    head = common_prefix(source, start, end, target, low, high)
+    head = common_prefix(source, target, start, low, min(end - start, high - low))
     if end == len(source) and pair.edit is None:
         # Nothing follows in the source, so what the target holds beyond the shared head is an appended tail: only the
         # source's own rest has to go.
@@ -144,34 +145,5 @@ def _directive(source: tuple[int, ...], target: tuple[int, ...], pair: _Pair) ->
     if start + head == end and low + head == high:
         # The edit renders to the very same tokens. A declared FORGET still asks to heal what stands behind it.
         return Directive(start, start, (), mode) if pair.edit is not None and mode is Mode.FORGET else None
-    tail = common_suffix(source, start + head, end, target, low + head, high)
+    tail = common_suffix(source, target, end, high, min(end - start, high - low) - head)
     return Directive(start + head, end - tail, target[low + head : high - tail], mode)
-
-
-_CHUNK = 512
-
-
-def common_prefix(a: Sequence[int], a_start: int, a_end: int, b: Sequence[int], b_start: int, b_end: int) -> int:
-    """Tokens that `a[a_start:a_end]` and `b[b_start:b_end]` share at their start."""
-    limit = min(a_end - a_start, b_end - b_start)
-    same = 0
-    while same < limit:
-        step = min(_CHUNK, limit - same)
-        x, y = a[a_start + same : a_start + same + step], b[b_start + same : b_start + same + step]
-        if x != y:
-            return same + next(k for k in range(step) if x[k] != y[k])
-        same += step
-    return limit
-
-
-def common_suffix(a: Sequence[int], a_start: int, a_end: int, b: Sequence[int], b_start: int, b_end: int) -> int:
-    """Tokens that `a[a_start:a_end]` and `b[b_start:b_end]` share at their end."""
-    limit = min(a_end - a_start, b_end - b_start)
-    same = 0
-    while same < limit:
-        step = min(_CHUNK, limit - same)
-        x, y = a[a_end - same - step : a_end - same], b[b_end - same - step : b_end - same]
-        if x != y:
-            return same + next(k for k in range(step) if x[-1 - k] != y[-1 - k])
-        same += step
-    return limit

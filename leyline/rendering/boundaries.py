@@ -16,6 +16,7 @@ from hashlib import blake2b
 from typing import Any
 
 from leyline.directives import Message
+from leyline.directives.common import common_prefix
 from leyline.rendering.errors import RenderingError
 from leyline.rendering.template import ChatTemplate
 
@@ -72,7 +73,7 @@ class BoundaryFinder:
             end = len(one) - len(probe)
             if one.endswith(probe) and text.startswith(one[:end]):
                 return end, False
-        shared = [_shared(text, other) for other in (alone, one) if other is not None]
+        shared = [common_prefix(text, other) for other in (alone, one) if other is not None]
         return max(shared, default=0), False
 
     def _render(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None) -> str | None:
@@ -80,15 +81,3 @@ class BoundaryFinder:
             return self._template.render(messages, tools, add_generation_prompt=False)
         except RenderingError:
             return None
-
-
-def _shared(a: str, b: str) -> int:
-    """Characters that two texts share at their start."""
-    low, high = 0, min(len(a), len(b))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

@@ -13,6 +13,8 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from leyline.directives import Message, Rendered
+from leyline.directives.content import content_text
+from leyline.directives.hermes import block
 
 _MAX_CACHED = 200_000
 
@@ -60,12 +62,8 @@ class TextRenderer:
 
 
 def text_of(message: Message) -> str:
-    """The text a model would read: content parts joined, tool calls as Hermes blocks."""
-    content = message.get("content")
-    if isinstance(content, list):
-        content = "\n".join(str(part.get("text", "")) if isinstance(part, Mapping) else str(part) for part in content)
-    text = str(content or "")
+    """The text a model would read: the text of the content, tool calls as Hermes blocks."""
+    text = content_text(message)
     for call in message.get("tool_calls") or ():
-        function = call.get("function") or {}
-        text += f"\n<tool_call>\n{json.dumps(function, ensure_ascii=False, default=str)}\n</tool_call>"
+        text += block(json.dumps(call.get("function") or {}, ensure_ascii=False, default=str))
     return text

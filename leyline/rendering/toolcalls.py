@@ -12,9 +12,8 @@ from hashlib import blake2b
 from typing import Any
 
 from leyline.directives import Message
+from leyline.directives.hermes import CLOSE, OPEN, blocks
 
-OPEN, CLOSE = "<tool_call>", "</tool_call>"
-_BLOCK = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 _ARGUMENTS = re.compile(r'"arguments"\s*:\s*')
 
 
@@ -50,8 +49,7 @@ def parse_output(text: str, *, seed: str = "") -> ParsedOutput:
     errors: list[str] = []
     kept: list[str] = []
     position = 0
-    # Behind the last closing tag nothing can match, and each opening tag there would be looked for to the end.
-    for match in _BLOCK.finditer(text, 0, text.rfind(CLOSE) + len(CLOSE)):
+    for match in blocks(text):
         body = match.group(1).strip()
         name, arguments, error = _read_call(body)
         if error is not None:

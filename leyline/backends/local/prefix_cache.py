@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from leyline.backends.local.kv import SequenceKV
+from leyline.directives.common import common_prefix
 
 MIN_PURGE_RUN = 8
 
@@ -90,7 +91,7 @@ class PrefixCache:
         best_rank = (0, 0, 0)
         for sequence in self._sequences:
             if sequence.tenant == tenant:
-                length = reach(sequence, common_prefix(sequence.ids, ids, len(ids)))
+                length = reach(sequence, common_prefix(sequence.ids, ids))
                 rank = (length, min(length, sequence.honest_length), sequence.used)
                 if length and rank > best_rank:
                     best, best_rank = sequence, rank
@@ -135,7 +136,7 @@ class PrefixCache:
             if sequence is keep or sequence.tenant != tenant:
                 continue
             cut = len(sequence.ids)
-            if common_prefix(sequence.ids, source, len(sequence.ids)) > start:
+            if common_prefix(sequence.ids, source) > start:
                 cut = start
             for span in spans:
                 found = find_run(sequence.ids, span) if len(span) >= MIN_PURGE_RUN else None
@@ -148,20 +149,6 @@ class PrefixCache:
                 if not cut:
                     self.remove(sequence)
         return evicted
-
-
-def common_prefix(a: Sequence[int], b: Sequence[int], limit: int) -> int:
-    """Length of the longest common prefix of two lists, at most `limit`; O(n) comparisons, done in bulk."""
-    low, high = 0, min(len(a), len(b), limit)
-    if list(a[:high]) == list(b[:high]):
-        return high
-    while high - low > 1:
-        middle = (low + high) // 2
-        if list(a[low:middle]) == list(b[low:middle]):
-            low = middle
-        else:
-            high = middle
-    return low
 
 
 def find_run(ids: Sequence[int], run: Sequence[int]) -> int | None:
@@ -179,5 +166,5 @@ def _covers(new: CachedSequence, old: CachedSequence) -> bool:
     """Whether everything that `old` offers to anyone, `new` offers too."""
     if new.tenant != old.tenant or old.lineage not in (None, new.lineage):
         return False
-    same = common_prefix(new.ids, old.ids, len(old.ids)) == len(old.ids)
+    same = common_prefix(new.ids, old.ids) == len(old.ids)
     return same and new.honest_length >= old.honest_length and new.exact >= old.exact

@@ -14,6 +14,7 @@ from leyline.backends.http.errors import body_message, body_overflows, clean, is
 from leyline.backends.http.sse import events
 from leyline.backends.http.usage import find_usage
 from leyline.directives import Message
+from leyline.directives.hermes import OPEN
 from leyline.rendering.toolcalls import parse_output
 
 _THINKING = re.compile(r"reason|think|thought|signature", re.IGNORECASE)
@@ -94,7 +95,7 @@ def read_message(message: Mapping[str, Any], *, tools: bool) -> Message:
         raise MalformedReplyError("'content' is not a string or a list of parts")
     calls = [_call(as_mapping(call, "a tool call")) for call in as_list(message.get("tool_calls"), "'tool_calls'")]
     bound = extras(message)
-    if tools and not calls and isinstance(content, str) and "<tool_call>" in content:
+    if tools and not calls and isinstance(content, str) and OPEN in content:
         return {**parse_output(content, seed=uuid.uuid4().hex).message(), **bound}
     result: Message = {"role": "assistant", "content": content or (None if calls else "")}
     if calls:

@@ -25,6 +25,7 @@ from leyline.directives import (
     choose,
     reusable,
 )
+from leyline.directives.common import common_prefix
 from leyline.rendering.textrender import TextRenderer
 
 DEFAULT_COSTS = Costs()
@@ -232,11 +233,6 @@ def answer_ids(
     begin = common_prefix(spoken, generation)
     closing = max(0, len(silent) - common_prefix(silent, generation))
     return spoken[begin : max(begin, len(spoken) - closing)]
-
-
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two sequences share at their start."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _receipt(served: Served, request: TurnInput, splice: bool) -> Receipt:

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from leyline.directives import LeylineError
+from leyline.directives.common import common_prefix
 from leyline.directives.counts import count
 
 WIDTH = 8  # bytes of one token in a key
-_BLOCK = 4096  # bytes compared at a time
 
 
 class RadixError(LeylineError, ValueError):
@@ -47,25 +47,6 @@ def mark(key: bytes, lineage: str | None, start: int | None) -> bytes:
     digest = hashlib.blake2b(f"{lineage}/{start}/{token}".encode(), digest_size=8).digest()
     marked = 1 << 62 | int.from_bytes(digest, "little") >> 2
     return key[: place.start] + marked.to_bytes(WIDTH, sys.byteorder) + key[place.stop :]
-
-
-def common(a: bytes, a_start: int, b: bytes, b_start: int) -> int:
-    """Bytes that `a[a_start:]` and `b[b_start:]` share at their start."""
-    limit = min(len(a) - a_start, len(b) - b_start)
-    same = 0
-    while same < limit:
-        step = min(_BLOCK, limit - same)
-        x, y = a[a_start + same : a_start + same + step], b[b_start + same : b_start + same + step]
-        if x != y:
-            while step > 1:
-                half = step // 2
-                if x[:half] == y[:half]:
-                    same, x, y, step = same + half, x[half:], y[half:], step - half
-                else:
-                    x, y, step = x[:half], y[:half], half
-            return same + (x == y)
-        same += step
-    return limit
 
 
 @dataclass(eq=False)
@@ -181,7 +162,7 @@ class RadixCache:
             if child is None:
                 break
             child.used = self._tick()
-            same = min(common(child.key, 0, key, matched), end - matched) // page * page
+            same = min(common_prefix(child.key, key, 0, matched), end - matched) // page * page
             if same < len(child.key):
                 child = self._split(child, same)
             matched += same

@@ -24,8 +24,9 @@ from leyline.backends.contract import (
     Usage,
 )
 from leyline.backends.local import LocalBackend
-from leyline.backends.simulated.backend import answer_ids, common_prefix
+from leyline.backends.simulated.backend import answer_ids
 from leyline.directives import Message, Mode, Receipt
+from leyline.directives.common import common_prefix
 from leyline.evals.fidelity.probe import FidelityError, FidelityRecord
 from leyline.evals.replay.recorded import with_answer
 from leyline.evals.replay.traces import Trajectory, answer_places

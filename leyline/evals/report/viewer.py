@@ -10,6 +10,8 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from leyline.directives.common import common_prefix
+from leyline.directives.content import message_text
 from leyline.evals.report.content import Report
 from leyline.evals.report.sources import Trial
 from leyline.evals.report.tokens import UNKNOWN, Mark, Segment, find_tokenizer, follow_edits, segments
@@ -89,8 +91,7 @@ def pack(trajectory: Trajectory, tokenizer: Tokenizer | None) -> str:
             exact = False
             marks, runs = _by_message(turn, trajectory.turns)
         numbers = [lines.setdefault(line, len(lines)) for line in "".join(run.text for run in runs).split("\n")]
-        shared = next((k for k, (a, b) in enumerate(zip(before, numbers, strict=False)) if a != b), None)
-        shared = min(len(before), len(numbers)) if shared is None else shared
+        shared = common_prefix(before, numbers)
         turns.append(
             {
                 "share": shared,
@@ -139,7 +140,7 @@ def _facts(turn: Mapping[str, Any]) -> dict[str, Any]:
         "approximate": receipt.get("approximate_from"),
         "edits": len(turn.get("edits") or ()),
         "ttft": ttft if isinstance(ttft, int | float) else None,
-        "answer": _message(turn["output"])[:_CUT],
+        "answer": message_text(turn["output"])[:_CUT],
         "tools": [
             {"name": tool.get("name") or "no valid call", "output": str(tool.get("output", ""))[:_CUT]}
             for tool in turn["tools"]
@@ -163,24 +164,12 @@ def _by_message(turn: Mapping[str, Any], turns: Sequence[Mapping[str, Any]]) -> 
             number = len(marks)
             marks.append(Mark(0, 0, found[0], found[1], 0, ""))
         runs.append(Segment(f"[{message.get('role', '?')}]\n", UNKNOWN))
-        runs.append(Segment(f"{_message(message)}\n\n", UNKNOWN, number))
+        runs.append(Segment(f"{message_text(message)}\n\n", UNKNOWN, number))
     return marks, runs
 
 
 def _key(message: Any) -> str:
     return json.dumps(message, sort_keys=True, default=str)
-
-
-def _message(message: Mapping[str, Any]) -> str:
-    """Content and tool calls as text."""
-    content = message.get("content")
-    if isinstance(content, list):
-        content = "\n".join(str(part.get("text", part)) if isinstance(part, Mapping) else str(part) for part in content)
-    parts = [str(content)] if content else []
-    for call in message.get("tool_calls") or ():
-        function = call.get("function") or {}
-        parts.append(f"{function.get('name', '?')}({function.get('arguments', '')})")
-    return "\n".join(parts)
 
 
 def _utf16(text: str) -> int:

@@ -23,6 +23,7 @@ from leyline.directives import (
     WireRequest,
     token_script,
 )
+from leyline.directives.common import common_prefix
 from leyline.harness.session.ledger import Ledger, Plan, digest
 from leyline.harness.session.pins import size
 from leyline.harness.session.proposals import proposals
@@ -180,7 +181,7 @@ class Tracker:
             best, shared = None, 0
             for known in reversed(self._conversations.values()):
                 if known.model == model and not known.name.startswith(_NAMED):
-                    common = _common(known.ledger.digests, marks)
+                    common = common_prefix(known.ledger.digests, marks)
                     if common > shared:
                         best, shared = known, common
             if best is not None and shared == len(best.ledger.digests):
@@ -261,7 +262,3 @@ def _broke(plan: Plan, policy: str) -> str | None:
     what = "dropped" if edit.replacement is None else "inserted" if edit.insert else "changed"
     who = {"policy": f"the policy {policy}", "harness": "the harness", "unedit": "unedit"}[cause]
     return f"message {edit.message_index} {what} by {who}"
-
-
-def _common(old: Sequence[str], new: Sequence[str]) -> int:
-    return next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from leyline.directives import Message
+from leyline.directives.content import content_text
 from leyline.policies.base import ChangePolicy
 from leyline.policies.reading.stale import stale_outputs
-from leyline.policies.reading.text import content_text
 from leyline.policies.settings import check_text
 
 

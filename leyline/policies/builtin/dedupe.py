@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from leyline.directives import Message
+from leyline.directives.content import content_text, other_parts
 from leyline.directives.messages import canonical
 from leyline.policies.base import ChangePolicy
 from leyline.policies.reading.calls import observations
-from leyline.policies.reading.text import content_text, other_parts, stub
+from leyline.policies.reading.text import stub
 from leyline.policies.settings import check_choice, check_int
 
 

@@ -16,9 +16,9 @@ from functools import lru_cache
 from typing import Any
 
 from leyline.directives import Message
-from leyline.policies.reading.text import content_text
+from leyline.directives.content import content_text
+from leyline.directives.hermes import blocks
 
-_HERMES = re.compile(r"<tool_call>(.*?)</tool_call>", re.S)
 _FENCE = re.compile(r"```(?:bash|sh|shell|console|mswea_bash_command)[ \t]*\n(.*?)\n?```", re.S)
 _RETURN_CODE = re.compile(r"\s*(?:<returncode>|\[?exit (?:code|status):? ?)(-?\d+)", re.I)
 _ERROR = re.compile(
@@ -142,9 +142,8 @@ def _arguments(value: Any) -> dict[str, Any]:
 def written_calls(text: str) -> tuple[tuple[str, str], ...]:
     """Calls written into the text of an assistant message, as (name, arguments as JSON)."""
     found: list[tuple[str, str]] = []
-    # Behind the last closing tag nothing can match, and each opening tag there would be looked for to the end.
-    for body in _HERMES.findall(text, 0, text.rfind("</tool_call>") + len("</tool_call>")):
-        data = _arguments(body.strip())
+    for match in blocks(text):
+        data = _arguments(match[1].strip())
         if isinstance(data.get("name"), str):
             found.append((data["name"], json.dumps(_arguments(data.get("arguments")))))
     if not found:

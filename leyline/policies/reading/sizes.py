@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from leyline.directives import Message
-from leyline.policies.reading.text import content_text, other_parts
+from leyline.directives.content import content_text, other_parts
 
 PART_TOKENS = 1000
 """What an image, or any other part of a content that is not text, counts: a rough constant, not a measurement.

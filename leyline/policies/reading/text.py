@@ -1,4 +1,4 @@
-"""The text of a message, and the two ways to shorten it: cut its middle, or leave a stub."""
+"""The two ways to shorten a message: cut its middle, or leave a stub."""
 
 from __future__ import annotations
 
@@ -6,27 +6,10 @@ import re
 from typing import Any
 
 from leyline.directives import Message
+from leyline.directives.content import content_text, is_text, other_parts
 from leyline.policies.errors import PolicyError
 
 _MARKER = re.compile(r"\n\[\.\.\. (\d{1,18}) characters removed \.\.\.\]\n")
-
-
-def content_text(message: Message) -> str:
-    """The content as one string; the text parts of a list content are joined by line breaks."""
-    content = message.get("content")
-    if isinstance(content, str):
-        return content
-    return "\n".join(part["text"] for part in content if _is_text(part)) if isinstance(content, list) else ""
-
-
-def other_parts(message: Message) -> list[Any]:
-    """The parts of a list content that are not text, such as images."""
-    content = message.get("content")
-    return [part for part in content if not _is_text(part)] if isinstance(content, list) else []
-
-
-def _is_text(part: Any) -> bool:
-    return isinstance(part, dict) and isinstance(part.get("text"), str)
 
 
 def truncate(message: Message, max_chars: int = 200) -> Message:
@@ -46,8 +29,8 @@ def truncate(message: Message, max_chars: int = 200) -> Message:
         return message
     if isinstance(content, str):
         return {**message, "content": shorter}
-    first = next(k for k, part in enumerate(content) if _is_text(part))
-    behind = [part for part in content[first + 1 :] if not _is_text(part)]
+    first = next(k for k, part in enumerate(content) if is_text(part))
+    behind = [part for part in content[first + 1 :] if not is_text(part)]
     return {**message, "content": [*content[:first], {**content[first], "text": shorter}, *behind]}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from leyline.directives import Message
+from leyline.directives.hermes import block
 from leyline.policies import Policy
 from leyline.suites.micro.generate import make_task
 from leyline.suites.micro.rollout import Episode, Turn, attempt
@@ -114,4 +115,4 @@ def render(messages: Sequence[Message]) -> str:
 
 def _call_text(function: dict[str, str]) -> str:
     body = f'{{"name": "{function["name"]}", "arguments": {function["arguments"]}}}'
-    return f"\n<tool_call>\n{body}\n</tool_call>"
+    return block(body)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from leyline.directives import Message
+from leyline.directives.hermes import block
 from leyline.suites.micro.repair import Repair, file_repairs, find_unit, lines_of, unit_repairs
 from leyline.suites.micro.sight import Sight, look
 from leyline.suites.micro.task import MicroTask
@@ -38,7 +39,7 @@ class Action:
     def text(self) -> str:
         """What the model generates for this turn."""
         call = f'{{"name": "{self.name}", "arguments": {self.arguments_text}}}'
-        return f"{self.thought}\n<tool_call>\n{call}\n</tool_call>"
+        return self.thought + block(call)
 
     def message(self, call_id: str) -> Message:
         """The turn as a message with a native tool call."""

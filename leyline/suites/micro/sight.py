@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from leyline.directives import Message
-from leyline.policies.reading.text import content_text
+from leyline.directives.content import content_text
 
 _CUT = re.compile(r"\[\.\.\. \d+ characters removed \.\.\.\]")
 _NUMBERED = re.compile(r"^(\d+)\|(.*)$", re.M)

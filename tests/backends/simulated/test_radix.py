@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from leyline.backends.simulated.radix import RadixCache, RadixError, common, key_of, marked_key
+from leyline.backends.simulated.radix import RadixCache, RadixError, key_of, marked_key
 
 STANDIN = Path(__file__).parents[3] / "platforms" / "torch_cpu" / "leyline_torch_cpu" / "standin"
 
@@ -40,16 +40,6 @@ def test_match_is_the_longest_common_prefix_in_whole_pages(page: int, seed: int)
         cache.insert(key_of(ids))
         held.append(ids)
         cache.check()
-
-
-@pytest.mark.parametrize("length", [0, 1, 511, 512, 513, 4096, 10_000])
-def test_common_finds_every_first_difference(length: int) -> None:
-    a = key_of(range(length))
-    assert common(a, 0, a, 0) == len(a)
-    for place in {0, 1, length // 2, length - 1} & set(range(length)):
-        other = array("q", range(length))
-        other[place] = 1 << 40
-        assert common(a, 0, other.tobytes(), 0) // 8 == place
 
 
 @pytest.mark.parametrize("page", [1, 8])

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models
 from tokenizers.pre_tokenizers import ByteLevel
 
 from leyline.backends.contract import BackendError, Sampling, TurnInput
-from leyline.backends.simulated.backend import SimulatedBackend, answer_ids, common_prefix, serve
+from leyline.backends.simulated.backend import SimulatedBackend, answer_ids, serve
 from leyline.backends.simulated.radix import RadixCache
 from leyline.directives import Directive, EditScript, Message, Mode, Rendered
 from leyline.harness.session.session import Session
@@ -172,10 +172,6 @@ def test_answer_tokens_are_what_the_model_would_have_generated() -> None:
         assert said == answer_ids(text, messages[:place], messages[place])
         prompt, following = template.render(messages[:place]).ids, template.render(messages[: place + 1]).ids
         assert following[: len(prompt) + len(said)] == prompt + said
-
-
-def test_common_prefix() -> None:
-    assert [common_prefix(a, b) for a, b in (([], []), ([1], [1, 2]), ([1, 2], [1, 3]))] == [0, 1, 1]
 
 
 def test_renderers_by_name(tmp_path: Any) -> None:

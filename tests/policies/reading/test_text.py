@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from leyline.directives.content import content_text, other_parts
 from leyline.policies import PolicyError, truncate
 from leyline.policies.reading.sizes import PART_TOKENS, approximate_tokens
-from leyline.policies.reading.text import content_text, cut, other_parts, stub
+from leyline.policies.reading.text import cut, stub
 
 
 def reference(text: str, max_chars: int) -> str:

@@ -8,8 +8,8 @@ import re
 
 import pytest
 
+from leyline.directives.content import content_text
 from leyline.policies import load_policy
-from leyline.policies.reading.text import content_text
 from leyline.policies.registry import BUILTINS
 from leyline.suites import micro
 from leyline.suites.micro.env import MicroEnv
