@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from leyline.directives import BackendError as BackendError
-from leyline.directives import EditScript, Message, Receipt, Rendered
+from leyline.directives import EditScript, Message, Mode, Receipt, Rendered
 from leyline.rendering.renderer import TokenRenderer as TokenRenderer
 
 
@@ -65,6 +65,8 @@ class TurnInput:
     source: what the server holds of this session (last prompt and generated tokens), or None on the first turn.
     script: source -> prompt edits, in token coordinates of `source`.
     lineage: the lineage named by the last receipt of this session; lineage_start its `approximate_from`.
+    allow: the backend finds the edits itself, in what it remembers for `session_id`, and treats them in this mode; then
+        `source`, `script` and `lineage_start` are left out. None: only the script.
     edits: new message edits of this turn, for servers that render: their receipt counts them as directives.
     """
 
@@ -81,6 +83,7 @@ class TurnInput:
     sampling: Sampling = field(default_factory=Sampling)
     on_text: Callable[[str], None] | None = None
     edits: int = 0
+    allow: Mode | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ class GatedBackend:
         if self.gate.mode is Mode.AMORTIZE:
             return replace(session, seam=max(session.seam, self.gate.seam))
         script = EditScript(tuple(replace(d, mode=Mode.FORGET) for d in session.script))
-        return replace(session, script=script)
+        return replace(session, script=script, allow=None if session.allow is None else Mode.FORGET)
 
     def _said(self, receipt: Receipt, asked: EditScript) -> Receipt:
         """The receipt in terms of what was asked."""

@@ -5,8 +5,9 @@ from leyline.directives.costs import Costs, CostsError, Load
 from leyline.directives.directive import Directive, Mode, Segment
 from leyline.directives.errors import BackendError, DirectiveError, EditError, LeylineError, WireError
 from leyline.directives.fallback import EXPLANATIONS, Explanation, Fallback, explain
+from leyline.directives.find import find_script
 from leyline.directives.messages import Message, MessageEdit, apply_edits, canonical, diff
-from leyline.directives.receipt import Outcome, Receipt, Splice
+from leyline.directives.receipt import FoundEdit, Outcome, Receipt, Splice
 from leyline.directives.rendered import Rendered, token_edits, token_script, undeclared_edits
 from leyline.directives.script import EditScript
 from leyline.directives.wire import PROTOCOL, WireRequest
@@ -24,6 +25,7 @@ __all__ = [
     "EditScript",
     "Explanation",
     "Fallback",
+    "FoundEdit",
     "LeylineError",
     "Load",
     "Message",
@@ -42,6 +44,7 @@ __all__ = [
     "choose",
     "diff",
     "explain",
+    "find_script",
     "reusable",
     "token_edits",
     "token_script",

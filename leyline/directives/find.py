@@ -126,7 +126,7 @@ def _bytes(tokens: Sequence[int]) -> bytes:
 
 
 def _runs(pair: _Pair, start: tuple[int, int], end: tuple[int, int], depth: int) -> Iterator[_Run]:
-    """What `held[start[0]:end[0]]` and `prompt[start[1]:end[1]]` share, in the order of both; gaps are searched finer."""
+    """What `held[start[0]:end[0]]` and `prompt[start[1]:end[1]]` share, in order; gaps are searched finer."""
     if depth == len(_LEVELS):
         return
     level = _LEVELS[depth]
@@ -146,9 +146,7 @@ def _runs(pair: _Pair, start: tuple[int, int], end: tuple[int, int], depth: int)
     yield from _runs(pair, (h, q), end, depth + 1)
 
 
-def _anchors(
-    pair: _Pair, start: tuple[int, int], end: tuple[int, int], level: _Level
-) -> Sequence[tuple[int, int]]:
+def _anchors(pair: _Pair, start: tuple[int, int], end: tuple[int, int], level: _Level) -> Sequence[tuple[int, int]]:
     """Positions in both with the same window of tokens that neither has twice, the most that ascend in both."""
     here = _windows(pair.held, start[0], end[0], level)
     there = _windows(pair.prompt, start[1], end[1], level)

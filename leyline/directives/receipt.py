@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from leyline.directives.choice import Choice
+from leyline.directives.directive import Mode
 from leyline.directives.errors import WireError
 from leyline.directives.fallback import Fallback
 
@@ -43,6 +44,16 @@ class Splice:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class FoundEdit:
+    """An edit that the server found by itself: source tokens `[start, end)` became `inserted` tokens, under `mode`."""
+
+    start: int
+    end: int
+    inserted: int
+    mode: Mode
+
+
 @dataclass(frozen=True)
 class Receipt:
     """What was kept, moved and computed for one prompt. `prefix + spliced + prefilled == prompt_tokens`.
@@ -57,6 +68,8 @@ class Receipt:
     detail: one sentence for people, or None.
     directives: how many were asked; acknowledged: what became of each, in order. Where a fallback is given and
         `acknowledged` is left out, every directive counts as prefilled.
+    held: tokens that the server remembered for the request's session, 0 for a new or a forgotten one; None where the
+        request named no session, or the server remembers none. found: the edits that it found by itself.
     choice: what AUTO took and what it expected, or None where no directive was AUTO.
     """
 
@@ -72,6 +85,8 @@ class Receipt:
     directives: int = 0
     acknowledged: tuple[Outcome, ...] = ()
     choice: Choice | None = None
+    held: int | None = None
+    found: tuple[FoundEdit, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("prompt_tokens", "prefix_tokens", "spliced_tokens", "prefilled_tokens", "directives"):
@@ -87,6 +102,7 @@ class Receipt:
         if self.approximate_from is not None and not 0 <= self.approximate_from <= self.prompt_tokens:
             raise WireError(f"receipt: approximate_from {self.approximate_from} is outside the prompt")
         object.__setattr__(self, "splices", tuple(self.splices))
+        object.__setattr__(self, "found", tuple(self.found))
         object.__setattr__(self, "acknowledged", tuple(self.acknowledged))
         if not self.acknowledged and self.directives and self.fallback is not None:
             object.__setattr__(self, "acknowledged", (Outcome.PREFILLED,) * self.directives)
@@ -148,6 +164,7 @@ class Receipt:
         data["splices"] = [asdict(s) for s in self.splices]
         data["acknowledged"] = [str(a) for a in self.acknowledged]
         data["fallback"] = None if self.fallback is None else str(self.fallback)
+        data["found"] = [{**asdict(edit), "mode": str(edit.mode)} for edit in self.found]
         data["choice"] = None if self.choice is None else self.choice.to_dict()
         return data
 
@@ -167,6 +184,8 @@ class Receipt:
                 detail=_optional(data, "detail", str),
                 directives=data.get("directives", 0),
                 acknowledged=tuple(Outcome(a) for a in data.get("acknowledged") or ()),
+                held=_optional(data, "held", int),
+                found=tuple(_found(edit) for edit in data.get("found") or ()),
                 choice=None if data.get("choice") is None else Choice.from_dict(data["choice"]),
             )
         except WireError:
@@ -197,3 +216,10 @@ def _splice(data: Mapping[str, Any]) -> Splice:
     if not all(type(v) is int for v in (start, end, delta)) or type(seconds) not in (int, float):
         raise WireError("receipt: a splice needs the ints start, end, delta and the number seconds")
     return Splice(start, end, delta, float(seconds))
+
+
+def _found(data: Mapping[str, Any]) -> FoundEdit:
+    start, end, inserted = data["start"], data["end"], data["inserted"]
+    if not all(type(v) is int for v in (start, end, inserted)):
+        raise WireError("receipt: an edit that was found needs the ints start, end and inserted")
+    return FoundEdit(start, end, inserted, Mode(data["mode"]))

@@ -27,7 +27,9 @@ HINTS_VERSION = "1.0"
 ACTION_TYPE = "edit"
 
 _LINEAGE = re.compile(r"[!-~]{1,128}")
-_FIELDS = frozenset({"version", "directives", "lineage", "lineage_start", "seam", "honest", "purge"})
+_FIELDS = frozenset(
+    {"version", "directives", "lineage", "lineage_start", "seam", "honest", "purge", "session", "allow"}
+)
 _MODES = frozenset(map(str, Mode))
 _DIRECTIVE_FIELDS = frozenset({"start", "end", "removed", "replacement", "mode"})
 
@@ -43,6 +45,10 @@ class WireRequest:
     seam: recompute that many tokens at the start of each moved run.
     honest: drop the lineage, so that nothing approximate is reused.
     purge: also evict the source's branch from behind the first FORGET.
+    session: the server remembers under this name, per tenant, the tokens that it holds after the request; printable
+        ASCII of at most 128 characters, or None. Give a keyed hash where the name itself is nobody's business.
+    allow: the server finds the edits itself, from what it remembers for `session` and the prompt, and treats them in
+        this mode; needs a session and no directives, lineage_start. None: only the directives given.
     """
 
     script: EditScript
@@ -52,9 +58,13 @@ class WireRequest:
     seam: int = 0
     honest: bool = False
     purge: bool = False
+    session: str | None = None
+    allow: Mode | None = None
     version: str = PROTOCOL
 
     def __post_init__(self) -> None:
+        if self.allow is not None and type(self.allow) is not Mode:
+            object.__setattr__(self, "allow", _mode(self.allow, "allow"))
         if self.version != PROTOCOL:
             shown = repr(self.version)[:40]
             raise WireError(f"version {shown} is not {PROTOCOL!r}", reason=Fallback.UNSUPPORTED_VERSION)
@@ -99,8 +109,10 @@ class WireRequest:
                 for d, span in zip(self.script, self.removed, strict=True)
             ],
         }
-        defaults = {"lineage": None, "lineage_start": None, "seam": 0, "honest": False, "purge": False}
+        defaults = {"lineage": None, "lineage_start": None, "seam": 0, "honest": False, "purge": False, "session": None}
         data.update((name, getattr(self, name)) for name, value in defaults.items() if getattr(self, name) != value)
+        if self.allow is not None:
+            data["allow"] = str(self.allow)
         return data
 
     def to_json(self) -> str:
@@ -133,6 +145,8 @@ class WireRequest:
             seam=data.get("seam", 0),
             honest=data.get("honest", False),
             purge=data.get("purge", False),
+            session=data.get("session"),
+            allow=_mode(data["allow"], "allow") if data.get("allow") is not None else None,
         )
 
     def to_kv_hints(self, message_id: str = "leyline", action_id: str = "leyline-edit") -> dict[str, Any]:
@@ -178,6 +192,14 @@ def _check_settings(request: WireRequest) -> None:
             raise WireError(f"lineage_start must be an int in [0, {MAX_POSITION}] or null")
         if lineage is None:
             raise WireError("lineage_start needs a lineage")
+    session = request.session
+    if session is not None and (type(session) is not str or not _LINEAGE.fullmatch(session)):
+        raise WireError("session must be 1 to 128 printable ASCII characters without spaces, or null")
+    if request.allow is not None:
+        if session is None:
+            raise WireError("allow needs a session: the server finds edits in what it remembers for one")
+        if request.script or start is not None:
+            raise WireError("allow stands for directives and lineage_start: give either it or them")
     if type(request.seam) is not int or not 0 <= request.seam <= MAX_SEAM:
         raise WireError(f"seam must be an int in [0, {MAX_SEAM}]")
     for name in ("honest", "purge"):
@@ -214,12 +236,16 @@ def _directive(index: int, entry: Any) -> tuple[Directive, tuple[int, ...]]:
         raise WireError(f"{where}: start and end must be ints")
     if not -MAX_POSITION <= start <= MAX_POSITION or not -MAX_POSITION <= end <= MAX_POSITION:
         raise WireError(f"{where}: start or end is over the bound {MAX_POSITION}", reason=Fallback.OUT_OF_RANGE)
-    if type(mode) is not str or mode not in _MODES:
-        raise WireError(f"{where}: mode {_show(mode)} is not 'amortize', 'forget' or 'auto'")
     removed, replacement = entry.get("removed", []), entry.get("replacement", [])
     if type(removed) is not list or type(replacement) is not list:
         raise WireError(f"{where}: removed and replacement must be lists of token ids")
-    return Directive(start, end, tuple(replacement), Mode(mode)), tuple(removed)
+    return Directive(start, end, tuple(replacement), _mode(mode, f"{where}: mode")), tuple(removed)
+
+
+def _mode(value: object, where: str) -> Mode:
+    if type(value) is not str or value not in _MODES:
+        raise WireError(f"{where} {_show(value)} is not 'amortize', 'forget' or 'auto'")
+    return Mode(value)
 
 
 def _object(value: str | bytes | Mapping[str, Any], what: str) -> Mapping[str, Any]:

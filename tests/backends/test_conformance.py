@@ -77,6 +77,8 @@ WRONG: dict[str, Callable[[TurnInput], TurnInput]] = {
     "check_isolation": lambda turn: replace(turn, honest=False),
     "check_chain": lambda turn: replace(turn, lineage=None, lineage_start=None),
     "check_purge": lambda turn: replace(turn, purge=False),
+    "check_found": lambda turn: replace(turn, allow=Mode.AMORTIZE if turn.allow else None),
+    "check_found_is_the_tenants": lambda turn: replace(turn, tenant=None),
 }
 
 

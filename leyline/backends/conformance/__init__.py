@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from leyline.backends.conformance import edits as of_edits
+from leyline.backends.conformance import found as of_found
 from leyline.backends.conformance import isolation
 from leyline.backends.conformance.rig import Rig
 from leyline.backends.contract import Backend, TurnInput
@@ -60,6 +61,8 @@ TOKEN_CHECKS: tuple[Callable[[Rig], None], ...] = (
     isolation.check_keeps_approximate,
     isolation.check_bad_directives,
     isolation.check_purge,
+    of_found.check_found,
+    of_found.check_found_is_the_tenants,
 )
 """For backends that take token ids and splice."""
 

@@ -90,7 +90,8 @@ def check_receipt(turn: Turn, prompt: Tokens, script: EditScript) -> None:
     for s in r.splices:
         assert position <= s.start < s.end <= len(prompt), f"splice [{s.start}, {s.end}) is out of order or of range"
         position = s.end
-    assert r.directives == len(script) == len(r.acknowledged), "each directive must be acknowledged"
+    asked = len(script) + len(r.found)
+    assert r.directives == asked == len(r.acknowledged), "each directive must be acknowledged"
     assert (r.approximate_from is None) == (r.lineage is None), "a lineage and approximate_from come together"
     if r.splices:
         assert r.approximate_from is not None, "a spliced prompt is approximate"

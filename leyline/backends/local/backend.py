@@ -29,6 +29,7 @@ from leyline.backends.local.prefix_cache import CachedSequence, PrefixCache
 from leyline.backends.local.reuse import Plan, Rules, honest_plan, plan_turn, refusal
 from leyline.backends.local.runner import Decoder, PlainDecoder, Splicer, SplicerDecoder, build_runner
 from leyline.backends.local.sampling import Sampler
+from leyline.backends.memory import SessionMemory, remember_turn, with_found
 from leyline.directives import Costs, Fallback, Message, Mode, Outcome, Receipt
 from leyline.rendering.render import Renderer
 from leyline.rendering.textstream import TextStream
@@ -105,6 +106,7 @@ class LocalBackend:
         if max_cached_tokens is None:
             max_cached_tokens = max(2048, min(CACHE_TOKENS, CACHE_BYTES // each))
         self.cache = PrefixCache(max_cached_tokens)
+        self._memory = SessionMemory()
         self._stops = stop_tokens(self._model, self._renderer.eos_token_id if self._renderer else None)
         self._lock = threading.RLock()
 
@@ -138,6 +140,7 @@ class LocalBackend:
         with self._lock:
             if isinstance(self._runner, Refusal):
                 return self._plain_turn(self._runner, prompt, session, room)
+            session, found = with_found(self._memory, session, prompt)
             with self._runner.session():
                 done, plan = self._prefill(self._runner, prompt, session, room)
                 receipt = self._receipt(plan, done, len(prompt), session)
@@ -148,6 +151,7 @@ class LocalBackend:
                     out = self._generate(decoder, done.logits, session.sampling, room, session.on_text, fed)
                 finally:
                     self._record_decoded(done.sequence, fed)
+            receipt = remember_turn(self._memory, session, found, (*prompt, *fed), receipt)
             timings = {"prefill": done.seconds - done.splice_seconds, "splice": done.splice_seconds}
             return self._turn(out, receipt, timings, done.seconds, prompt)
 
@@ -181,6 +185,7 @@ class LocalBackend:
         """Drop the cache."""
         with self._lock:
             self.cache.clear()
+            self._memory.clear()
 
     def _prompt(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, session: TurnInput

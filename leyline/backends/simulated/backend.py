@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from leyline.backends.contract import BackendError, Capabilities, TokenRenderer, Turn, TurnInput, Usage
+from leyline.backends.memory import SessionMemory, remember_turn, with_found
 from leyline.backends.simulated.radix import WIDTH, RadixCache, key_of, mark, marked_key
 from leyline.directives import (
     Choice,
@@ -160,6 +161,7 @@ class SimulatedBackend:
         self._splice = splice
         self._limit, self._chunk, self._costs = generation_limit, chunk, costs
         self._generations = b""
+        self._memory = SessionMemory()
         self._next = 0
 
     @property
@@ -177,6 +179,7 @@ class SimulatedBackend:
         answer = self._answers[self._next]
         self._next += 1
         prompt = session.prompt.ids
+        session, found = with_found(self._memory, session, prompt)
         output = answer_ids(self._renderer, messages, answer, tools)
         served = serve(
             self._cache,
@@ -190,10 +193,11 @@ class SimulatedBackend:
             costs=self._costs,
         )
         self._generations = served.generations
+        receipt = _receipt(served, session, self._splice)
         return Turn(
             message=answer,
             usage=Usage(len(prompt), served.prefix + served.spliced, len(output)),
-            receipt=_receipt(served, session, self._splice),
+            receipt=remember_turn(self._memory, session, found, (*prompt, *output), receipt),
             output_ids=output,
         )
 

@@ -47,7 +47,16 @@ class PlainBackend:
 
 def plain(session: TurnInput) -> TurnInput:
     """The same request without directives and lineage."""
-    return replace(session, source=None, script=EditScript(()), lineage=None, lineage_start=None, seam=0, purge=False)
+    return replace(
+        session,
+        source=None,
+        script=EditScript(()),
+        lineage=None,
+        lineage_start=None,
+        seam=0,
+        purge=False,
+        allow=None,
+    )
 
 
 class Backends:

@@ -7,11 +7,14 @@ from hashlib import blake2b
 from typing import Any
 
 from leyline.backends.contract import TurnInput
-from leyline.directives import Fallback, LeylineError, WireError, WireRequest
+from leyline.directives import EditScript, Fallback, LeylineError, WireError, WireRequest
 
 
 def wire_request(session: TurnInput, prompt: Sequence[int]) -> tuple[WireRequest | None, LeylineError | None]:
     """What to tell the server about the prompt, or why it cannot be said: then the prompt is served honestly."""
+    if session.allow is not None:
+        settings: dict[str, Any] = {"seam": session.seam, "honest": session.honest, "purge": session.purge}
+        return WireRequest(EditScript(()), session=session_name(session), allow=session.allow, **settings), None
     if not (session.script or session.lineage or session.honest):
         return None, None
     if session.script and session.source is None:
@@ -41,6 +44,11 @@ def _own_lineage(session: TurnInput) -> str | None:
     """The name of a new lineage: sessions of equal text and edits, without a tenant, would share the server's own."""
     if session.honest or not session.script:
         return None
+    return session_name(session)
+
+
+def session_name(session: TurnInput) -> str:
+    """What the server calls the session: a digest of its id, since ids may be of any form."""
     return blake2b(session.session_id.encode(errors="backslashreplace"), digest_size=16).hexdigest()
 
 
