@@ -26,7 +26,8 @@ ROOMS = {
     """,
     "leyline.directives": """
         apply_edits BackendError canonical Choice choose Costs CostsError diff Directive
-        DirectiveError EditError EditScript explain Explanation EXPLANATIONS Fallback LeylineError
+        DirectiveError EditError EditScript explain Explanation EXPLANATIONS Fallback find_script FoundEdit
+        LeylineError
         Load Message MessageEdit Mode Outcome PROTOCOL Receipt Rendered Reusable reusable Segment
         Splice token_edits token_script undeclared_edits WireError WireRequest
     """,
