@@ -12,6 +12,7 @@ import httpx
 import openai
 
 from leyline.backends.contract import BackendError, Capabilities, TokenRenderer, Turn, TurnInput, Usage
+from leyline.backends.http.affinity import affinity_headers
 from leyline.backends.http.errors import body_message, translate
 from leyline.backends.openai.assembly import Assembly
 from leyline.backends.openai.reply import (
@@ -169,6 +170,7 @@ class OpenAIBackend:
             request.update(stream=True, stream_options={"include_usage": True})
         if self._extra_body:
             request["extra_body"] = self._extra_body
+        request["extra_headers"] = affinity_headers(session.session_id, session.tenant, present=self._http.headers)
         return request
 
     def _adapt(

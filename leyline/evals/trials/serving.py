@@ -108,12 +108,12 @@ def name_served(arms: Sequence[Arm]) -> list[Arm]:
     names: dict[str, str] = {}
     for arm in arms:
         if arm.model == SERVED and str(arm.url) not in names:
-            from leyline.backends.sglang.client.backend import ServerFacts
+            from leyline.backends.sglang.client.facts import ServerFacts
             from leyline.backends.sglang.client.server import Transport
 
             server = Transport(str(arm.url), api_key=os.environ.get("OPENAI_API_KEY"), timeout=10, retries=1)
             try:
-                names[str(arm.url)] = ServerFacts.read(server.get("/server_info")).model
+                names[str(arm.url)] = ServerFacts.ask(server).model
             finally:
                 server.close()
     return [arm.model_copy(update={"model": names[str(arm.url)]}) if arm.model == SERVED else arm for arm in arms]

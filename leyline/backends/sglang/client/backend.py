@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from leyline.backends.contract import BackendError, Capabilities, ContextOverflowError, Turn, TurnInput, Usage
+from leyline.backends.http.affinity import affinity_headers
+from leyline.backends.sglang.client.facts import ServerFacts
 from leyline.backends.sglang.client.generated import Generation
 from leyline.backends.sglang.client.requests import generate_body, wire_request
 from leyline.backends.sglang.client.server import Transport
@@ -22,9 +23,6 @@ from leyline.backends.sglang.client.tokenizer import find_renderer
 from leyline.directives import Fallback, LeylineError, Message, Receipt, WireError
 from leyline.rendering.render import Renderer
 from leyline.rendering.toolcalls import parse_output
-
-BACKEND = "leyline"
-"""The value of `--radix-cache-backend` that selects the plugin."""
 
 STREAM_INTERVAL = 64
 """Tokens between two pieces of an answer that nobody watches; the first token always comes at once."""
@@ -39,39 +37,12 @@ SERVER_REFUSALS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ServerFacts:
-    """What the client needs to know of a server. max_request: tokens of prompt and answer together."""
-
-    model: str
-    tokenizer: str
-    version: str
-    plugin: bool
-    max_request: int | None
-    tool_parser: str | None
-
-    @classmethod
-    def read(cls, info: Mapping[str, Any]) -> ServerFacts:
-        """From `/server_info`. Raises `BackendError` for another kind of server."""
-        model = info.get("model_path")
-        if not isinstance(model, str):
-            raise BackendError("the server does not say which model it serves; is it an SGLang server?")
-        longest = info.get("max_req_input_len")
-        return cls(
-            model=str(info.get("served_model_name") or model),
-            tokenizer=str(info.get("tokenizer_path") or model),
-            version=str(info.get("version") or "unknown"),
-            plugin=info.get("radix_cache_backend") == BACKEND,
-            max_request=longest if type(longest) is int and longest > 0 else None,
-            tool_parser=info.get("tool_call_parser") or None,
-        )
-
-
 class SGLangBackend:
     """Serves turns through an SGLang server at `base_url`. Connects at once. Raises `BackendError`.
 
     tokenizer: the folder with the model's tokenizer and chat template; None takes the one that the server names, a
         folder on this machine or a model of the Hugging Face hub (from its local cache, else downloaded).
+    facts_url: a replica to ask what is served, behind a router that says it nowhere (see `ServerFacts.ask`).
     api_key: the server's `--api-key`. timeout, retries, http_client: as of `Transport`.
 
     Without the plugin (a server started without `--radix-cache-backend leyline`) turns are served all the same, and
@@ -87,11 +58,12 @@ class SGLangBackend:
         timeout: float = 600.0,
         retries: int = 3,
         http_client: httpx.Client | None = None,
+        facts_url: str | None = None,
     ) -> None:
         self._transport = Transport(
             base_url, api_key=api_key, timeout=timeout, retries=retries, http_client=http_client
         )
-        self.facts = ServerFacts.read(self._transport.get("/server_info"))
+        self.facts = ServerFacts.ask(self._transport, facts_url)
         self._renderer = find_renderer(tokenizer or self.facts.tokenizer)
         self._capabilities: Capabilities | None = None
 
@@ -134,9 +106,8 @@ class SGLangBackend:
         if sampling.seed is not None:
             params["sampling_seed"] = sampling.seed
         answer = Generation(self._renderer.tokenizer, sampling.stop, session.on_text)
-        self._transport.stream(
-            "/generate", generate_body(prompt, params, request, session.tenant, stream=True), answer.take
-        )
+        body = generate_body(prompt, params, request, session.tenant, stream=True)
+        self._transport.stream("/generate", body, answer.take, headers=self._affinity(session))
         receipt = self._receipt(answer, prompt, session, problem)
         return self._turn(answer, receipt, tools)
 
@@ -151,7 +122,8 @@ class SGLangBackend:
         try:
             prompt = self._prompt((), None, session)
             request, _ = wire_request(session, prompt)
-            self._transport.post("/generate", generate_body(prompt, params, request, session.tenant))
+            body = generate_body(prompt, params, request, session.tenant)
+            self._transport.post("/generate", body, headers=self._affinity(session))
         except BackendError:
             return
 
@@ -162,6 +134,10 @@ class SGLangBackend:
     def close(self) -> None:
         """Close the connections, unless they belong to a client that was passed in."""
         self._transport.close()
+
+    def _affinity(self, session: TurnInput) -> dict[str, str]:
+        """What keeps a router on the replica that holds the session; headers of the caller's own client stay."""
+        return affinity_headers(session.session_id, session.tenant, present=self._transport.headers)
 
     def _refusal(self) -> str | None:
         """Why the server does not splice, or None."""

@@ -6,6 +6,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import httpx
@@ -17,6 +18,7 @@ from leyline.backends.http.sse import events
 T = TypeVar("T")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Transport:
@@ -36,25 +38,40 @@ class Transport:
         self._http = http_client or httpx.Client(timeout=httpx.Timeout(timeout, connect=min(10.0, timeout)))
         self._own = http_client is None
 
-    def get(self, path: str) -> dict[str, Any]:
-        """The JSON object at `path`. Raises `BackendError`."""
-        return self._retry(lambda: self._whole("GET", path, None))
+    @property
+    def headers(self) -> list[str]:
+        """The names of the headers that every request carries."""
+        return [*self._http.headers, *self._headers]
 
-    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def get(self, path: str, *, url: str | None = None, retries: int | None = None) -> dict[str, Any]:
+        """The JSON object at `path`, of another server where `url` is given. A list comes as `{"workers": [...]}`.
+
+        Raises `BackendError`.
+        """
+        return self._retry(lambda: self._whole("GET", path, None, url=url), retries=retries)
+
+    def post(self, path: str, body: Mapping[str, Any], *, headers: Mapping[str, str] = NO_HEADERS) -> dict[str, Any]:
         """The JSON object that answers `body`. Raises `BackendError`."""
-        return self._retry(lambda: self._whole("POST", path, body))
+        return self._retry(lambda: self._whole("POST", path, body, headers))
 
-    def stream(self, path: str, body: Mapping[str, Any], take: Callable[[Mapping[str, Any]], None]) -> None:
+    def stream(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        take: Callable[[Mapping[str, Any]], None],
+        *,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> None:
         """Give each event of a streamed answer to `take`. Raises `BackendError`.
 
         A `BackendError` of `take` means that it took nothing of that event in: a retryable one on the first event, such
         as an abort of a busy server, has the request sent again.
         """
-        begun = False
+        begun, own = False, {**headers, **self._headers}
 
         def attempt() -> None:
             nonlocal begun
-            with self._http.stream("POST", self.url + path, json=body, headers=self._headers) as response:
+            with self._http.stream("POST", self.url + path, json=body, headers=own) as response:
                 if response.status_code != 200:
                     response.read()
                     raise self._status(response)
@@ -88,14 +105,25 @@ class Transport:
         if self._own:
             self._http.close()
 
-    def _whole(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
-        response = self._http.request(method, self.url + path, json=body, headers=self._headers)
+    def _whole(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        headers: Mapping[str, str] = NO_HEADERS,
+        *,
+        url: str | None = None,
+    ) -> dict[str, Any]:
+        response = self._http.request(method, (url or self.url) + path, json=body, headers={**headers, **self._headers})
         if response.status_code != 200:
             raise self._status(response)
-        return _object(response.content)
+        return _object(response.content, lists=method == "GET")
 
-    def _retry(self, attempt: Callable[[], T], may: Callable[[], bool] = lambda: True) -> T:
-        for tried in range(self._retries + 1):
+    def _retry(
+        self, attempt: Callable[[], T], may: Callable[[], bool] = lambda: True, *, retries: int | None = None
+    ) -> T:
+        retries = self._retries if retries is None else retries
+        for tried in range(retries + 1):
             try:
                 return attempt()
             except BackendError as error:
@@ -106,7 +134,7 @@ class Transport:
                 ) from None
             except (httpx.HTTPError, httpx.StreamError) as error:
                 failure = self._connection(error)
-            if not failure.retryable or tried == self._retries or not may():
+            if not failure.retryable or tried == retries or not may():
                 break
             time.sleep(min(LONGEST_PAUSE, FIRST_PAUSE * 2**tried) * random.uniform(0.75, 1.0))
         raise failure from None
@@ -154,11 +182,13 @@ def server_url(url: str) -> str:
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
-def _object(text: bytes) -> dict[str, Any]:
+def _object(text: bytes, *, lists: bool = False) -> dict[str, Any]:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):
         data = None
+    if lists and isinstance(data, list):
+        data = {"workers": data}
     if not isinstance(data, dict):
         said = clean(text[:80].decode(errors="replace"))
         raise BackendError(f"the server sent an answer that cannot be read ({said!r}); is it an SGLang server?")

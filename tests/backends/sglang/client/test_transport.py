@@ -399,3 +399,22 @@ def test_no_server_at_all() -> None:
     with pytest.raises(BackendError, match="leyline serve MODEL") as caught:
         SGLangBackend("http://127.0.0.1:9", retries=0)
     assert caught.value.retryable
+
+
+def test_every_request_of_a_session_carries_its_affinity(connect: Callable[..., SGLangBackend]) -> None:
+    seen: list[httpx.Headers] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers)
+        if json.loads(request.content)["stream"]:
+            return stream(piece([104], 1, {"type": "stop", "matched": 0}))
+        return httpx.Response(200, json=piece([], 0, {"type": "length"}))
+
+    backend = connect(handler)
+    asked = turn(prompt=Rendered((104, 105)))
+    backend.prewarm(asked)
+    backend.chat([], None, asked)
+    backend.chat([], None, replace(asked, session_id="another"))
+    keys = [headers["x-smg-routing-key"] for headers in seen]
+    assert keys[0] == keys[1] != keys[2]
+    assert [headers["x-session-id"] for headers in seen] == keys

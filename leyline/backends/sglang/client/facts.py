@@ -1,0 +1,82 @@
+"""What a client needs to know of an SGLang server, wherever a router in front of it puts that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from leyline.backends.contract import BackendError
+from leyline.backends.sglang.client.server import Transport, server_url
+
+BACKEND = "leyline"
+"""The value of `--radix-cache-backend` that selects the plugin."""
+
+ROUTES = ("/server_info", "/get_server_info")
+WORKERS = "/workers"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What the client needs to know of a server. max_request: tokens of prompt and answer together."""
+
+    model: str
+    tokenizer: str
+    version: str
+    plugin: bool
+    max_request: int | None
+    tool_parser: str | None
+
+    @classmethod
+    def read(cls, info: Mapping[str, Any]) -> ServerFacts:
+        """From `/server_info`. Raises `BackendError` for another kind of server."""
+        model = info.get("model_path")
+        if not isinstance(model, str):
+            raise BackendError("the server does not say which model it serves; is it an SGLang server?")
+        longest = info.get("max_req_input_len")
+        return cls(
+            model=str(info.get("served_model_name") or model),
+            tokenizer=str(info.get("tokenizer_path") or model),
+            version=str(info.get("version") or "unknown"),
+            plugin=info.get("radix_cache_backend") == BACKEND,
+            max_request=longest if type(longest) is int and longest > 0 else None,
+            tool_parser=info.get("tool_call_parser") or None,
+        )
+
+    @classmethod
+    def ask(cls, server: Transport, facts_url: str | None = None) -> ServerFacts:
+        """From the server, or from a replica behind the router that stands at its address.
+
+        facts_url: the address of a replica to ask instead. Else, in turn: `/server_info`, `/get_server_info`, and the
+        first of the replicas that `/workers` names which answers. Raises `BackendError` where none says it.
+        """
+        if facts_url is not None:
+            return cls.read(server.get(ROUTES[0], url=server_url(facts_url)))
+        refused: BackendError | None = None
+        for route in ROUTES:
+            try:
+                return cls.read(server.get(route))
+            except BackendError as error:
+                if error.retryable:  # nobody answers: another route of the same server will not either
+                    raise
+                refused = refused or error
+        for worker in _workers(server):
+            try:
+                return cls.read(server.get(ROUTES[0], url=server_url(worker), retries=0))
+            except BackendError:
+                continue
+        raise BackendError(
+            f"{server.url} does not say what it serves ({refused}); behind a router give the address of a replica: "
+            "facts_url"
+        )
+
+
+def _workers(server: Transport) -> list[str]:
+    """The replicas that a router names, in any of the forms in use; none where it names none."""
+    try:
+        said = server.get(WORKERS)
+    except BackendError:
+        return []
+    entries = said.get("workers") or said.get("urls") or []
+    found = [entry.get("url") if isinstance(entry, Mapping) else entry for entry in entries]
+    return [url for url in found if isinstance(url, str)]
