@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
-import sys
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,15 +15,9 @@ from typing import Any, Self
 from leyline.directives import Message
 from leyline.harness.sandbox.sandbox import HarnessError, Limits, Result, Sandbox, SandboxError
 from leyline.harness.tools import DEFAULT_TOOLS, Evaluation, ToolBox, ToolResult
+from leyline.harness.verdict.judged import ChangedSourceError, carry
+from leyline.harness.verdict.shadows import lay_guard
 from leyline.harness.workspace.workspace import DiskWorkspace, WorkspaceError
-
-# A file of such a name at the top of the folder would be run in the place of the test runner or of what it imports.
-_RUNNER_NAMES = frozenset(
-    {*sys.stdlib_module_names, "pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments"}
-)
-_RUNNER_SETTINGS = frozenset(
-    {"conftest.py", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg", "pyproject.toml", "sitecustomize.py"}
-)
 
 # The machine has no more room, files or memory: no file of an agent is to blame.
 _EXHAUSTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EROFS)
@@ -80,27 +74,36 @@ class Task(ABC):
         return result.report()
 
     @contextlib.contextmanager
-    def untouched(self, workspace: DiskWorkspace) -> Iterator[DiskWorkspace]:
-        """A copy of the files in which the agent's hand on the tests is undone.
+    def untouched(self, workspace: DiskWorkspace) -> Iterator[tuple[DiskWorkspace, Sandbox]]:
+        """The task laid out anew with what counts of the agent's work, and where its verdict is found.
 
-        Read-only files and the settings of the test runner are as they were at the start, and a new file that would
-        be imported instead of the runner is gone. Raises WorkspaceError when the files cannot be copied, and
-        HarnessError when there is no room for them.
+        Files that the agent may not edit or does not see, and what steers the test runner, are as they were at the
+        start (`verdict/judged.py`); a new module stands in front of nothing that the run is made of
+        (`verdict/shadows.py`). Raises WorkspaceError when the agent's files cannot be had, and HarnessError when there
+        is no room for them or those of the start are gone.
         """
         try:
-            with workspace.fork() as copy:
-                for path in copy.readonly_files():
-                    copy.restore(path)
-                for path in (*copy.everything(), *copy.originals()):
-                    name, top = path.rpartition("/")[2], path.split("/")[0].removesuffix(".py")
-                    if name in _RUNNER_SETTINGS or (top in _RUNNER_NAMES and copy.original(path) is None):
-                        copy.restore(path)
-                yield copy
-        except WorkspaceError as error:
-            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _EXHAUSTED:
-                place = tempfile.gettempdir()
-                raise HarnessError(f"no room in {place} for the files to be judged: {error}; free some") from error
-            raise
+            copy = self.workspace()
+        except (WorkspaceError, OSError) as error:
+            _need_room(error)
+            raise HarnessError(f"the task cannot be laid out again to be judged: {error}") from error
+        with copy:
+            try:
+                carry(workspace, copy)
+                extra = lay_guard(workspace, copy)
+            except ChangedSourceError as error:
+                raise HarnessError(f"{error}: no verdict; leave the task's folder alone while agents work") from error
+            except OSError as error:
+                _need_room(error)
+                raise WorkspaceError(f"the files cannot be judged: {error}") from error
+            except WorkspaceError as error:
+                _need_room(error)
+                raise
+            sandbox = self.sandbox(copy)
+            sandbox.env.update(
+                {name: os.pathsep.join(filter(None, (value, sandbox.env.get(name)))) for name, value in extra.items()}
+            )
+            yield copy, sandbox
 
     def judge(self, workspace: DiskWorkspace, command: Sequence[str]) -> Result | None:
         """Run `command` on an untouched copy of the files; None when they cannot be copied.
@@ -109,8 +112,8 @@ class Task(ABC):
         tests that do. Raises HarnessError.
         """
         try:
-            with self.untouched(workspace) as copy:
-                return self.run_tests(self.sandbox(copy), command)
+            with self.untouched(workspace) as (_, sandbox):
+                return self.run_tests(sandbox, command)
         except WorkspaceError:
             return None
 
@@ -237,6 +240,14 @@ def _between(result: Result, mark: str) -> Result:
 
 def _no_tests(reason: str) -> HarnessError:
     return HarnessError(f"the task's tests cannot be run here: {reason} (`leyline doctor` tries them)")
+
+
+def _need_room(error: Exception) -> None:
+    """Raise HarnessError where it was the machine that had no room."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    if isinstance(cause, OSError) and cause.errno in _EXHAUSTED:
+        place = tempfile.gettempdir()
+        raise HarnessError(f"no room in {place} for the files to be judged: {error}; free some") from error
 
 
 def _literal(path: str) -> str:

@@ -5,22 +5,24 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+import secrets
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import pathspec
 
 from leyline.harness.sandbox.sandbox import HarnessError, Limits, Result, run
 from leyline.harness.tasks import Task
 from leyline.harness.workspace.snapshot import walk
-from leyline.harness.workspace.workspace import JUNK, DiskWorkspace, patterns_of
+from leyline.harness.workspace.workspace import JUNK, DiskWorkspace, WorkspaceError, patterns_of
+from leyline.suites.shell_test import NOT_STARTED, programs, watched
 from leyline.suites.suite import SuiteError
 
 TOOLS = ("bash", "view", "grep", "edit", "submit")
 MOST_LISTED = 60
-NOT_STARTED = (126, 127)  # what a shell ends with where the program is not one, or is not there
 # The bare name of the program that a shell command starts first. A path may be a file that the agent is to write, and
 # what is behind an expansion, a quote, a PATH or a function is for the shell to say when it comes to it.
 _FIRST_PROGRAM = re.compile(
@@ -32,6 +34,14 @@ COMMIT = (
 )
 SYSTEM = """You are a software engineer in a copy of a repository. Do what the request asks by changing its files.
 Call one tool at a time. Look before you edit, and check what you changed. When you are done, submit."""
+
+
+class _Answer(NamedTuple):
+    """What a test command says of files. answered: its status is a yes or a no; told: its last line."""
+
+    passed: bool
+    answered: bool
+    told: str
 
 
 @dataclass(frozen=True)
@@ -95,12 +105,43 @@ class RepositoryTask(Task):
         return None if self.test is None else ["/bin/sh", "-c", self.test]
 
     def verdict(self, workspace: DiskWorkspace) -> bool | None:
+        """Whether the test command ends with 0; a program that did not start is no verdict, whatever is made of it.
+
+        Raises HarnessError when the command comes to no answer on the files as they were at first either.
+        """
         if self.test is None:
             return None
-        result = self.judge(workspace, self.eval_command(1) or ())
-        if result is not None and result.exit_code in NOT_STARTED and not result.killed:
+        found = self._tested(workspace)
+        if not found.answered:
             self._need_start()
-        return result is not None and result.exit_code == 0 and not result.killed
+        if not found.passed or not (missing := self._missing()):
+            return found.passed
+        with self.workspace() as fresh:
+            if self._tested(fresh).passed:
+                raise HarnessError(
+                    f"the test command passes on the files as they were at first, without {missing[0]!r}, which the "
+                    "sandbox does not have; install it, or give a command that does without"
+                )
+        return True
+
+    def _tested(self, workspace: DiskWorkspace) -> _Answer:
+        try:
+            with self.untouched(workspace) as (copy, sandbox):
+                note = copy.home / secrets.token_hex(8)
+                result = self.run_tests(sandbox, ["/bin/sh", "-c", watched(self.test or "", str(note))])
+                answered = result.exit_code not in NOT_STARTED and not note.exists()
+                passed = result.exit_code == 0 and answered and not result.killed
+                return _Answer(passed, answered or result.killed is not None, result.last_line())
+        except WorkspaceError:
+            return _Answer(False, True, "its files cannot be copied")
+
+    def _missing(self) -> list[str]:
+        """The programs of the test command that the sandbox does not find."""
+        names = list(dict.fromkeys(programs(self.test or "")))
+        if not names:
+            return []
+        asked = 'for name in "$@"; do command -v "$name" >/dev/null || echo "$name"; done'
+        return self._probe("-c", asked, "sh", *names).output.split()
 
     def check_test(self) -> None:
         """Find what would keep the test command from starting, without running it. Raises SuiteError, HarnessError."""
@@ -122,12 +163,13 @@ class RepositoryTask(Task):
             return run(["/bin/sh", *words], folder, env=self.env)
 
     def _need_start(self) -> None:
-        """Raise HarnessError unless the test command starts on the files as they were: then the agent broke it."""
+        """Raise HarnessError unless the test command answers on the files as they were: then the agent broke it."""
         with self.workspace() as fresh:
-            result = self.judge(fresh, self.eval_command(1) or ())
-        if result is None or result.exit_code in NOT_STARTED:
-            last = "its files cannot be copied" if result is None else result.last_line()
-            raise HarnessError(f"the test command does not start, with the files as they were at first either: {last}")
+            found = self._tested(fresh)
+        if not found.answered:
+            raise HarnessError(
+                f"the test command does not start, with the files as they were at first either: {found.told}"
+            )
 
 
 def request_of(text: str) -> str:

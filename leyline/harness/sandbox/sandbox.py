@@ -124,7 +124,7 @@ class Sandbox:
         self.root, self.home = Path(os.path.realpath(root)), Path(os.path.realpath(home))
         self.limits = limits or Limits()
         self._network = network
-        self._env = dict(env or {})
+        self.env = dict(env or {})
         (self.home / "tmp").mkdir(parents=True, exist_ok=True)
         self.disk = DiskWatch(self.root, self.home)
 
@@ -240,7 +240,7 @@ class Sandbox:
             "PYTHONNOUSERSITE": "1",
             "PYTHONIOENCODING": "utf-8:replace",
             "OMP_NUM_THREADS": "1",
-            **self._env,
+            **self.env,
         }
 
     def relative(self, text: str) -> str:

@@ -27,8 +27,13 @@ class Original:
         text = len(data) <= MAX_FILE_BYTES and not is_binary(data)
         return cls(hashlib.sha256(data).digest(), zlib.compress(data, 1) if text else None)
 
+    def bytes(self) -> bytes | None:
+        """What it held; None when that was not kept."""
+        return None if self.packed is None else zlib.decompress(self.packed)
+
     def text(self) -> str | None:
-        return None if self.packed is None else decode(zlib.decompress(self.packed))
+        data = self.bytes()
+        return None if data is None else decode(data)
 
 
 def walk(root: Path, skip: pathspec.GitIgnoreSpec, *, links: bool = False) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -202,50 +203,43 @@ class DiskWorkspace:
                 before[path] = text
         return before, after
 
-    def original(self, path: str) -> str | None:
-        """The text of a file as it was at the start, or None."""
-        found = self._original.get(path)
-        return found.text() if found else None
+    @property
+    def start(self) -> Mapping[str, Original]:
+        """All files that were there at the start, hidden ones too."""
+        return self._original
 
-    def originals(self) -> list[str]:
-        """The paths of all files that were there at the start, hidden ones too."""
-        return list(self._original)
+    def guarded(self, path: str) -> bool:
+        """Whether the agent may not edit `path`, or does not see it."""
+        return self._readonly.match_file(path) or self._ignore.match_file(path)
 
-    def everything(self) -> list[str]:
-        """The paths of all files there are now, hidden ones too."""
-        return list(walk(self.root, pathspec.GitIgnoreSpec.from_lines([])))
+    def put(self, path: str, data: bytes) -> None:
+        """Write a file, guarded or not, and clear away whatever stands there or on the way to it."""
+        self._clear(path)
+        write_bytes(str(self.root), path, data)
 
-    def restore(self, path: str) -> None:
-        """Put a text file back as it was at the start, read-only or not; a path that was not there then is removed."""
-        text = self.original(path)
-        if text is None and path in self._original:
-            return  # binary, or too large to be kept
-        target = self.root
-        for name in path.split("/")[:-1]:
-            target /= name
-            if target.is_symlink() or not target.is_dir():
-                target.unlink(missing_ok=True)  # it stands in the way
+    def link(self, path: str, target: str) -> None:
+        """Put a link there, likewise."""
+        self._clear(path)
+        place = self.root / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(target)
+
+    def remove(self, path: str) -> None:
+        """Take a file or a folder away; nothing there is fine."""
         target = self.root / path
         if target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)
         else:
-            target.unlink(missing_ok=True)
-        if text is not None:
-            write_bytes(str(self.root), path, text.encode("utf-8", "surrogateescape"))
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                target.unlink()
 
-    def readonly_files(self) -> list[str]:
-        """The files of the start that the agent may not edit."""
-        return [path for path in self._original if self._readonly.match_file(path)]
-
-    def hidden_files(self) -> list[str]:
-        """The files of the start that the agent does not see."""
-        return [path for path in self._original if self._ignore.match_file(path)]
-
-    def fork(self) -> DiskWorkspace:
-        """A copy of the files as they are now, hidden ones too, whose start is this workspace's start."""
-        copy = DiskWorkspace(self.root, ignore=self._patterns[0], readonly=self._patterns[1])
-        copy._original, copy._rank = dict(self._original), dict(self._rank)
-        return copy
+    def _clear(self, path: str) -> None:
+        above = self.root
+        for name in path.split("/")[:-1]:
+            above /= name
+            if above.is_symlink() or not above.is_dir():
+                above.unlink(missing_ok=True)
+        self.remove(path)
 
     def _names(self, path: str) -> tuple[str, ...]:
         """The names a path goes by: as given, and with its links followed."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import hmac
 import importlib.util
 import json
+import os
 import re
 import secrets
 import sys
@@ -23,6 +25,7 @@ from leyline.harness.sandbox.sandbox import HarnessError, Limits, Result, run
 from leyline.harness.tasks import Episode, Task
 from leyline.harness.tools import DEFAULT_TOOLS
 from leyline.harness.tools.lines import split
+from leyline.harness.verdict.runner_settings import settings_file
 from leyline.harness.workspace.workspace import DiskWorkspace, WorkspaceError, patterns_of
 from leyline.suites.debug_gym import judge as debug_gym_judge
 from leyline.suites.debug_gym import plain_runner
@@ -73,20 +76,21 @@ class DebugGymTask(Task):
     def verdict(self, workspace: DiskWorkspace) -> bool:
         """Whether every test of a run to its end passes, on files of which only the agent's own work differs.
 
-        The report lies outside the workspace under a random name. Code that changes the test runner while it is
-        tested in its process can still deceive: a verdict tells mistakes and shortcuts, it is no security boundary.
-        Raises HarnessError when the run did not come as far as the files.
+        The report is signed with a key that the judge takes from a file and removes before any test is loaded. Code
+        that looks for it in the memory of the process it is tested in can still deceive: a verdict tells mistakes and
+        shortcuts, it is no security boundary. Raises HarnessError when the run did not come as far as the files.
         """
         try:
-            with self.untouched(workspace) as copy:
-                for path in copy.hidden_files():
-                    copy.restore(path)
+            with self.untouched(workspace) as (copy, sandbox):
                 report = copy.home / f"{secrets.token_hex(16)}.json"
-                sandbox = self.sandbox(copy)
-                result = self.run_tests(sandbox, ["python", debug_gym_judge.__file__, str(report), TEST])
+                key = secrets.token_hex(32)
+                report.with_suffix(".key").write_text(key, "ascii")
+                settings = ["-c", settings_file(copy.root) or os.devnull, "--rootdir=.", "--confcutdir=."]
+                command = ["python", debug_gym_judge.__file__, str(report), TEST, *settings]
+                result = self.run_tests(sandbox, command)
                 if f"{report.name}\n" not in result.output and sandbox.accessible():
                     raise HarnessError(f"the judge of the tests does not start: {result.last_line()}; {LOOK}")
-                return result.exit_code == 0 and result.killed is None and all_passed(report)
+                return result.exit_code == 0 and result.killed is None and all_passed(report, key)
         except WorkspaceError:
             return False
 
@@ -190,13 +194,15 @@ def try_runner() -> None:
                 raise SuiteError(f"a test that does nothing does not pass in the sandbox: {last}; {LOOK}")
 
 
-def all_passed(report: Path) -> bool:
-    """Whether `debug_gym_judge.py` left a report there, with at least one pass, no failure, and no test missing."""
+def all_passed(report: Path, key: str = "") -> bool:
+    """Whether the judge, which knew `key`, left a report there with a pass, no failure, and no test missing."""
     try:
         found = json.loads(report.read_text("utf-8"))
+        if not hmac.compare_digest(found.pop("sign"), debug_gym_judge.signed(found, key)):
+            return False
         ended = found["passed"] + found["skipped"]
         return bool(found["status"] == 0 and found["failed"] == 0 < found["passed"] and ended == found["collected"])
-    except (OSError, ValueError, KeyError, TypeError):  # there is none, or not of its making
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # there is none, or not of its making
         return False
 
 

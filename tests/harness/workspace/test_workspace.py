@@ -215,19 +215,21 @@ def test_a_mapping_cannot_leave_the_root() -> None:
         DiskWorkspace.from_files({"../x.py": "1"})
 
 
-def test_fork_and_restore() -> None:
-    with DiskWorkspace.from_files({"a.py": "1\n", "test.py": "t\n", "c.py": "c\n"}, readonly=["test.py"]) as disk:
-        disk.write("a.py", "2\n")
-        (disk.root / "test.py").write_text("cheat\n")
-        (disk.root / "new.py").write_text("n\n")
-        (disk.root / "c.py").unlink()
-        (disk.root / "c.py").mkdir()
-        with disk.fork() as copy:
-            assert copy.readonly_files() == ["test.py"]
-            for path in ("test.py", "new.py", "c.py"):
-                copy.restore(path)
-            assert {path: copy.read(path) for path in copy.files()} == {"a.py": "2\n", "test.py": "t\n", "c.py": "c\n"}
-        assert disk.read("test.py") == "cheat\n"
+def test_put_and_remove_clear_the_way_and_follow_no_link(tmp_path: Path) -> None:
+    (tmp_path / "safe").write_text("safe")
+    with DiskWorkspace.from_files({"a.py": "1\n", "t/x.py": "t\n"}, readonly=["/t/"], ignore=["h"]) as disk:
+        assert [path for path in (*disk.start, "h", "t/new", "b.py") if disk.guarded(path)] == ["t/x.py", "h", "t/new"]
+        (disk.root / "a.py").unlink()
+        (disk.root / "a.py").mkdir()
+        disk.put("a.py", b"2\n")
+        (disk.root / "l").symlink_to(tmp_path)
+        disk.put("l/safe", b"other")
+        disk.link("m", "a.py")
+        disk.remove("t")
+        disk.remove("nowhere/x")
+        assert {path: disk.read(path) for path in disk.files()} == {"a.py": "2\n", "l/safe": "other"}
+        assert disk.read("m") == "2\n"
+    assert (tmp_path / "safe").read_text() == "safe"
 
 
 def test_close_removes_folders_that_were_locked() -> None:

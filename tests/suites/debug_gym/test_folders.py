@@ -18,6 +18,7 @@ from leyline.suites import repository
 from leyline.suites.debug_gym import gym_suite as debug_gym
 from leyline.suites.debug_gym import judge as debug_gym_judge
 from leyline.suites.debug_gym import plain_runner
+from leyline.suites.shell_test import programs
 from leyline.suites.suite import SuiteError
 
 CODE = "def double(x):\n    return x + 1\n"
@@ -438,6 +439,54 @@ def test_a_test_command_that_the_agent_broke_is_not_passed(repo: Path) -> None:
     with repository.RepositoryTask(repo, "Do it.", "sh check.sh").open() as episode:
         bash(episode, "echo 'exit 127' > check.sh")
         assert episode.solved() is False
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["! nosuchcmd", "! ./nosuch.sh", "if ! nosuchcmd; then true; fi", "(! nosuchcmd -q)", "true\n!  nosuchcmd a | cat"],
+)
+def test_a_program_that_is_not_there_is_no_pass_when_its_status_is_turned_round(repo: Path, command: str) -> None:
+    with (
+        repository.RepositoryTask(repo, "Do it.", command).open() as episode,
+        pytest.raises(HarnessError, match="does not start, with the files as they were at first either"),
+    ):
+        episode.solved()
+
+
+@pytest.mark.parametrize(
+    "command", ["if nosuchcmd; then false; fi", "nosuchcmd 2>/dev/null || true", "true; nosuchcmd; :"]
+)
+def test_a_pass_without_a_program_tells_nothing_where_the_first_files_pass_too(repo: Path, command: str) -> None:
+    with (
+        repository.RepositoryTask(repo, "Do it.", command).open() as episode,
+        pytest.raises(HarnessError, match="passes on the files as they were at first, without 'nosuchcmd'"),
+    ):
+        episode.solved()
+
+
+def test_a_status_that_is_turned_round_is_a_verdict_where_it_is_an_answer(repo: Path) -> None:
+    (repo / "notes.txt").write_text("TODO\n")
+    task = repository.RepositoryTask(repo, "Do it.", "nosuchcmd 2>/dev/null || ! grep -q TODO notes.txt")
+    with task.open() as episode:
+        assert episode.solved() is False
+        bash(episode, "rm notes.txt")
+        assert episode.solved() is False, "grep that finds no file is no answer, and the agent's doing"
+        bash(episode, "echo done > notes.txt")
+        assert episode.solved() is True
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        ("a -x; b|c && ! d", "a b c d"),
+        ("A=1 if a; then b > c; fi 2>&1 d", "a b"),
+        ("'no such' \"$x\" && ./e; for f in g; do h $f; done", "h"),
+        ("f () { a; }; f # b", "a"),
+        ("a 'unfinished", ""),
+    ],
+)
+def test_the_programs_of_a_shell_command(command: str, names: str) -> None:
+    assert list(programs(command)) == names.split()
 
 
 def test_requests_are_texts_or_files(repo: Path, tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_a_runner_that_fails_is_found_before_any_trial(tmp_path: Path) -> None:
     """A copy of the package whose runner works when it is imported, and not when it is run."""
     ignored = shutil.ignore_patterns("__pycache__", "*.bin")
     copy = shutil.copytree(Path(leyline.__file__).parent, tmp_path / "leyline", ignore=ignored)
-    file = copy / "evals" / "suites" / "micro" / "runner.py"
+    file = copy / "suites" / "micro" / "runner.py"
     whole = file.read_text()
     code = "from leyline.suites.micro.micro_suite import MicroSuite\ntry:\n    print(MicroSuite().preflight())\n"
     code += "except Exception as error:\n    print(type(error).__name__, error)"

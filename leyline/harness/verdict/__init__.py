@@ -1,0 +1,1 @@
+"""Verdicts from files that the agent could not touch."""
