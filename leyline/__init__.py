@@ -12,7 +12,7 @@ from leyline._lazy import lazily
 if TYPE_CHECKING:
     from leyline._version import __version__
     from leyline.directives import Directive, EditScript, LeylineError, MessageEdit, Mode, Receipt
-    from leyline.harness import Session
+    from leyline.harness import Editor, Session
     from leyline.harness.wrap import wrap
     from leyline.policies import DROP, Policy, load_policy, rule, truncate
 else:
@@ -21,6 +21,7 @@ else:
         {
             "leyline._version": "__version__",
             "leyline.directives": "Directive EditScript LeylineError MessageEdit Mode Receipt",
+            "leyline.harness.editor": "Editor",
             "leyline.harness.session.session": "Session",
             "leyline.harness.wrap": "wrap",
             "leyline.policies": "DROP Policy load_policy rule truncate",
@@ -31,6 +32,7 @@ __all__ = [
     "DROP",
     "Directive",
     "EditScript",
+    "Editor",
     "LeylineError",
     "MessageEdit",
     "Mode",

@@ -21,7 +21,7 @@ PACKAGE = ROOT / "leyline"
 # What a user may import, and from where. A list of its own: a name that goes or comes shows.
 ROOMS = {
     "leyline": """
-        __version__ Directive DROP EditScript LeylineError load_policy MessageEdit Mode Policy
+        __version__ Directive DROP Editor EditScript LeylineError load_policy MessageEdit Mode Policy
         Receipt rule Session truncate wrap
     """,
     "leyline.directives": """
@@ -67,10 +67,11 @@ ROOMS = {
         RadixCache RadixError SimulatedBackend
     """,
     "leyline.harness": """
-        AgentResult DEFAULT_TOOLS DiskWorkspace Evaluation Event FilesTask HarnessError InputError
-        Ledger LedgerError Limits MemoryWorkspace NoFileError read_trajectory run_agent Sandbox
-        SandboxError Session SessionTurn Tool ToolBox ToolError ToolResult TOOLS Totals Trajectory
-        TrajectoryError TrajectoryWriter Workspace WorkspaceError WrapError WrapReport WrapTurn
+        AgentResult DEFAULT_TOOLS DiskWorkspace EditPlan Editor EditorReport EditorTurn Evaluation
+        Event FilesTask HarnessError InputError Ledger LedgerError Limits MemoryWorkspace
+        NoFileError Origin read_trajectory run_agent Sandbox SandboxError Session SessionTurn Tool
+        ToolBox ToolError ToolResult TOOLS Totals Trajectory TrajectoryError TrajectoryWriter
+        Workspace WorkspaceError WrapError WrapReport WrapTurn
     """,
     "leyline.suites": """
         Attempt load_suite Suite SuiteError SUITES SuiteSpec TaskInfo
@@ -108,6 +109,7 @@ INSIDE = {
     "leyline.backends.sglang.plugin",
     "leyline.commands",
     "leyline.evals.trials",
+    "leyline.harness.editor",
     "leyline.harness.sandbox",
     "leyline.harness.session",
     "leyline.harness.tools",

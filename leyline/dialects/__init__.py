@@ -49,7 +49,8 @@ def detect(body: Mapping[str, Any]) -> Dialect:
         if message.get("role") == "tool" or message.get("tool_calls"):
             return "chat"
         content = message.get("content")
-        kinds = {part.get("type") for part in content if isinstance(part, dict)} if isinstance(content, list) else set()
+        parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+        kinds = {str(part.get("type")) for part in parts}
         if kinds & {"input_text", "output_text"}:
             return "responses"
         if kinds & _BLOCKS:

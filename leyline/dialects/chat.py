@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from leyline.dialects.base import DialectError, Item, Placed, Reading, Written, items_of, place
-from leyline.dialects.plain import MARKS, as_message, clone, marks_of, without_marks
+from leyline.dialects.plain import MARKS, as_message, marks_of, without_marks
 from leyline.directives import Message
+from leyline.directives.clone import clone
 
 _ELSEWHERE = {"tool_use": "messages", "tool_result": "messages", "input_text": "responses", "output_text": "responses"}
 
@@ -41,15 +42,16 @@ def read_chat(body: Mapping[str, Any]) -> ChatReading:
     asked = 0
     for index, item in enumerate(items):
         message = as_message(item)
-        if message is None or not isinstance(message.get("role"), str):
+        role = message.get("role") if message is not None else None
+        if message is None or not isinstance(role, str):
             what = f"a {type(item).__name__}" if message is None else "without a role"
             raise DialectError(f"{place('messages', index)} is {what}; give a dict with role and content")
         messages.append(message)
         read = _unmarked(message, index)
-        if isinstance(read.get("function_call"), Mapping):
+        if "function_call" in read and isinstance(read["function_call"], Mapping):
             asked += 1
             read = _calls(read, asked)
-        elif read["role"] == "function":
+        elif role == "function":
             read = {**read, "role": "tool", "tool_call_id": f"function_{asked}"}
         history.append(read)
     return ChatReading(items, messages, history)
@@ -64,7 +66,7 @@ def _unmarked(message: Message, index: int) -> Message:
             if not isinstance(part, dict):
                 raise DialectError(f"{place('messages', index, k)} is a {type(part).__name__}; give a part as a dict")
             kind = part.get("type")
-            if kind in _ELSEWHERE:
+            if isinstance(kind, str) and kind in _ELSEWHERE:
                 raise DialectError(
                     f"{place('messages', index, k)} is a {kind} of the {_ELSEWHERE[kind]} dialect, not of chat "
                     f"completions; send it to that API, or give dialect={_ELSEWHERE[kind]!r}"

@@ -13,8 +13,9 @@ from typing import Any
 
 from leyline.dialects.base import DialectError, Item, Placed, Reading, Written, items_of, place
 from leyline.dialects.parts import rewritten
-from leyline.dialects.plain import as_message, clone, without_marks
+from leyline.dialects.plain import as_message, without_marks
 from leyline.directives import Message
+from leyline.directives.clone import clone
 
 _THINKING = ("thinking", "redacted_thinking")
 # Blocks whose insides are the server's own (its tools and their results) or no text: policies see them as parts.
@@ -157,10 +158,12 @@ def _blocks(content: Any, where: str) -> list[dict[str, Any]] | None:
         raise DialectError(f"{where} is a {type(content).__name__}; give text or a list of blocks")
     for k, block in enumerate(content):
         kind = block.get("type") if isinstance(block, dict) else None
-        if kind not in _PARTS and kind not in _THINKING and kind not in ("tool_use", "tool_result"):
+        if not isinstance(kind, str) or not (
+            kind in _PARTS or kind in _THINKING or kind in ("tool_use", "tool_result")
+        ):
             what = f"a block of type {kind!r}" if isinstance(block, dict) else f"a {type(block).__name__}"
             raise DialectError(f"{where}[{k}] is {what}, which the messages dialect does not have")
-        need = {"text": "text", "tool_use": "id", "tool_result": "tool_use_id"}.get(str(kind))
+        need = {"text": "text", "tool_use": "id", "tool_result": "tool_use_id"}.get(kind)
         if need is not None and not isinstance(block.get(need), str):
             raise DialectError(f"{where}[{k}] is a {kind} block without {need}")
     return content
@@ -244,7 +247,7 @@ def _input(call: Mapping[str, Any]) -> dict[str, Any]:
         value = None
     if not isinstance(value, dict):
         raise DialectError(f"an edit leaves the arguments of the tool call {call.get('id')!r} without a JSON object")
-    return clone(value)  # type: ignore[no-any-return]
+    return clone(value)
 
 
 def _result(new: Message, block: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from leyline.dialects.plain import clone, marks_of, without_marks
+from leyline.dialects.plain import marks_of, without_marks
+from leyline.directives.clone import clone
 
 _STALE = frozenset({"citations", "annotations", "logprobs"})  # of a text that is no longer there
 

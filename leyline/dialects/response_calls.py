@@ -9,8 +9,9 @@ from typing import Any
 
 from leyline.dialects.base import DialectError
 from leyline.dialects.parts import rewritten
-from leyline.dialects.plain import clone, without_marks
+from leyline.dialects.plain import without_marks
 from leyline.directives import Message
+from leyline.directives.clone import clone
 
 CALLS = frozenset(
     {

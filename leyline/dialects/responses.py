@@ -13,8 +13,9 @@ from typing import Any
 from leyline.dialects import response_calls as calls
 from leyline.dialects.base import DialectError, Item, Placed, Reading, Written, place
 from leyline.dialects.parts import rewritten
-from leyline.dialects.plain import as_message, clone, without_marks
+from leyline.dialects.plain import as_message, without_marks
 from leyline.directives import Message
+from leyline.directives.clone import clone
 
 # Made by the model or by the server's own tools, and read as parts of the answer.
 _SERVED = frozenset(
@@ -136,6 +137,8 @@ def _item(item: Item, index: int) -> Message:
     if read is None:
         raise DialectError(f"{place('input', index)} is a {type(item).__name__}; give an item as a dict")
     kind = read.get("type") or ("message" if isinstance(read.get("role"), str) else "item_reference")
+    if not isinstance(kind, str):
+        raise DialectError(f"{place('input', index)} is an item whose type is a {type(kind).__name__}; give its name")
     known = kind in _SERVED or kind in _CONTROL or kind in calls.CALLS or kind in calls.OUTPUTS
     if kind == "message" and isinstance(read.get("role"), str):
         if read["role"] == "tool" or read.get("tool_calls"):

@@ -8,6 +8,7 @@ from leyline._lazy import lazily
 
 if TYPE_CHECKING:
     from leyline.harness.agent import AgentResult, Event, Limits, run_agent
+    from leyline.harness.editor import Editor, EditorReport, EditorTurn, EditPlan, Origin
     from leyline.harness.sandbox.sandbox import HarnessError, Sandbox, SandboxError
     from leyline.harness.session.inputs import InputError
     from leyline.harness.session.ledger import Ledger
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
     from leyline.harness.trajectory import Trajectory, TrajectoryError, TrajectoryWriter, read_trajectory
     from leyline.harness.workspace.jail import NoFileError, WorkspaceError
     from leyline.harness.workspace.workspace import DiskWorkspace, MemoryWorkspace, Workspace
-    from leyline.harness.wrap import WrapError
-    from leyline.harness.wrap.account import WrapReport, WrapTurn
+    from leyline.harness.wrap import WrapError, WrapReport, WrapTurn
 else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
             "leyline.harness.agent": "AgentResult Event Limits run_agent",
+            "leyline.harness.editor": "EditPlan Editor EditorReport EditorTurn Origin",
             "leyline.harness.sandbox.sandbox": "HarnessError Sandbox SandboxError",
             "leyline.harness.session.inputs": "InputError",
             "leyline.harness.session.ledger": "Ledger",
@@ -35,8 +36,7 @@ else:
             "leyline.harness.trajectory": "Trajectory TrajectoryError TrajectoryWriter read_trajectory",
             "leyline.harness.workspace.jail": "NoFileError WorkspaceError",
             "leyline.harness.workspace.workspace": "DiskWorkspace MemoryWorkspace Workspace",
-            "leyline.harness.wrap": "WrapError",
-            "leyline.harness.wrap.account": "WrapReport WrapTurn",
+            "leyline.harness.wrap": "WrapError WrapReport WrapTurn",
         },
     )
 
@@ -45,6 +45,10 @@ __all__ = [
     "TOOLS",
     "AgentResult",
     "DiskWorkspace",
+    "EditPlan",
+    "Editor",
+    "EditorReport",
+    "EditorTurn",
     "Evaluation",
     "Event",
     "FilesTask",
@@ -55,6 +59,7 @@ __all__ = [
     "Limits",
     "MemoryWorkspace",
     "NoFileError",
+    "Origin",
     "Sandbox",
     "SandboxError",
     "Session",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, runtime_checkable
 
 from leyline.directives import Message, MessageEdit, Mode, apply_edits, diff
+from leyline.directives.clone import clone
 from leyline.policies.errors import PolicyError
 
 
@@ -53,7 +53,7 @@ class BasePolicy(ABC):
     def edits(self, messages: Sequence[Message], turn: int, mode: Mode = Mode.AMORTIZE) -> list[MessageEdit]:
         """The same as edits in indices of `messages`; `mode` is used where the policy sets none."""
         # A `transform` that edits in place gets a copy: the diff still sees the change, and the history stays.
-        return diff_edits(messages, self.transform(copy.deepcopy(list(messages)), turn), self.mode or mode)
+        return diff_edits(messages, self.transform(clone(list(messages)), turn), self.mode or mode)
 
     def __str__(self) -> str:
         """The spec that loads this policy again: name and settings that differ from their defaults."""
@@ -73,7 +73,7 @@ class ChangePolicy(BasePolicy):
 
     def edits(self, messages: Sequence[Message], turn: int, mode: Mode = Mode.AMORTIZE) -> list[MessageEdit]:
         # As above: a `changes` that edits in place gets a copy, and what it returns is compared with the history.
-        changes = self.changes(copy.deepcopy(list(messages)), turn)
+        changes = self.changes(clone(list(messages)), turn)
         return [
             MessageEdit(index, changes[index], self.mode or mode)
             for index in sorted(changes)

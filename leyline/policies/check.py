@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
 from leyline.directives import LeylineError, Message, MessageEdit, Mode, apply_edits
+from leyline.directives.clone import clone
 from leyline.policies.base import BasePolicy, Policy, diff_edits
 from leyline.policies.errors import PolicyError, one_line
 from leyline.policies.reading.calls import groups
@@ -47,7 +47,7 @@ def _ask(policy: Policy, messages: Sequence[Message], turn: int, mode: Mode) -> 
     if isinstance(policy, BasePolicy):
         return policy.edits(messages, turn, mode)
     # A foreign policy may edit in place; it gets its own copy, so that the diff still sees the change.
-    result = policy.transform(copy.deepcopy(list(messages)), turn)
+    result = policy.transform(clone(list(messages)), turn)
     if not isinstance(result, list) or not all(isinstance(m, dict) for m in result):
         raise PolicyError(
             f"policy {policy.name}: transform returned {type(result).__name__}; return the list of messages"

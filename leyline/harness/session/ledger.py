@@ -13,6 +13,7 @@ from typing import Any
 
 from leyline.directives import Message, MessageEdit, Mode
 from leyline.directives import counts as plural
+from leyline.harness.session.digests import digest
 from leyline.harness.session.pins import (
     Cause,
     Entry,
@@ -23,7 +24,6 @@ from leyline.harness.session.pins import (
     State,
     accept,
     changes,
-    digest,
     follow,
     group,
     keep_first,
@@ -51,6 +51,11 @@ class Plan:
     state: State
 
     @property
+    def untouched(self) -> bool:
+        """Whether the view is the history itself, for a reason that is seen at once."""
+        return not self.state.pins and not self.state.notes
+
+    @property
     def messages(self) -> list[Message]:
         return [entry.message for entry in self.view]
 
@@ -67,7 +72,19 @@ class Ledger:
     @property
     def digests(self) -> list[str]:
         """Digests of the unedited history as of the last commit."""
-        return [seen.digest for seen in self._state.seen]
+        return self._state.digests
+
+    @property
+    def roles(self) -> list[str]:
+        """Roles of the unedited history as of the last commit."""
+        return [seen.role for seen in self._state.seen]
+
+    @property
+    def sent_line(self) -> tuple[list[str], list[str]]:
+        """Digests and roles of what the last turn sent."""
+        roles = {seen.uid: seen.role for seen in self._state.seen}
+        roles |= {note.uid: str(note.message.get("role")) for note in self._state.notes}
+        return [mark for _, mark in self._state.sent], [roles.get(uid, "") for uid, _ in self._state.sent]
 
     @property
     def sent(self) -> int:
@@ -81,15 +98,24 @@ class Ledger:
         edits += [MessageEdit(place.get(n.anchor, -1) + 1, n.message, n.mode, insert=True) for n in self._state.notes]
         return sorted(edits, key=lambda edit: (edit.message_index, not edit.insert))
 
-    def plan(self, messages: Sequence[Message], proposals: Sequence[MessageEdit] = (), *, turn: int = 0) -> Plan:
+    def plan(
+        self,
+        messages: Sequence[Message],
+        proposals: Sequence[MessageEdit] = (),
+        *,
+        turn: int = 0,
+        marks: Sequence[str] | None = None,
+    ) -> Plan:
         """Decide what is sent for this history. Does not change the ledger.
+
+        marks: the digests of `messages`, where the caller knows them already.
 
         A message that carries an edit keeps it, unless a proposal for it removes strictly more (drops it, or has less
         text) or is FORGET; what was dropped stays dropped, and what was forgotten is only dropped or forgotten again.
         Proposals for messages given to `unedit` are ignored.
         """
         state = self._state.copy()
-        client = follow(state, messages)
+        client = follow(state, messages, marks)
         accepted: list[MessageEdit] = []
         fresh: dict[int, Mode] = {}
         for edit in proposals:
@@ -172,7 +198,7 @@ class Ledger:
             ledger._state = State(
                 mode=Mode(data["mode"]),
                 seen=[Seen(int(u), str(d), str(r), int(h)) for u, d, r, h in data["seen"]],
-                pins={int(u): Pin(r, Mode(m), int(t)) for u, r, m, t in data["pins"]},
+                pins={int(u): Pin.of(r, Mode(m), int(t)) for u, r, m, t in data["pins"]},
                 notes=[Note(int(u), int(a), dict(m), Mode(mode)) for u, a, m, mode in data["notes"]],
                 restored={int(u) for u in data["restored"]},
                 sent=[(int(u), str(d)) for u, d in data["sent"]],

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from leyline.directives import LeylineError, Message, MessageEdit, Mode
 from leyline.directives import counts as plural
+from leyline.directives.common import common_prefix
+from leyline.harness.session.digests import digest, digests
 from leyline.policies.reading.calls import groups
 
 Cause = Literal["policy", "harness", "unedit"]
@@ -19,18 +20,6 @@ _ROOT = -1  # the anchor of a note that stands before the first message
 
 class LedgerError(LeylineError, ValueError):
     """A saved ledger cannot be read, or an index names no message."""
-
-
-def canonical(message: Mapping[str, Any]) -> dict[str, Any]:
-    """The message without fields that say nothing (None, empty list or object); a missing content is ''."""
-    kept = {key: value for key, value in message.items() if value not in (None, [], {})}
-    return {"content": "", **kept}
-
-
-def digest(message: Mapping[str, Any]) -> str:
-    """Identity of a message: equal for a message and its round trip through a client's data model."""
-    text = json.dumps(canonical(message), sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 
 def size(message: Mapping[str, Any] | None) -> int:
@@ -44,11 +33,19 @@ def size(message: Mapping[str, Any] | None) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """An edit that stays: what message stands in place of the original (None: nothing), and since which turn."""
+    """An edit that stays: what message stands in place of the original (None: nothing), and since which turn.
+
+    digest: of the replacement.
+    """
 
     replacement: Message | None
     mode: Mode
     turn: int
+    digest: str | None
+
+    @classmethod
+    def of(cls, replacement: Message | None, mode: Mode, turn: int) -> Pin:
+        return cls(replacement, mode, turn, None if replacement is None else digest(replacement))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +58,7 @@ class Note:
     mode: Mode
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """A message of the history as it was last seen. `head` is the uid of the answer whose tool call it belongs to."""
 
     uid: int
@@ -71,7 +67,7 @@ class Seen:
     head: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
     """A message of the edited history. `index` is its place in the unedited one, None for a note."""
 
@@ -90,6 +86,10 @@ class State:
     restored: set[int] = field(default_factory=set)
     sent: list[tuple[int, str]] = field(default_factory=list)
     next_uid: int = 0
+
+    @property
+    def digests(self) -> list[str]:
+        return [seen.digest for seen in self.seen]
 
     def copy(self) -> State:
         return replace(
@@ -111,28 +111,69 @@ def group(seen: Sequence[Seen], index: int) -> list[int]:
     return [position for position, other in enumerate(seen) if other.head == seen[index].head]
 
 
-def follow(state: State, messages: Sequence[Message]) -> list[int]:
-    """Carry uids over to the history as it is now; returns old positions that the harness changed or dropped."""
-    marks = [digest(message) for message in messages]
-    old, roles = state.seen, [str(message.get("role")) for message in messages]
-    same = min(len(old), len(marks))
-    first = next((i for i in range(same) if old[i].digest != marks[i]), same)
+def follow(state: State, messages: Sequence[Message], marks: Sequence[str] | None = None) -> list[int]:
+    """Carry uids over to the history as it is now; returns old positions that the harness changed or dropped.
+
+    marks: the digests of `messages`, where they are known. A harness may hand back what was sent instead of what it
+    first said: then the positions are those of what was sent, and an edit that came back stays where it is.
+    """
+    marks = digests(messages) if marks is None else marks
+    roles = [str(message.get("role")) for message in messages]
+    first = common_prefix(state.digests, marks)
+    if first < len(marks) and (state.pins or state.notes):
+        sent = common_prefix([mark for _, mark in state.sent], marks)
+        if sent > first:
+            first = sent
+            _adopt(state)
+    old = state.seen
     uids = [seen.uid for seen in old[:first]]
     changed: list[int] = []
-    matcher = difflib.SequenceMatcher(None, [s.digest for s in old[first:]], marks[first:], autojunk=False)
-    for op, a0, a1, b0, b1 in matcher.get_opcodes():
-        a0, a1, b0, b1 = a0 + first, a1 + first, b0 + first, b1 + first
-        if op == "equal":
-            uids += [seen.uid for seen in old[a0:a1]]
-            continue
-        changed += range(a0, a1)
-        for before, new in enumerate(range(b0, b1), start=a0):
-            in_place = before < a1 and old[before].role == roles[new]
-            uids.append(old[before].uid if in_place else state.new_uid())
-    _release(state, changed, set(uids))
-    heads = dict(enumerate(uids)) | {i: uids[members[0]] for members in groups(messages) for i in members}
-    state.seen = [Seen(uid, marks[i], roles[i], heads[i]) for i, uid in enumerate(uids)]
+    if first == len(old):
+        uids += [state.new_uid() for _ in range(first, len(marks))]
+    else:
+        matcher = difflib.SequenceMatcher(None, [s.digest for s in old[first:]], marks[first:], autojunk=False)
+        for op, a0, a1, b0, b1 in matcher.get_opcodes():
+            a0, a1, b0, b1 = a0 + first, a1 + first, b0 + first, b1 + first
+            if op == "equal":
+                uids += [seen.uid for seen in old[a0:a1]]
+                continue
+            changed += range(a0, a1)
+            for before, new in enumerate(range(b0, b1), start=a0):
+                in_place = before < a1 and old[before].role == roles[new]
+                uids.append(old[before].uid if in_place else state.new_uid())
+        _release(state, changed, set(uids))
+    if state.notes:
+        own = set(uids)
+        state.notes = [note for note in state.notes if note.uid not in own]
+    heads = list(uids)
+    for members in groups(messages):
+        for i in members:
+            heads[i] = uids[members[0]]
+    state.seen = list(map(Seen, uids, marks, roles, heads))
     return changed
+
+
+def _adopt(state: State) -> None:
+    """Take what was sent for the history that the harness keeps: what was dropped is gone, what was added is there."""
+    known = {seen.uid: seen for seen in state.seen}
+    notes = {note.uid: str(note.message.get("role")) for note in state.notes}
+    adopted = [
+        known[uid]._replace(digest=mark) if uid in known else Seen(uid, mark, notes.get(uid, ""), uid)
+        for uid, mark in state.sent
+    ]
+    shown = {seen.uid for seen in adopted}
+    gone = [seen.uid for seen in state.seen if seen.uid not in shown]
+    if gone:
+        # Notes behind a dropped message come to stand behind the last one before it that was sent.
+        order = [seen.uid for seen in state.seen]
+        for k, note in enumerate(state.notes):
+            if note.anchor in gone:
+                before = reversed(order[: order.index(note.anchor)])
+                state.notes[k] = replace(note, anchor=next((uid for uid in before if uid in shown), _ROOT))
+    for uid in gone:
+        state.pins.pop(uid, None)
+        state.restored.discard(uid)
+    state.seen = adopted
 
 
 def _release(state: State, changed: Sequence[int], alive: set[int]) -> None:
@@ -182,7 +223,8 @@ def accept(state: State, edit: MessageEdit, messages: Sequence[Message], turn: i
     current, wanted = messages[index] if pin is None else pin.replacement, edit.replacement
     if uid in state.restored:
         return None
-    if wanted is None and any(state.seen[partner].uid in state.restored for partner in group(state.seen, index)):
+    given_back = wanted is None and bool(state.restored)
+    if given_back and any(state.seen[partner].uid in state.restored for partner in group(state.seen, index)):
         return None  # half of a tool pair was given back: the other half must not be dropped alone
     if current is None:
         # A dropped message stays dropped, or half of its pair would come back; a FORGET still heals what is behind it.
@@ -195,7 +237,7 @@ def accept(state: State, edit: MessageEdit, messages: Sequence[Message], turn: i
         # What was forgotten must not come back in a shorter version of the original.
         new = wanted is None or (pin.mode is not Mode.FORGET and size(wanted) < size(current))
     if new:
-        state.pins[uid] = Pin(wanted, edit.mode, turn)
+        state.pins[uid] = Pin.of(wanted, edit.mode, turn)
     return uid if new else None
 
 
@@ -213,24 +255,33 @@ def healed(state: State, view: Sequence[Entry], fresh: Mapping[int, Mode], held:
 
 def view_of(state: State, messages: Sequence[Message]) -> list[Entry]:
     """The edited history: originals with their pins, and notes behind their anchors in order of arrival."""
+    if not state.pins and not state.notes:
+        return [Entry(seen.uid, index, message, seen.digest) for index, (seen, message) in _placed(state, messages)]
     notes: dict[int, list[Entry]] = {}
     for note in state.notes:
         notes.setdefault(note.anchor, []).append(Entry(note.uid, None, note.message, digest(note.message)))
     view = list(notes.get(_ROOT, ()))
-    for index, (seen, message) in enumerate(zip(state.seen, messages, strict=True)):
+    for index, (seen, message) in _placed(state, messages):
         pin = state.pins.get(seen.uid)
-        if pin is None:
+        if pin is None or pin.digest == seen.digest:  # the harness handed the edit back: its own message is sent
             view.append(Entry(seen.uid, index, message, seen.digest))
-        elif pin.replacement is not None:
-            view.append(Entry(seen.uid, index, pin.replacement, digest(pin.replacement)))
+        elif pin.replacement is not None and pin.digest is not None:
+            view.append(Entry(seen.uid, index, pin.replacement, pin.digest))
         view += notes.get(seen.uid, ())
     return view
+
+
+def _placed(state: State, messages: Sequence[Message]) -> Iterator[tuple[int, tuple[Seen, Message]]]:
+    return enumerate(zip(state.seen, messages, strict=True))
 
 
 def changes(
     sent: Sequence[tuple[int, str]], view: Sequence[Entry], fresh: Mapping[int, Mode], state: State
 ) -> list[tuple[MessageEdit, Cause]]:
     """Edits that turn what was sent into the view, in indices of what was sent; the new tail is none."""
+    same = (entry.uid == uid and entry.digest == mark for (uid, mark), entry in zip(sent, view, strict=False))
+    if not fresh and len(view) >= len(sent) and all(same):
+        return []  # only the tail is new
     target = {entry.uid: (place, entry) for place, entry in enumerate(view)}
     held = {uid for uid, _ in sent}
     heal = healed(state, view, fresh, held)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 
 from leyline.directives import Message, MessageEdit, Mode
-from leyline.policies import Policy, policy_edits
+from leyline.directives.clone import clone
+from leyline.policies import Policy, keep_all, policy_edits
 
 
 def proposals(policy: Policy, messages: Sequence[Message], turn: int, mode: Mode, *, honest: bool) -> list[MessageEdit]:
@@ -15,5 +15,9 @@ def proposals(policy: Policy, messages: Sequence[Message], turn: int, mode: Mode
 
     honest: every edit is a FORGET, whatever mode the policy names. Raises PolicyError.
     """
-    edits = copy.deepcopy(policy_edits(policy, messages, turn, mode))
-    return [replace(edit, mode=Mode.FORGET) for edit in edits] if honest else edits
+    if type(policy) is keep_all:
+        return []
+    edits = policy_edits(policy, messages, turn, mode)
+    return [
+        replace(edit, replacement=clone(edit.replacement), mode=Mode.FORGET if honest else edit.mode) for edit in edits
+    ]

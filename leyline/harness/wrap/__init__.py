@@ -6,8 +6,9 @@ from typing import Any, TypeVar
 
 from leyline.backends.contract import TokenRenderer
 from leyline.directives import LeylineError, Mode
+from leyline.harness.editor.account import EditorReport as WrapReport
+from leyline.harness.editor.account import EditorTurn as WrapTurn
 from leyline.harness.session.inputs import check_settings
-from leyline.harness.wrap.account import WrapReport, WrapTurn
 from leyline.harness.wrap.tracker import Tracker, WireSettings
 from leyline.policies import Policy
 from leyline.policies.base import as_mode

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Self
 
-from leyline.harness.wrap.account import is_receipt
+from leyline.harness.editor.account import is_receipt
 from leyline.harness.wrap.tracker import Request, Tracker, listed
 
 

@@ -24,10 +24,12 @@ from leyline.directives import (
     token_script,
 )
 from leyline.directives.common import common_prefix
+from leyline.harness.editor.account import EditorReport as WrapReport
+from leyline.harness.editor.account import EditorTurn as WrapTurn
+from leyline.harness.editor.account import usage_of
 from leyline.harness.session.ledger import Ledger, Plan, digest
 from leyline.harness.session.pins import size
 from leyline.harness.session.proposals import proposals
-from leyline.harness.wrap.account import WrapReport, WrapTurn, usage_of
 from leyline.policies import Policy, keep_all
 from leyline.policies.combinators.inner import as_policy
 

@@ -1,0 +1,199 @@
+"""What an editor did, request by request: the cost of the prompt, the edits, and what broke the prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from leyline.backends.contract import Usage
+from leyline.backends.http.usage import find_usage
+from leyline.directives import EditScript, LeylineError, Receipt, WireRequest
+from leyline.directives.counts import count
+from leyline.directives.receipt import receipt_entry
+
+
+@dataclass(frozen=True)
+class EditorTurn:
+    """One request.
+
+    conversation, turn: which conversation, and how many answers it held. edits: new ones of the policy.
+    shed: what the edits in force take off this prompt, in `unit`s (tokens where a renderer was given).
+    prompt_tokens, cached_tokens, completion_tokens: from the server's usage block, None where it sent none;
+    prompt_tokens includes cached_tokens. broke: what changed the prefix that the server holds, None if nothing did.
+    receipt: what a Leyline server says it did, or the same drawn from the usage block.
+    audit: nothing was edited; edits and shed say what would have been.
+    """
+
+    conversation: str
+    turn: int
+    edits: int
+    shed: int
+    unit: Literal["chars", "tokens"]
+    broke: str | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+    receipt: Receipt | None = None
+    audit: bool = False
+
+    def row(self) -> str:
+        tokens = "-" if self.prompt_tokens is None else f"{self.cached_tokens}/{self.prompt_tokens}"
+        return f"{self.turn:>4}  {self.edits:>5}  {self.shed:>8}  {tokens:>15}  {self.broke or ''}".rstrip()
+
+
+@dataclass
+class Sums:
+    """Sums over requests, in tokens where nothing else is said. counted: requests with a usage block."""
+
+    requests: int = 0
+    counted: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    edits: int = 0
+    shed: int = 0
+
+    def add(self, turn: EditorTurn, times: int = 1) -> None:
+        """Count a request; `times=-1` takes it out again."""
+        self.requests += times
+        self.counted += times * (turn.prompt_tokens is not None)
+        self.prompt_tokens += times * (turn.prompt_tokens or 0)
+        self.cached_tokens += times * (turn.cached_tokens or 0)
+        self.edits += times * turn.edits
+        self.shed += times * turn.shed
+
+
+@dataclass(frozen=True)
+class EditorReport:
+    """All requests so far. Token sums leave out requests without a usage block; `counted` says how many had one.
+
+    turns: the last requests; the sums are over all of them. forgotten: conversations given up for lack of room.
+    """
+
+    turns: tuple[EditorTurn, ...]
+    sums: Sums = field(default_factory=Sums)
+    forgotten: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.sums.requests:
+            for turn in self.turns:
+                self.sums.add(turn)
+
+    @property
+    def requests(self) -> int:
+        return self.sums.requests
+
+    @property
+    def counted(self) -> int:
+        return self.sums.counted
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self.sums.prompt_tokens
+
+    @property
+    def cached_tokens(self) -> int:
+        return self.sums.cached_tokens
+
+    @property
+    def uncached_tokens(self) -> int:
+        return self.prompt_tokens - self.cached_tokens
+
+    @property
+    def edits(self) -> int:
+        return self.sums.edits
+
+    @property
+    def shed(self) -> int:
+        """What all prompts together did not carry, in the turns' unit."""
+        return self.sums.shed
+
+    @property
+    def hit_rate(self) -> float | None:
+        """cached / prompt tokens; None before the server has reported any."""
+        return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else None
+
+    def __str__(self) -> str:
+        unit = self.turns[0].unit if self.turns else "chars"
+        would = ", in audit mode: nothing was edited" if self.turns and self.turns[-1].audit else ""
+        lines = [f"turn  edits  shed {unit[:3]}.   cached/prompt  what broke the prefix{would}"]
+        earlier = self.requests - len(self.turns)
+        if earlier:
+            lines.append(f"{count(earlier, 'earlier request')} left out of the list, counted below")
+        conversation = None
+        for turn in self.turns:
+            if turn.conversation != conversation:
+                conversation = turn.conversation
+                lines.append(f"conversation {conversation}")
+            lines.append(turn.row())
+        rate = (
+            "no usage block"
+            if self.hit_rate is None
+            else f"hit rate {self.hit_rate:.1%} of {self.prompt_tokens} tokens"
+        )
+        lines.append(
+            f"{count(self.requests, 'request')} ({self.counted} with usage), {count(self.edits, 'edit')}, {rate}"
+        )
+        if self.forgotten:
+            lines.append(f"{count(self.forgotten, 'conversation')} forgotten; raise max_conversations to keep more")
+        return "\n".join(lines)
+
+
+def usage_of(response: Any) -> dict[str, Any]:
+    """The token fields of a turn, from a response or an event of a stream, parsed or as a client's model; empty where
+    it carries neither usage nor a receipt.
+
+    The events of a stream add up: Anthropic's first tells the prompt, its last the answer.
+    """
+    fields: dict[str, Any] = {}
+    receipt = _receipt_of(response)
+    for holder in (response, _get(response, "response"), _get(response, "message")):
+        usage = _usage(holder)
+        if usage is not None:
+            fields = {
+                "prompt_tokens": usage.prompt_tokens,
+                "cached_tokens": usage.cached_tokens,
+                "completion_tokens": usage.completion_tokens,
+                "receipt": receipt or Receipt.plain(usage.prompt_tokens, usage.cached_tokens),
+            }
+            break
+    else:
+        if receipt is not None:
+            cached = receipt.prefix_tokens + receipt.spliced_tokens
+            return {"prompt_tokens": receipt.prompt_tokens, "cached_tokens": cached, "receipt": receipt}
+        generated = _get(_get(response, "usage"), "output_tokens")
+        if type(generated) is int:
+            return {"completion_tokens": generated}
+    return fields
+
+
+def _get(holder: Any, name: str) -> Any:
+    return holder.get(name) if isinstance(holder, Mapping) else getattr(holder, name, None)
+
+
+def _usage(response: Any) -> Usage | None:
+    choices = _get(response, "choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    places = {name: _get(response, name) for name in ("usage", "usageMetadata", "x_groq")}
+    return find_usage({**places, "choices": [{"usage": _get(first, "usage")}]})
+
+
+def is_receipt(chunk: Any) -> bool:
+    """Whether a stream's chunk is a Leyline server's receipt and nothing else."""
+    return _get(chunk, "leyline") is not None and not _get(chunk, "choices")
+
+
+def _receipt_of(response: Any) -> Receipt | None:
+    """A Leyline server puts it into `choices[0].meta_info["leyline"]`, or into `leyline` of a stream's last chunk."""
+    choices = _get(response, "choices")
+    meta = _get(choices[0], "meta_info") if isinstance(choices, list) and choices else None
+    facts = receipt_entry(meta.get("leyline") if isinstance(meta, Mapping) else _get(response, "leyline"))
+    if not isinstance(facts, Mapping):
+        return None
+    try:
+        receipt = Receipt.from_dict(facts)
+        if receipt.lineage is not None:  # it goes back with the next request: one that cannot is no receipt
+            WireRequest(EditScript(()), (), lineage=receipt.lineage, lineage_start=receipt.approximate_from)
+        return receipt
+    except LeylineError:
+        return None

@@ -1,0 +1,330 @@
+"""The editor: a policy's edits for a harness that makes its own requests, each edit once, and then it stays."""
+
+from __future__ import annotations
+
+import json
+import threading
+import warnings
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from leyline.backends.contract import TokenRenderer
+from leyline.dialects import Dialect, Item, Placed, Reading, detect, read
+from leyline.directives import Message, MessageEdit, Mode, Rendered
+from leyline.harness.editor import saved
+from leyline.harness.editor.account import EditorReport, EditorTurn, Sums, usage_of
+from leyline.harness.editor.conversations import Conversation, Conversations
+from leyline.harness.editor.fields import WireSettings, request_fields, with_fields
+from leyline.harness.editor.plan import EditPlan
+from leyline.harness.session.digests import digests
+from leyline.harness.session.inputs import InputError, check_settings
+from leyline.harness.session.ledger import Plan
+from leyline.harness.session.pins import size
+from leyline.harness.session.proposals import proposals
+from leyline.policies import Policy
+from leyline.policies.base import as_mode
+from leyline.policies.combinators.inner import as_policy
+
+MAX_CONVERSATIONS = 256
+KEPT_TURNS = 1000
+
+
+class Editor:
+    """Edits histories by a policy, for as many conversations as come by. Safe for threads.
+
+    policy: a policy or its spec, such as "truncate_older_than(n=2, max_chars=200)".
+    mode: the contract of edits for which the policy names none, and of edits the harness makes to its own history.
+    audit: say what would be edited, and edit nothing.
+    renderer: renders as the server does; with it, shed text is counted in tokens.
+    splice: the server is SGLang with Leyline; plans carry directives in `request_fields` (needs `renderer`).
+    seam, honest, purge: as in `Session`.
+    max_conversations: how many are remembered; the one used longest ago is forgotten, with a warning the first time.
+    keep_turns: how many requests `report().turns` lists; its sums are over all of them.
+    store: where conversations are kept over a restart: a mapping of names to JSON texts, such as a `shelve`.
+    Raises PolicyError for a policy or a mode that is not known, InputError for another setting that cannot be used.
+    """
+
+    def __init__(
+        self,
+        policy: str | Policy = "keep_all",
+        *,
+        mode: Mode | str = Mode.AMORTIZE,
+        audit: bool = False,
+        renderer: TokenRenderer | None = None,
+        splice: bool = False,
+        seam: int = 0,
+        honest: bool = False,
+        purge: bool = False,
+        max_conversations: int = MAX_CONVERSATIONS,
+        keep_turns: int = KEPT_TURNS,
+        store: MutableMapping[str, str] | None = None,
+        owner: str = "Editor",
+    ) -> None:
+        self.policy = as_policy(policy, owner)
+        check_settings(owner, seam=seam, honest=honest, purge=purge)
+        if splice and renderer is None:
+            raise InputError(
+                f"{owner}: splice=True needs renderer=: directives are exact tokens, so give the served "
+                "model's renderer"
+            )
+        if purge and not splice:
+            raise InputError(
+                f"{owner}: purge=True needs splice=True: no other server can be told to evict what was forgotten"
+            )
+        for name, value in {"max_conversations": max_conversations, "keep_turns": keep_turns}.items():
+            if type(value) is not int or value < 1:
+                raise InputError(f"{owner}: {name} is {value!r}; give a whole number of at least 1")
+        given = as_mode(mode, owner)
+        self.mode = Mode.FORGET if honest else given
+        self.audit = audit
+        self._renderer, self._honest = renderer, honest
+        self._wire = WireSettings(seam, honest, purge) if splice else None
+        self._limit, self._keep_turns, self._store = max_conversations, keep_turns, store
+        self._conversations = Conversations(max_conversations, self._forget)
+        self._turns: dict[int, EditorTurn] = {}
+        self._sums, self._served, self._forgotten = Sums(), 0, 0
+        self._lock = threading.RLock()
+        if store is not None:
+            for text in list(store.values()):
+                self._conversations.remember(saved.conversation(saved.parsed(text, "the store")))
+
+    @property
+    def last(self) -> EditorTurn | None:
+        """The last request that was served."""
+        with self._lock:
+            return self._turns[self._served - 1] if self._turns else None
+
+    def report(self) -> EditorReport:
+        """What was done so far."""
+        with self._lock:
+            return EditorReport(tuple(self._turns.values()), replace(self._sums), self._forgotten)
+
+    def plan(
+        self,
+        history: Sequence[Item] | Mapping[str, Any],
+        *,
+        session: str | None = None,
+        dialect: Dialect | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        model: str | None = None,
+    ) -> EditPlan:
+        """What to send for a history: the full, unedited one, as the harness keeps it. It is not changed.
+
+        history: a list of messages or items, or the body of a whole request; then `plan.body` is the body to send.
+        session: the harness's name for the conversation. Without one it is known by its history alone.
+        dialect: 'chat', 'responses' or 'messages'; None tells it by what stands in the history.
+        tools, model: of the request, where `history` is a list; conversations of two models are two.
+        Raises DialectError for a history that cannot be read, PolicyError for a policy that fails.
+        """
+        body = dict(history) if isinstance(history, Mapping) else None
+        dialect = dialect or detect(body if body is not None else {"messages": history})
+        reading = read(body if body is not None else {_field(dialect): history}, dialect)
+        if body is not None:
+            tools = body["tools"] if tools is None and isinstance(body.get("tools"), (list, tuple)) else tools
+            model = body["model"] if model is None and isinstance(body.get("model"), str) else model
+        messages = reading.history
+        marks, roles = digests(messages), [str(message.get("role")) for message in messages]
+        with self._lock:
+            found = self._conversations.find(marks, roles, session=session, model=model, mode=self.mode)
+        turn = roles.count("assistant")
+        edits = proposals(self.policy, messages, turn, self.mode, honest=self._honest)
+        planned = found.ledger.plan(messages, edits, turn=turn, marks=marks)
+        return self._made(reading, dialect, body, found, planned, turn, tools)
+
+    async def aplan(self, history: Sequence[Item] | Mapping[str, Any], **options: Any) -> EditPlan:
+        """`plan` in a thread, so that an event loop goes on meanwhile."""
+        from anyio import to_thread  # httpx brings it
+
+        return await to_thread.run_sync(partial(self.plan, history, **options))
+
+    def pinned(self, conversation: str | None = None) -> list[MessageEdit]:
+        """Every edit in force in a conversation, in indices of its history as policies read it; of the last served
+        where none is named.
+        """
+        return self._named(conversation).ledger.pinned()
+
+    def unedit(self, index: int, conversation: str | None = None) -> bool:
+        """Give back the original message `index` from the next request on, and leave it alone; false if it carries no
+        edit. Indices are those of `plan.history`; the conversation is the last served where none is named.
+        """
+        with self._lock:
+            known = self._named(conversation)
+            ledger = known.ledger.copy()
+            done = ledger.unedit(index)
+            if done:
+                self._conversations.change(replace(known, ledger=ledger))
+                self._keep(known.name)
+            return done
+
+    def save(self, path: str | Path) -> None:
+        """Write every conversation's edits to a file, which is replaced whole. `load` reads it."""
+        with self._lock:
+            known = [saved.record(conversation) for conversation in self._conversations]
+        saved.write(Path(path), known)
+
+    def load(self, path: str | Path) -> None:
+        """Take up the conversations of a file that `save` wrote. Raises LedgerError for another file."""
+        found = [saved.conversation(data) for data in saved.read(Path(path))]
+        with self._lock:
+            for conversation in found:
+                self._conversations.remember(conversation)
+                self._keep(conversation.name)
+
+    def _named(self, name: str | None) -> Conversation:
+        with self._lock:
+            last = self.last
+            wanted = name if name is not None else last.conversation if last is not None else None
+            known = self._conversations.get(wanted) if wanted is not None else None
+            if known is None:
+                raise InputError(f"Editor: no conversation {wanted!r}; see the names in report().turns")
+            return known
+
+    def _made(
+        self,
+        reading: Reading,
+        dialect: Dialect,
+        body: dict[str, Any] | None,
+        found: Conversation,
+        planned: Plan,
+        turn: int,
+        tools: Sequence[Mapping[str, Any]] | None,
+    ) -> EditPlan:
+        history = reading.history
+        given: list[Item] = reading.items if isinstance(reading.items, list) else list(reading.items)
+        would, fields, origins = given, dict[str, Any](), None
+        untouched = planned.untouched
+        if not untouched:
+            placed = [Placed(entry.index, entry.message) for entry in planned.view]
+            untouched = reading.untouched(placed)
+            if not untouched:
+                written = reading.write(placed)
+                would, fields, origins = written.items, dict(written.fields), written.origins
+        prompt = self._render(planned.messages, tools) if self._wire and not self.audit else None
+        shed, unit = self._shed(history, planned, tools, untouched)
+        broke = _broke(planned, self.policy.name, audit=self.audit)
+        record = EditorTurn(found.name, turn, len(planned.accepted), shed, unit, broke=broke, audit=self.audit)
+        beside: dict[str, Any] = {}
+        if self.audit:
+            fields, origins = {}, None
+        else:
+            beside = request_fields(
+                self._wire, dialect, planned, held=found.prompt, prompt=prompt, receipt=found.receipt
+            )
+        messages = given if self.audit else would
+        if body is not None and messages is not given:
+            body = {**body, reading.field_name: messages, **fields}
+            for name in [name for name, value in fields.items() if value is None]:
+                del body[name]
+        return EditPlan(
+            messages=messages,
+            fields=fields,
+            request_fields=beside,
+            edits=planned.accepted,
+            history=history,
+            dialect=dialect,
+            would=would,
+            record=record,
+            conversation=found,
+            ledger_plan=planned,
+            prompt=prompt,
+            body=with_fields(body, beside) if body is not None else None,
+            _given=given,
+            _origins=origins,
+            _serve=self._remember,
+            _update=self._count,
+        )
+
+    def _remember(self, plan: EditPlan) -> int:
+        """Take in a request that the server took. Returns the record's number."""
+        with self._lock:
+            base, number = plan.conversation, self._served
+            ledger, name, now = base.ledger.copy(), base.name, self._conversations.get(base.name)
+            ledger.commit(plan.ledger_plan)
+            if now is not None and now.ledger is not base.ledger and now.ledger.digests != ledger.digests:
+                # Meanwhile another request went on from the same history, in its own way: keep the edits of both.
+                name = self._conversations.new_name(base.session)
+            # The receipt comes with the response; without one this turn's lineage is not known.
+            made = replace(base, name=name, ledger=ledger, prompt=plan.prompt, receipt=None, number=number)
+            self._conversations.remember(made)
+            self._keep(name)
+            record = replace(plan.record, conversation=name)
+            self._turns[number] = record
+            self._sums.add(record)
+            self._served += 1
+            while len(self._turns) > self._keep_turns:
+                del self._turns[next(iter(self._turns))]
+            return number
+
+    def _count(self, number: int, response: Any) -> None:
+        """Add the usage that came with a response or an event of its stream."""
+        fields = usage_of(response)
+        with self._lock:
+            turn = self._turns.get(number)
+            if not fields or turn is None:
+                return
+            self._sums.add(turn, -1)
+            turn = self._turns[number] = replace(turn, **fields)
+            self._sums.add(turn)
+            known = self._conversations.get(turn.conversation)
+            if known is not None and known.number == number:  # a stream may be read after the next request was served
+                self._conversations.change(replace(known, receipt=turn.receipt))
+
+    def _keep(self, name: str) -> None:
+        known = self._conversations.get(name)
+        if self._store is not None and known is not None:
+            self._store[name] = json.dumps(saved.record(known))
+
+    def _forget(self, conversation: Conversation) -> None:
+        if self._store is not None:
+            self._store.pop(conversation.name, None)
+        self._forgotten += 1
+        if self._forgotten == 1:
+            warnings.warn(
+                f"leyline: forgot conversation {conversation.name!r}, used longest ago of {self._limit + 1}; if it "
+                "goes on, its edits are decided afresh and its prefix breaks. Raise max_conversations to keep more "
+                "(said once; report() counts them)",
+                stacklevel=2,
+            )
+
+    def _render(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None) -> Rendered | None:
+        return self._renderer.render(messages, tools) if self._renderer is not None else None
+
+    def _shed(
+        self,
+        history: Sequence[Message],
+        plan: Plan,
+        tools: Sequence[Mapping[str, Any]] | None,
+        untouched: bool,
+    ) -> tuple[int, Literal["chars", "tokens"]]:
+        unit: Literal["chars", "tokens"] = "chars" if self._renderer is None else "tokens"
+        if untouched:
+            return 0, unit
+        if unit == "tokens":
+            full, sent = self._render(history, tools), self._render(plan.messages, tools)
+            return (len(full.ids) - len(sent.ids) if full and sent else 0), unit
+        shown = {entry.index for entry in plan.view}
+        shed = sum(size(message) for index, message in enumerate(history) if index not in shown)
+        for entry in plan.view:
+            if entry.index is None:
+                shed -= size(entry.message)
+            elif entry.message is not history[entry.index]:
+                shed += size(history[entry.index]) - size(entry.message)
+        return shed, unit
+
+
+def _field(dialect: Dialect) -> str:
+    return "input" if dialect == "responses" else "messages"
+
+
+def _broke(plan: Plan, policy: str, *, audit: bool) -> str | None:
+    """Who changed the earliest message that the server holds, and how. An audit changes nothing itself."""
+    pairs = [pair for pair in zip(plan.edits, plan.causes, strict=True) if not audit or pair[1] == "harness"]
+    if not pairs:
+        return None
+    edit, cause = min(pairs, key=lambda pair: pair[0].message_index)
+    what = "dropped" if edit.replacement is None else "inserted" if edit.insert else "changed"
+    who = {"policy": f"the policy {policy}", "harness": "the harness", "unedit": "unedit"}[cause]
+    return f"message {edit.message_index} {what} by {who}"

@@ -1,0 +1,76 @@
+"""What a request says beside its edited history: directives and lineage, for a server that splices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from leyline.dialects import Dialect
+from leyline.directives import EditScript, Fallback, Receipt, Rendered, WireError, WireRequest, token_script
+from leyline.harness.session.ledger import Plan
+
+_LIMITS = (Fallback.TOO_MANY_DIRECTIVES, Fallback.TOO_LARGE, Fallback.OUT_OF_RANGE)
+
+
+@dataclass(frozen=True)
+class WireSettings:
+    """What a request to a Leyline server says beside its directives; the fields are those of `Session`."""
+
+    seam: int = 0
+    honest: bool = False
+    purge: bool = False
+
+
+def request_fields(
+    settings: WireSettings | None,
+    dialect: Dialect,
+    plan: Plan,
+    *,
+    held: Rendered | None,
+    prompt: Rendered | None,
+    receipt: Receipt | None,
+) -> dict[str, Any]:
+    """Fields to add to a request's body; empty where there is nothing to say, or no server that would take it.
+
+    held: the prompt that the server holds of this conversation. prompt: the one of this turn. Both are None where
+    there is no renderer. receipt: the last one of this conversation.
+    """
+    if settings is None or dialect != "chat" or prompt is None:
+        return {}
+    wire = _wire(settings, plan, held, prompt, receipt)
+    return {} if wire is None else {"custom_params": {"leyline": wire.to_json()}, "return_meta_info": True}
+
+
+def _wire(
+    settings: WireSettings, plan: Plan, held: Rendered | None, prompt: Rendered, receipt: Receipt | None
+) -> WireRequest | None:
+    try:
+        script = token_script(held, prompt, plan.edits) if held is not None else EditScript(())
+        lineage = receipt.lineage if receipt is not None and not settings.honest else None
+        if not script and lineage is None and not settings.honest:
+            return None
+        return WireRequest.build(
+            script,
+            held.ids if held is not None else (),
+            lineage=lineage,
+            lineage_start=receipt.approximate_from if receipt is not None and lineage is not None else None,
+            seam=settings.seam,
+            honest=settings.honest,
+            purge=settings.purge,
+        )
+    except WireError as error:
+        if error.reason not in _LIMITS:
+            raise
+        return None  # over the wire's limits: the edited messages are served as by any server
+
+
+def with_fields(body: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+    """A body with the fields of a request added. What the harness itself says stays."""
+    if not fields:
+        return body
+    own = body.get("custom_params")
+    params = {**(own if isinstance(own, dict) else {}), **fields["custom_params"]}
+    added = {key: value for key, value in fields.items() if key != "custom_params" and key not in body}
+    if body.get("stream"):
+        added.pop("return_meta_info", None)  # a stream brings its receipt in a chunk of its own
+    return {**body, **added, "custom_params": params}
