@@ -16,7 +16,8 @@ from leyline.commands.sources import UsageError
 from leyline.directives import Mode
 from leyline.evals.fidelity.probe import FidelityRecord
 from leyline.evals.fidelity.summary import RULE, THRESHOLD, Row, Verdict, by_edits, by_margin, recommend, rows
-from leyline.evals.replay.traces import Trajectory, answer_places, load_trajectories, trace_files
+from leyline.evals.replay.traces import Trajectory, load_trajectories, trace_files
+from leyline.evals.trials.turns import answer_places
 
 GATE = "gate.json"
 RECORDS = "fidelity.jsonl"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import typer
 
-from leyline.commands.sources import FIRST_SEED, UsageError
+from leyline.commands.sources import UsageError
+from leyline.suites.spec import FIRST_SEED
 
 app = typer.Typer(help="Show, export and measure the generated debugging tasks.", no_args_is_help=True)
 LEVEL = typer.Option("short", help="short, long or xlong.")
@@ -85,13 +86,11 @@ def curve(
 
     Example: leyline micro curve -n 50 --split unseen
     """
-    from tokenizers import Tokenizer
-
-    from leyline.models import tokenizer_file
+    from leyline.models.find import find_tokenizer
     from leyline.suites import micro
     from leyline.suites.micro.curve import TRAINED, measure
 
-    tokenizer = Tokenizer.from_file(str(tokenizer_file()))
+    tokenizer = find_tokenizer()
 
     def count_tokens(text: str) -> int:
         return len(tokenizer.encode(text, add_special_tokens=False).ids)

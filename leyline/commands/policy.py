@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from leyline.commands.difftext import diff_lines, heading
-from leyline.commands.sources import DEFAULT_MODEL, UsageError
+from leyline.commands.sources import UsageError
 from leyline.directives import Mode
 from leyline.directives.counts import count
 from leyline.evals.replay.dryrun import DryRun, DryTurn, ShownEdit, dry_run
@@ -86,9 +86,11 @@ def try_(
 
     Example: leyline policy test "truncate_older_than(n=2)" --trace trajectories.jsonl.gz --index 3
     """
+    from leyline.models.find import find_tokenizer
+
     policy = load_policy(spec)
     recorded = pick_trajectory(trace, index=index, id=id_)
-    renderer = TextRenderer(_tokenizer(tokenizer))
+    renderer = TextRenderer(find_tokenizer(tokenizer))
     progress = _Counter()
     result = dry_run(policy, recorded.messages, renderer, mode=mode, on_turn=progress)
     progress.done()
@@ -122,22 +124,6 @@ def _signature(thing: Any) -> str:
         return ""
     plain = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
     return str(signature.replace(parameters=plain, return_annotation=signature.empty))
-
-
-def _tokenizer(path: Path | None) -> Any:
-    from tokenizers import Tokenizer
-
-    if path is None:
-        from leyline import models
-
-        path = models.resolve(DEFAULT_MODEL)
-    file = path / "tokenizer.json" if path.is_dir() else path
-    if not file.is_file():
-        raise UsageError(f"no tokenizer at {file}; give a tokenizer.json or a model folder that has one")
-    try:
-        return Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises a bare Exception
-        raise UsageError(f"{file} is no tokenizer: {' '.join(str(error).split())[:200]}") from None
 
 
 class _Counter:

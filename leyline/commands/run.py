@@ -5,42 +5,28 @@ from __future__ import annotations
 import json
 import time
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from leyline.backends.connect import KINDS
 from leyline.backends.contract import Backend, BackendError, Sampling
 from leyline.commands.progress import Progress
 from leyline.commands.rows import row, summarise, summary_text
 from leyline.commands.sources import (
-    BACKENDS,
     DEFAULT_MODEL,
-    FIRST_SEED,
     UsageError,
     make_backend,
     micro_tasks,
     path_tasks,
 )
 from leyline.directives import Mode
-from leyline.harness.agent import Limits, run_agent
-from leyline.harness.session.session import Session
 from leyline.harness.tasks import Episode, Task
 from leyline.harness.trajectory import TrajectoryError, TrajectoryWriter
+from leyline.harness.work import Setup, work
 from leyline.policies import load_policy
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is the same for every task of a run. out: the folder of the trajectories."""
-
-    policy: str
-    mode: Mode
-    seam: int
-    max_tokens: int
-    max_turns: int | None
-    out: Path
+from leyline.suites.spec import FIRST_SEED
 
 
 def run(
@@ -60,7 +46,7 @@ def run(
     ),
     mode: Mode = typer.Option(Mode.AMORTIZE, help="Contract of the edits."),
     seam: int = typer.Option(0, min=0, help="Tokens recomputed at the start of every reused run."),
-    backend: str = typer.Option("local", help=f"Where the model runs: {', '.join(BACKENDS)}."),
+    backend: str = typer.Option("local", help=f"Where the model runs: {', '.join(KINDS)}."),
     model: str | None = typer.Option(
         None, help=f"A model folder, a bundled model, or the server's name for it. [local: {DEFAULT_MODEL}]"
     ),
@@ -86,7 +72,8 @@ def run(
     load_policy(policy)  # a typo is found before the model loads
     _refuse_ignored(context, path, suite, backend)
     todo = _tasks(path, suite, tasks, level, split, seed, description, test_command)
-    settings = Settings(policy, mode, seam, max_tokens, max_turns, out or _new_folder())
+    setup = Setup(policy, mode, seam, sampling=Sampling(max_tokens=max_tokens), turns=max_turns)
+    folder = out or _new_folder()
     progress = Progress()
     rows: list[dict[str, Any]] = []
     complete = interrupted = False
@@ -95,7 +82,7 @@ def run(
         with closing(make_backend(backend, model, base_url, api_key, gate)) as served:
             for number, task in enumerate(todo, 1):
                 progress.say(f"[{number}/{len(todo)}] {task.id}")
-                rows.append(run_task(task, served, settings, progress))
+                rows.append(run_task(task, served, setup, folder, progress))
                 if rows[-1]["outcome"] == "error" and not any(each["turns"] for each in rows):
                     reason = rows.pop()["reason"]
                     raise BackendError(reason)  # nothing was served yet: the next task would only fail alike
@@ -116,7 +103,7 @@ def run(
                     typer.echo("".join(each["patch"] for each in rows), nl=False)
                 typer.echo(summary_text(summary))
         if progress.turns:
-            progress.say(f"trajectories: {settings.out}")
+            progress.say(f"trajectories: {folder}")
     if any(each["outcome"] == "error" for each in rows):
         raise typer.Exit(1)
 
@@ -156,24 +143,14 @@ def _tasks(
     return micro_tasks(count, level, split, seed)
 
 
-def run_task(task: Task, backend: Backend, settings: Settings, progress: Progress) -> dict[str, Any]:
-    """One task, one row; the row is JSON."""
-    with task.open() as episode:
-        session = Session(
-            backend,
-            load_policy(settings.policy),
-            mode=settings.mode,
-            seam=settings.seam,
-            tools=episode.tools,
-            sampling=Sampling(max_tokens=settings.max_tokens),
-        )
-        limits = Limits(turns=settings.max_turns or task.max_turns)
-        with _trajectory(task, backend, settings) as writer:
-            try:
-                result = run_agent(episode, episode, session, limits=limits, trajectory=writer, on_event=progress)
-            except BaseException:
-                _keep_patch(episode, writer.path.with_suffix(".patch"), progress)
-                raise
+def run_task(task: Task, backend: Backend, setup: Setup, folder: Path, progress: Progress) -> dict[str, Any]:
+    """One task, one row; the row is JSON. folder: where its trajectory goes."""
+    with task.open() as episode, _trajectory(task, backend, setup, folder) as writer:
+        try:
+            result = work(episode, backend, setup, trajectory=writer, on_event=progress)
+        except BaseException:
+            _keep_patch(episode, writer.path.with_suffix(".patch"), progress)
+            raise
         return row(task, result, writer, episode.artifacts()["model_patch"])
 
 
@@ -196,21 +173,9 @@ def _new_folder() -> Path:
     return cache_dir() / "runs" / stamp
 
 
-def _trajectory(task: Task, backend: Backend, settings: Settings) -> TrajectoryWriter:
-    from leyline import __version__
-
+def _trajectory(task: Task, backend: Backend, setup: Setup, folder: Path) -> TrajectoryWriter:
     name = "".join(c if c.isalnum() or c in "-_." else "-" for c in task.id)
-    found = backend.capabilities()
     try:
-        return TrajectoryWriter(
-            settings.out / f"{name}.jsonl",
-            task=task.id,
-            model=found.model,
-            backend=found.name,
-            policy=settings.policy,
-            mode=settings.mode.value,
-            seam=settings.seam,
-            versions={"leyline": __version__},
-        )
+        return setup.trajectory(folder / f"{name}.jsonl", backend, task=task.id)
     except TrajectoryError as error:
         raise UsageError(f"{error}; give another --out") from None

@@ -9,8 +9,6 @@ from leyline.directives import LeylineError
 from leyline.harness.tasks import Task
 
 DEFAULT_MODEL = "tiny-gqa"  # of the two it solves more: see its model card
-BACKENDS = ("local", "sglang", "openai")
-FIRST_SEED = 1_000_000  # far from the seeds of the training data
 
 
 class UsageError(LeylineError):
@@ -53,10 +51,10 @@ def make_backend(
     kind: str, model: str | None, base_url: str | None, api_key: str | None, gate: Path | None = None
 ) -> Backend:
     """Start the backend that serves `model`; the bundled agent is the local default. gate: what it may splice."""
-    from leyline.evals.trials.serving import behind_gate, connect
+    from leyline.backends.connect import KINDS, behind_gate, connect
 
-    if kind not in BACKENDS:
-        raise UsageError(f"unknown backend {kind!r}; choose one of {', '.join(BACKENDS)}")
+    if kind not in KINDS:
+        raise UsageError(f"unknown backend {kind!r}; choose one of {', '.join(KINDS)}")
     if kind == "sglang" and base_url is None:
         raise UsageError("--backend sglang needs --base-url, such as http://localhost:30000; start it: leyline serve")
     if kind == "local":

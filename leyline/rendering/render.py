@@ -20,6 +20,7 @@ from leyline.directives import Message, Rendered
 from leyline.rendering.boundaries import BoundaryFinder
 from leyline.rendering.errors import RenderingError
 from leyline.rendering.template import ChatTemplate, normalise
+from leyline.rendering.tokenizer import read_tokenizer
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 TOOL_TEMPLATE = "tool_use"
@@ -67,10 +68,7 @@ class Renderer:
         file = directory / "tokenizer.json"
         if not file.is_file():
             raise RenderingError(f"no tokenizer in {str(path)!r}: tokenizer.json is missing; give a model directory")
-        try:
-            tokenizer = Tokenizer.from_file(str(file))
-        except Exception as error:  # tokenizers raises bare Exception
-            raise RenderingError(f"cannot read {str(file)!r}: {error}") from error
+        tokenizer = read_tokenizer(file)
         config = _read_json(directory / "tokenizer_config.json")
         tokens = {**_read_json(directory / "special_tokens_map.json"), **config}
         special = {name: text for name in SPECIAL_TOKENS if (text := _token_text(tokens.get(name))) is not None}

@@ -7,6 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+FIRST_SEED = 1_000_000
+"""Of the generated tasks that are worked on: far from the seeds of the bundled models' training data."""
+
 
 class SuiteSpec(BaseModel):
     """Which tasks. `options` go to the suite: levels and split for micro, rows for swebench, a folder for debug-gym."""

@@ -149,7 +149,7 @@ def test_a_trajectory_of_ours(leyline: Any, tmp_path: Path, rules: Path) -> None
         (["test", "keep_all", "--trace", "TRACE", "--id", "task-9"], "no trajectory 'task-9'; it has task-2, task-4"),
         (["test", "RULES:orphan", "--trace", "TRACE"], "keeps its call in message 1"),
         (["test", "keep_all", "--trace", "RULES"], "not JSON"),
-        (["test", "keep_all", "--trace", "TRACE", "--tokenizer", "nowhere"], "no tokenizer at nowhere"),
+        (["test", "keep_all", "--trace", "TRACE", "--tokenizer", "nowhere"], "no tokenizer in 'nowhere'"),
         (["test", "keep_all", "--trace", "TRACE", "--tokenizer", "RULES"], "is no tokenizer"),
     ],
 )

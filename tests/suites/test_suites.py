@@ -8,8 +8,8 @@ import pytest
 from leyline.suites import SUITES, SuiteError, load_suite
 from leyline.suites.debug_gym.folders import mini_nightmare
 from leyline.suites.micro import MicroTask, make_task
-from leyline.suites.micro.micro_suite import FIRST, MicroSuite
-from leyline.suites.spec import SuiteSpec
+from leyline.suites.micro.micro_suite import MicroSuite
+from leyline.suites.spec import FIRST_SEED, SuiteSpec
 
 SHARED = Path(__file__).parents[3] / "shared" / "mini_nightmare"
 NAMES = ["config", "counter", "grader", "pandas_dataframe", "patcher"]
@@ -63,10 +63,10 @@ def test_a_folder_that_is_no_text_is_one_line(name: str, options: dict[str, Any]
 def test_micro_deals_its_levels_in_turn() -> None:
     suite = MicroSuite(levels="short, long", count=4)
     assert [task.id for task in suite.tasks()] == [
-        f"micro-short-seen-{FIRST}",
-        f"micro-long-seen-{FIRST}",
-        f"micro-short-seen-{FIRST + 1}",
-        f"micro-long-seen-{FIRST + 1}",
+        f"micro-short-seen-{FIRST_SEED}",
+        f"micro-long-seen-{FIRST_SEED}",
+        f"micro-short-seen-{FIRST_SEED + 1}",
+        f"micro-long-seen-{FIRST_SEED + 1}",
     ]
     assert suite.tasks()[1].tags == {"level": "long", "split": "seen"}
     assert suite.digest(suite.tasks()[0].id) == MicroSuite().digest(suite.tasks()[0].id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -25,21 +26,24 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # a terminal would obey them
 
 
 def translate(error: Exception, *, url: str, model: str, timeout: float) -> BackendError:
-    """The backend error of a failed request to `url`."""
+    """The backend error of a failed request to an OpenAI-compatible server."""
     if isinstance(error, BackendError):
         return error
+    server = Server(
+        url,
+        context=f"the context of {model!r}",
+        unknown=f"knows no model {model!r} or no such route",
+        missing="check the model's name, and that the base URL ends in /v1",
+    )
     if isinstance(error, openai.APIStatusError):
-        return _status(error, url, model)
-    if isinstance(error.__cause__ or error, httpx.ConnectTimeout):
-        return _connection(error, url)
-    if isinstance(error, openai.APITimeoutError | httpx.TimeoutException):
-        return BackendError(
-            f"no answer from {url} within {timeout:g} s; raise the timeout or lower the load", retryable=True
-        )
+        return server.status(error.status_code, error.body, error.response.text or error.response.reason_phrase)
+    cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else None
+    if isinstance(cause, Exception):  # the client's own words say only that there was an error
+        return server.connection(cause, timeout)
     if isinstance(error, openai.APIConnectionError | httpx.TransportError):
-        return _connection(error, url)
+        return server.connection(error, timeout)
     if isinstance(error, UnicodeEncodeError):
-        return BackendError(f"the request holds text that is not valid Unicode ({clean(error)}); clean the messages")
+        return no_unicode(error)
     return BackendError(
         f"{url} sent an answer that cannot be read ({clean(error)}); is it an OpenAI-compatible server?"
     )
@@ -92,34 +96,65 @@ def _texts(value: object, levels: int) -> Iterator[str]:
             yield from _texts(part, levels - 1)
 
 
-def _status(error: openai.APIStatusError, url: str, model: str) -> BackendError:
-    status = error.status_code
-    message, code, _ = body_message(error.body)
-    said = clean(message or error.response.text or error.response.reason_phrase)
-    if status in OVERFLOW_STATUS and body_overflows(error.body):
-        return ContextOverflowError(
-            f"the prompt does not fit into the context of {model!r}: {said}; edit or shorten it"
-        )
-    if status in (401, 403):
-        return BackendError(f"{url} refused the API key ({status}: {said}); set OPENAI_API_KEY or pass another key")
-    if status == 404:
-        return BackendError(
-            f"{url} knows no model {model!r} or no such route (404: {said}); "
-            "check the model's name, and that the base URL ends in /v1"
-        )
-    if status == 429 and code == "insufficient_quota":
-        return BackendError(f"{url} says that the quota is used up ({said}); add credit or use another key")
-    if status == 429:
-        return BackendError(f"{url} is busy (429: {said}); wait, or lower the number of workers", retryable=True)
-    if status in (408, 409) or status >= 500:
-        return BackendError(f"{url} failed ({status}: {said}); see the server's log and try again", retryable=True)
-    return BackendError(f"{url} refused the request ({status}: {said}); check the model and its settings")
+@dataclass(frozen=True)
+class Server:
+    """A server as errors speak of it.
+
+    url: its address. context: whose context a prompt overflows. unknown: what 404 says. key, missing, settings, start:
+    what to do about a refused key, a 404, a refused request and a server that is not there.
+    """
+
+    url: str
+    context: str = "the model's context"
+    key: str = "set OPENAI_API_KEY or pass another key"
+    unknown: str = "has no such route"
+    missing: str = "check the address"
+    settings: str = "check the model and its settings"
+    start: str = "start the server"
+
+    def status(self, status: int, body: object, text: str) -> BackendError:
+        """What an answer with an error's status means. body: parsed, or text. text: for a body that says nothing."""
+        message, code, _ = body_message(body)
+        said, url = clean(message or text), self.url
+        if status in OVERFLOW_STATUS and body_overflows(body):
+            return ContextOverflowError(f"the prompt does not fit into {self.context}: {said}; edit or shorten it")
+        if status in (401, 403):
+            return BackendError(f"{url} refused the API key ({status}: {said}); {self.key}")
+        if status == 404:
+            return BackendError(f"{url} {self.unknown} (404: {said}); {self.missing}")
+        if status == 429 and code == "insufficient_quota":
+            return BackendError(f"{url} says that the quota is used up ({said}); add credit or use another key")
+        if status == 429:
+            return BackendError(f"{url} is busy (429: {said}); wait, or lower the number of workers", retryable=True)
+        if status in (408, 409) or status >= 500:
+            return BackendError(f"{url} failed ({status}: {said}); see the server's log and try again", retryable=True)
+        return BackendError(f"{url} refused the request ({status}: {said}); {self.settings}")
+
+    def connection(self, error: Exception, timeout: float) -> BackendError:
+        """What a connection that was not made, timed out or broke off means. timeout: seconds."""
+        said = clean(error) or type(error).__name__
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            return BackendError(
+                f"cannot connect to {self.url} ({said}); {self.start}, or correct the base URL", retryable=True
+            )
+        if isinstance(error, openai.APITimeoutError | httpx.TimeoutException):
+            return BackendError(
+                f"no answer from {self.url} within {timeout:g} s; raise the timeout or lower the load", retryable=True
+            )
+        return BackendError(f"the connection to {self.url} broke off ({said}); see the server's log", retryable=True)
 
 
-def _connection(error: Exception, url: str) -> BackendError:
-    cause = error.__cause__ if isinstance(error, openai.APIConnectionError) and error.__cause__ else error
-    if isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout):
-        return BackendError(
-            f"cannot connect to {url} ({clean(cause)}); start the server, or correct the base URL", retryable=True
-        )
-    return BackendError(f"the connection to {url} broke off ({clean(cause)}); see the server's log", retryable=True)
+def no_unicode(error: UnicodeError) -> BackendError:
+    """A request that cannot be sent as UTF-8."""
+    return BackendError(f"the request holds text that is not valid Unicode ({clean(error)}); clean the messages")
+
+
+def checked_url(url: str, form: str) -> str:
+    """`url`, if it is one of HTTP. form: what it should look like. Raises BackendError."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise BackendError(f"base URL {url!r} is not a URL: {error}") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise BackendError(f"base URL {url!r} must have the form {form}")
+    return url

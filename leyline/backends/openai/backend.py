@@ -13,7 +13,7 @@ import openai
 
 from leyline.backends.contract import BackendError, Capabilities, TokenRenderer, Turn, TurnInput, Usage
 from leyline.backends.http.affinity import affinity_headers
-from leyline.backends.http.errors import body_message, translate
+from leyline.backends.http.errors import body_message, checked_url, translate
 from leyline.backends.openai.assembly import Assembly
 from leyline.backends.openai.reply import (
     MalformedReplyError,
@@ -63,7 +63,7 @@ class OpenAIBackend:
         extra_body: Mapping[str, Any] | None = None,
         http_client: httpx.Client | None = None,
     ) -> None:
-        _check_url(base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1")
+        checked_url(base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1", "http://HOST:PORT/v1")
         self._timeout, self._max_context, self._extra_body = timeout, max_context, dict(extra_body or {})
         self._refused: set[str] = set()
         self._unwanted: set[str] = set()  # fields of earlier answers that the server does not take back
@@ -218,15 +218,6 @@ class OpenAIBackend:
             return call()
         except (openai.OpenAIError, httpx.HTTPError, httpx.StreamError, MalformedReplyError, UnicodeError) as error:
             raise translate(error, url=self._url, model=self._model or "", timeout=self._timeout) from None
-
-
-def _check_url(url: str) -> None:
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise BackendError(f"base URL {url!r} is not a URL: {error}") from None
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise BackendError(f"base URL {url!r} must have the form http://HOST:PORT/v1")
 
 
 def _refused_setting(error: openai.APIStatusError, request: Mapping[str, Any]) -> str | None:

@@ -29,7 +29,8 @@ from leyline.directives import Message, Mode, Receipt
 from leyline.directives.common import common_prefix
 from leyline.evals.fidelity.probe import FidelityError, FidelityRecord
 from leyline.evals.replay.recorded import with_answer
-from leyline.evals.replay.traces import Trajectory, answer_places
+from leyline.evals.replay.traces import Trajectory
+from leyline.evals.trials.turns import answer_places
 from leyline.harness.session.session import Session
 
 SEAMS = (0, 8, 32, 128)

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from leyline.evals.fidelity.probe import FidelityError
 from leyline.evals.replay.traces import Trajectory
 from leyline.suites import micro
+from leyline.suites.spec import FIRST_SEED
 
 
 def micro_trajectories(
-    count: int, policy: str, *, level: str = "long", split: str = "unseen", first: int = 1_000_000
+    count: int, policy: str, *, level: str = "long", split: str = "unseen", first: int = FIRST_SEED
 ) -> Iterator[Trajectory]:
     """`count` trajectories of the scripted agent, which sees what `policy` leaves of its history. Raises FidelityError.
 

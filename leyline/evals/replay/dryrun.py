@@ -1,7 +1,7 @@
 """A policy over a recorded conversation, without a model: what it edits each turn, and what that does to the cache.
 
 The recording is replayed as a harness would resend it, through a session, so an edit once made is re-applied exactly
-and only new ones count. The cache is the simulated one of `cachesim`, empty at the first turn and never full.
+and only new ones count. The cache is the simulated one, empty at the first turn and never full.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from leyline.backends.contract import TokenRenderer
 from leyline.backends.simulated.backend import SimulatedBackend
 from leyline.backends.simulated.radix import RadixCache
 from leyline.directives import Message, MessageEdit, Mode
-from leyline.evals.replay.traces import answer_places
-from leyline.evals.replay.walk import full_lengths
+from leyline.evals.trials.turns import answer_places, full_lengths
 from leyline.harness.session.session import Session
 from leyline.policies import Policy
 

@@ -12,23 +12,21 @@ from functools import lru_cache
 from leyline.backends.contract import Backend, TokenRenderer
 from leyline.evals.replay.recorded import RecordedBackend
 from leyline.evals.replay.replayed import ReplayRecord
-from leyline.evals.replay.traces import Trajectory, answer_places, load_trajectories
+from leyline.evals.replay.traces import Trajectory, load_trajectories
 from leyline.evals.replay.walk import Setting, replay_on, replay_together
+from leyline.evals.trials.turns import answer_places
 from leyline.models.find import load_renderer
 from leyline.policies import load_policy
+from leyline.policies.registry import BUILTINS
 
-BUILTIN_POLICIES = (
-    "keep_all",
-    "truncate_older_than(n=2, max_chars=200)",
-    "drop_stale",
-    "drop_failed",
-    "dedupe",
-    "keep_last(n=5)",
-    "clear_over(trigger=8000, keep=3, at_least=2000)",
-    "redact(pattern='(?i)(api[_-]?key|token|password|secret)=\\\\S+')",
-    "append_erratum",
-)
-"""Every built-in policy with its defaults; `redact` has none, so it looks for credentials."""
+_SETTINGS = {
+    "truncate_older_than": "truncate_older_than(n=2, max_chars=200)",
+    "keep_last": "keep_last(n=5)",
+    "clear_over": "clear_over(trigger=8000, keep=3, at_least=2000)",
+    "redact": "redact(pattern='(?i)(api[_-]?key|token|password|secret)=\\\\S+')",
+}
+BUILTIN_POLICIES = tuple(_SETTINGS.get(name, name) for name in BUILTINS)
+"""Every built-in policy; `redact` has no defaults, so it looks for credentials."""
 
 
 @dataclass(frozen=True)

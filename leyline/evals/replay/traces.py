@@ -69,11 +69,6 @@ def load_trajectories(path: str | Path) -> list[Trajectory]:
     return list(iter_trajectories(path))
 
 
-def answer_places(messages: Sequence[Message]) -> list[int]:
-    """Where the model answered: one turn each. An answer at the very start has no prompt and is none."""
-    return [index for index, message in enumerate(messages) if index and message.get("role") == "assistant"]
-
-
 def trace_files(paths: Sequence[str | Path]) -> list[Path]:
     """The trajectory files that are named: files as they are, folders by the suffixes of the known forms.
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from leyline.backends.contract import Backend, BackendError, TokenRenderer
+from leyline.backends.plain import PlainBackend
 from leyline.backends.simulated.backend import GENERATION_LIMIT, SimulatedBackend
 from leyline.backends.simulated.radix import RadixCache
-from leyline.directives import Message, Mode
+from leyline.directives import Mode
 from leyline.evals.replay.replayed import Cache, ReplayError, ReplayRecord
-from leyline.evals.replay.traces import Trajectory, answer_places
+from leyline.evals.replay.traces import Trajectory
 from leyline.evals.trials.record import TurnRecord
-from leyline.evals.trials.serving import PlainBackend
-from leyline.harness.session.session import Session, SessionTurn
+from leyline.evals.trials.turns import answer_places, full_lengths, turn_record
+from leyline.harness.session.session import Session
 from leyline.policies import load_policy
 
 
@@ -151,7 +152,8 @@ class _Run:
             self._stopped = f"turn {turn}: {' '.join(str(error).split())[:300]}"
             return False
         self._edits += len(done.edits)
-        self._turns.append(_record(done, self._full[turn] if self._full and self._edits else None))
+        full = self._full[turn] if self._full and self._edits else done.receipt.prompt_tokens
+        self._turns.append(turn_record(done, full))
         return True
 
     def record(self) -> ReplayRecord:
@@ -168,37 +170,6 @@ class _Run:
             turns=tuple(self._turns),
             stopped=self._stopped,
         )
-
-
-def _record(done: SessionTurn, full: int | None) -> TurnRecord:
-    receipt = done.receipt
-    fields: dict[str, Any] = {
-        "prompt": receipt.prompt_tokens,
-        "prefix": receipt.prefix_tokens,
-        "spliced": receipt.spliced_tokens,
-        "prefilled": receipt.prefilled_tokens,
-        "completion": done.usage.completion_tokens,
-        "full": receipt.prompt_tokens if full is None else full,
-        "edits": len(done.edits),
-        "directives": receipt.directives,
-        "fallback": receipt.fallback.value if receipt.fallback is not None else None,
-    }
-    for name, key in (("ttft", "ttft"), ("prefill_s", "prefill"), ("decode_s", "decode"), ("splice_s", "splice")):
-        if key in done.timings:
-            fields[name] = done.timings[key]
-    return TurnRecord(**fields)
-
-
-def full_lengths(
-    renderer: TokenRenderer | None, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None = None
-) -> list[int]:
-    """Tokens of each turn's prompt had nothing been edited, from one rendering; empty where the server renders."""
-    if renderer is None or not messages:
-        return []
-    opening = renderer.render(messages[:1], tools)
-    prompt = len(opening.ids) - opening.spans[-1][1]
-    spans = renderer.render(messages, tools).spans
-    return [spans[end][0] + prompt for end in answer_places(messages)]
 
 
 def iter_settings(policies: Sequence[str], caches: Sequence[Cache], **fields: Any) -> Iterator[Setting]:

@@ -10,6 +10,9 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from leyline.directives import LeylineError
+from leyline.models.find import find_tokenizer
+
 PREFIX, SPLICED, PREFILLED, UNKNOWN = range(4)
 
 
@@ -37,22 +40,12 @@ class Segment:
     mark: int | None = None
 
 
-def find_tokenizer(model: str, folder: Path | None = None) -> Tokenizer | None:
+def tokenizer_of(model: str, folder: Path | None = None) -> Tokenizer | None:
     """The tokenizer of a model folder or a bundled model; `folder` takes precedence. None where there is none."""
-    from leyline import models
-
-    shipped = Path(models.__file__).parent
-    places = [folder] if folder is not None else [Path(model)]
-    if folder is None and model in models.names():
-        places += [shipped / model, shipped / "shared"]
-    for place in places:
-        file = place / "tokenizer.json" if place.is_dir() else place
-        if file.is_file():
-            try:
-                return Tokenizer.from_file(str(file))
-            except Exception:  # the library raises bare Exception for a file that is no tokenizer
-                continue
-    return None
+    try:
+        return find_tokenizer(folder or model)
+    except LeylineError:
+        return None
 
 
 def follow_edits(

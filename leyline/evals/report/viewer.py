@@ -14,7 +14,7 @@ from leyline.directives.common import common_prefix
 from leyline.directives.content import message_text
 from leyline.evals.report.content import Report
 from leyline.evals.report.sources import Trial
-from leyline.evals.report.tokens import UNKNOWN, Mark, Segment, find_tokenizer, follow_edits, segments
+from leyline.evals.report.tokens import UNKNOWN, Mark, Segment, follow_edits, segments, tokenizer_of
 from leyline.harness.trajectory import Trajectory, TrajectoryError, read_trajectory
 
 SIZE = 16_000_000  # bytes of packed trajectories in a page
@@ -55,7 +55,7 @@ def view(report: Report, limit: int, tokenizer: Path | None = None) -> Viewer:
             continue
         model = trial.record.model
         if model not in tokenizers:
-            tokenizers[model] = find_tokenizer(model, tokenizer)
+            tokenizers[model] = tokenizer_of(model, tokenizer)
         try:
             text = pack(read_trajectory(path), tokenizers[model])
         except TrajectoryError as error:

@@ -22,7 +22,7 @@ from leyline.directives import LeylineError
 from leyline.directives.digest import config_digest
 from leyline.evals.trials.config import EvalConfig
 from leyline.evals.trials.environment import machine, versions
-from leyline.evals.trials.schedule import model_digest
+from leyline.evals.trials.schedule import model_identity
 
 CONFIG = "config.json"
 FORMAT = "leyline-eval/1"
@@ -33,7 +33,7 @@ _FREE = {"workers", "executor", "budget", "redo", "trajectories", "n", "slice", 
 def default_directory(config: EvalConfig) -> Path:
     """`runs/SUITE-DIGEST`: the same command finds its own run again."""
     decides = {key: value for key, value in config.model_dump(mode="json").items() if key not in _FREE}
-    decides["models"] = [model_digest(arm) for arm in config.arms]
+    decides["models"] = [model_identity(arm) for arm in config.arms]
     return Path("runs") / f"{config.suite.name.replace('/', '-').replace(':', '-')}-{config_digest(decides)[:8]}"
 
 

@@ -14,7 +14,7 @@ from leyline.evals.trials.arms import Arm
 from leyline.evals.trials.config import ConfigError, EvalConfig, SamplingSpec, TrialLimits
 from leyline.evals.trials.journal import Journal
 from leyline.evals.trials.record import Outcome, TrialKey, TrialRecord
-from leyline.models import names, resolve
+from leyline.models.find import is_bundled, model_folder
 from leyline.suites.spec import SuiteSpec
 from leyline.suites.suite import Suite, TaskInfo
 
@@ -81,7 +81,7 @@ def plan(config: EvalConfig, suite: Suite, directory: Path) -> list[TrialSpec]:
     if not chosen:
         raise ConfigError("no task is left: look at --filter, --slice and the suite's options")
     specs = []
-    models = {arm.name: model_digest(arm) for arm in config.arms}
+    models = {arm.name: model_identity(arm) for arm in config.arms}
     policies = {arm.name: policy_files(arm.policy) for arm in config.arms}
     for position, task in enumerate(chosen):
         task_digest = suite.digest(task.id)
@@ -148,8 +148,8 @@ def policy_files(spec: str) -> list[str]:
     return [Path(name).expanduser().read_text("utf-8") for name in names if Path(name).expanduser().is_file()]
 
 
-def model_digest(arm: Arm) -> str:
-    """Identity of the model behind an arm.
+def model_identity(arm: Arm) -> str:
+    """What a trial's digest holds of the model behind an arm.
 
     A bundled model's hash; of a folder the file names and sizes and the config's text; the name on a server; a script.
     """
@@ -160,7 +160,7 @@ def model_digest(arm: Arm) -> str:
         return f"{arm.url}#{arm.model}"
     folder = Path(arm.model)
     if not folder.is_dir():
-        return resolve(arm.model).name if arm.model in names() else arm.model
+        return model_folder(arm.model).name if is_bundled(arm.model) else arm.model
     sizes = sorted((f.name, f.stat().st_size) for f in folder.iterdir() if f.is_file())
     config = folder / "config.json"
     return config_digest({"files": sizes, "config": config.read_text() if config.exists() else ""})

@@ -18,7 +18,7 @@ KEPT_CHARS = 32_000_000
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=str).encode
 
 
-def canonical(message: Mapping[str, Any]) -> dict[str, Any]:
+def plain_form(message: Mapping[str, Any]) -> dict[str, Any]:
     """The message without fields that say nothing (None, empty list or object) and without marks for a cache.
 
     A missing content is '', and a content of one text part is that text: clients write it either way.
@@ -39,7 +39,7 @@ def canonical(message: Mapping[str, Any]) -> dict[str, Any]:
 
 def digest(message: Mapping[str, Any]) -> str:
     """Identity of a message: equal for a message and its round trip through a client's data model."""
-    text = _encode(canonical(message))
+    text = _encode(plain_form(message))
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 

@@ -8,9 +8,8 @@ from leyline.directives.digest import config_digest
 from leyline.harness.tasks import Episode
 from leyline.suites import micro
 from leyline.suites.micro.episodes import as_task
+from leyline.suites.spec import FIRST_SEED
 from leyline.suites.suite import SuiteError, TaskInfo
-
-FIRST = 1_000_000  # seeds far from those of the training data
 
 
 class MicroSuite:
@@ -26,7 +25,12 @@ class MicroSuite:
     score = None
 
     def __init__(
-        self, *, levels: str | Sequence[str] = "short,long", split: str = "seen", count: int = 2000, first: int = FIRST
+        self,
+        *,
+        levels: str | Sequence[str] = "short,long",
+        split: str = "seen",
+        count: int = 2000,
+        first: int = FIRST_SEED,
     ) -> None:
         named = levels.split(",") if isinstance(levels, str) else levels
         chosen = [str(level).strip() for level in named] if isinstance(named, Sequence) else [str(named)]
@@ -72,7 +76,7 @@ class MicroSuite:
 
 def try_runner() -> None:
     """Test a repaired task in the sandbox as a trial would. Raises SuiteError or HarnessError when that goes wrong."""
-    task = micro.make_task(FIRST)
+    task = micro.make_task(FIRST_SEED)
     with as_task(task).open() as episode:
         for path, text in task.reference.items():
             episode.workspace.write(path, text)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from leyline.directives import Message
 from leyline.policies import Policy, load_policy
+from leyline.policies.registry import BUILTINS
 from leyline.suites.micro.env import MicroEnv
 from leyline.suites.micro.mistakes import Mistakes
 from leyline.suites.micro.oracle import Oracle
@@ -68,18 +69,9 @@ def attempt(task: MicroTask, policy: str | Policy | None = None, mistakes: float
     return Episode(task, None if policy is None else str(policy), messages, turns, False)
 
 
-CHECKED = (
-    None,
-    "truncate_older_than",
-    "drop_stale",
-    "drop_failed",
-    "dedupe",
-    "keep_last",
-    "clear_over",
-    "append_erratum",
-    "redact(pattern='sk-[A-Za-z0-9]+')",
-)
-"""Every built-in policy with its default settings; None is `keep_all`."""
+_SETTINGS = {"redact": "redact(pattern='sk-[A-Za-z0-9]+')"}
+CHECKED = (None, *(_SETTINGS.get(name, name) for name in BUILTINS if name != "keep_all"))
+"""Every built-in policy with its default settings (`redact` has none); None is `keep_all`."""
 
 
 def characters(run: Episode) -> int:

@@ -14,7 +14,8 @@ from leyline.backends.mock import MockBackend
 from leyline.cli import app
 from leyline.directives import Fallback, Mode, Outcome
 from leyline.evals.fidelity import read_records
-from leyline.evals.replay.traces import Trajectory, answer_places
+from leyline.evals.replay.traces import Trajectory
+from leyline.evals.trials.turns import answer_places
 from leyline.harness.session.session import Session, SessionTurn
 
 POLICY = "truncate_older_than(n=1, max_chars=8)"

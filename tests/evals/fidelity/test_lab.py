@@ -13,7 +13,8 @@ pytest.importorskip("transformers")
 
 from leyline.evals.fidelity.lab import STOP, Answer, compare, kl, margin, measure, walk  # noqa: E402
 from leyline.evals.fidelity.probe import FidelityError  # noqa: E402
-from leyline.evals.replay.traces import Trajectory, answer_places  # noqa: E402
+from leyline.evals.replay.traces import Trajectory  # noqa: E402
+from leyline.evals.trials.turns import answer_places  # noqa: E402
 from leyline.policies import load_policy  # noqa: E402
 
 POLICY = "truncate_older_than(n=1, max_chars=8)"

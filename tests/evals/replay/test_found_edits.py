@@ -12,7 +12,8 @@ from leyline.backends.contract import Turn, TurnInput
 from leyline.backends.simulated.backend import SimulatedBackend
 from leyline.backends.simulated.radix import RadixCache
 from leyline.directives import EditScript, Message, Mode, find_script
-from leyline.evals.replay.traces import answer_places, load_trajectories
+from leyline.evals.replay.traces import load_trajectories
+from leyline.evals.trials.turns import answer_places
 from leyline.harness import Session
 from leyline.models.find import load_renderer
 

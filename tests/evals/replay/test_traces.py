@@ -8,7 +8,8 @@ import pytest
 
 from leyline.backends.mock import MockBackend
 from leyline.directives import Message
-from leyline.evals.replay.traces import TraceError, answer_places, load_trajectories, pick_trajectory, trace_files
+from leyline.evals.replay.traces import TraceError, load_trajectories, pick_trajectory, trace_files
+from leyline.evals.trials.turns import answer_places
 from leyline.harness.session.session import Session
 from leyline.harness.trajectory import TrajectoryWriter
 

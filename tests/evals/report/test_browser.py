@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from leyline.evals.report import write_report
-from leyline.evals.report.tokens import decode, find_tokenizer
+from leyline.evals.report.tokens import decode, tokenizer_of
 from leyline.evals.trials.record import TrialRecord
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("report-browser")]
@@ -23,7 +23,7 @@ LONG = "an arm whose name is long enough to wrap on every screen there is, and t
 @pytest.fixture(scope="module")
 def prompts() -> list[list[int]]:
     """Two prompts; the second one has the first one's output cut."""
-    tokenizer = find_tokenizer("tiny-mla")
+    tokenizer = tokenizer_of("tiny-mla")
     assert tokenizer is not None
     parts = [
         list(tokenizer.encode(text).ids)
@@ -105,7 +105,7 @@ def test_no_errors_and_nothing_fetched(browser: Any, page: Path) -> None:
 
 
 def test_the_viewer_shows_the_exact_input(browser: Any, page: Path, prompts: list[list[int]]) -> None:
-    tokenizer = find_tokenizer("tiny-mla")
+    tokenizer = tokenizer_of("tiny-mla")
     assert tokenizer is not None
     browser.problems.clear()
     browser.screen(1200, 900)

@@ -12,9 +12,9 @@ from leyline.evals.report.tokens import (
     SPLICED,
     Mark,
     decode,
-    find_tokenizer,
     follow_edits,
     segments,
+    tokenizer_of,
 )
 
 
@@ -124,9 +124,9 @@ def test_marks_follow_random_scripts(letters: Tokenizer, seed: int) -> None:
 
 
 def test_a_bundled_model_brings_its_tokenizer(tmp_path: Path) -> None:
-    tokenizer = find_tokenizer("tiny-mla")
+    tokenizer = tokenizer_of("tiny-mla")
     assert tokenizer is not None
     assert decode(tokenizer, tokenizer.encode("def f(x): return x").ids) == "def f(x): return x"
-    assert find_tokenizer("no such model") is None
+    assert tokenizer_of("no such model") is None
     (tmp_path / "tokenizer.json").write_text("{}")
-    assert find_tokenizer(str(tmp_path)) is None
+    assert tokenizer_of(str(tmp_path)) is None

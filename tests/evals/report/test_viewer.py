@@ -8,7 +8,7 @@ import pytest
 
 from leyline.backends.mock import MockBackend, tool_call
 from leyline.evals.report import build, write_report
-from leyline.evals.report.tokens import decode, find_tokenizer
+from leyline.evals.report.tokens import decode, tokenizer_of
 from leyline.evals.report.viewer import pack, view
 from leyline.evals.trials.record import TrialRecord
 from leyline.harness.session.session import Session
@@ -31,7 +31,7 @@ def texts(packed: dict[str, Any]) -> list[str]:
 @pytest.fixture
 def tokens_file(tmp_path: Path) -> Path:
     """A trajectory with exact tokens: an output that is cut in the third turn, with everything behind it spliced."""
-    tokenizer = find_tokenizer("tiny-mla")
+    tokenizer = tokenizer_of("tiny-mla")
     assert tokenizer is not None
 
     def ids(text: str) -> list[int]:
@@ -78,7 +78,7 @@ def tokens_file(tmp_path: Path) -> Path:
 
 
 def test_the_exact_input_comes_back_from_the_packed_form(tokens_file: Path) -> None:
-    tokenizer = find_tokenizer("tiny-mla")
+    tokenizer = tokenizer_of("tiny-mla")
     assert tokenizer is not None
     packed = json.loads(pack(read_trajectory(tokens_file), tokenizer))
     turns = read_trajectory(tokens_file).turns

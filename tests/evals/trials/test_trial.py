@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
+from leyline.backends.plain import plain
 from leyline.evals.trials.arms import TRUNCATE, Arm
 from leyline.evals.trials.config import SamplingSpec, SuiteSpec, TrialLimits
 from leyline.evals.trials.energy import EnergyMeter
 from leyline.evals.trials.record import Outcome, TrialRecord, TurnRecord
 from leyline.evals.trials.schedule import TrialSpec
-from leyline.evals.trials.serving import make_backend, plain
-from leyline.evals.trials.trial import TrialRunner, with_full
+from leyline.evals.trials.serving import make_backend
+from leyline.evals.trials.trial import TrialRunner
+from leyline.evals.trials.turns import with_full
 from leyline.harness.trajectory import read_trajectory
 from leyline.suites.suite import TaskInfo
 

@@ -27,7 +27,8 @@ from leyline.harness.sandbox.sandbox import HarnessError, Limits
 from leyline.harness.tasks import Episode, FilesTask
 from leyline.suites.micro import MicroTask, make_task, runner
 from leyline.suites.micro.episodes import as_task
-from leyline.suites.micro.micro_suite import FIRST, MicroSuite
+from leyline.suites.micro.micro_suite import MicroSuite
+from leyline.suites.spec import FIRST_SEED
 from leyline.suites.suite import TaskInfo
 
 EXIT = "[c for c in object.__subclasses__() if c.__name__ == '_wrap_close'][0].__init__.__globals__['{}']({})\n"
@@ -77,7 +78,7 @@ def edited(task: MicroTask, text: str) -> Episode:
 
 @pytest.mark.parametrize("how", ENDINGS)
 def test_what_the_code_under_test_does_to_the_run_is_the_agents_failure(how: str) -> None:
-    with edited(make_task(FIRST), ENDINGS[how]) as episode:
+    with edited(make_task(FIRST_SEED), ENDINGS[how]) as episode:
         result = episode.call("eval", {})
         assert result.meta["passed"] is False
         assert result.text != "(no output)"
@@ -86,9 +87,9 @@ def test_what_the_code_under_test_does_to_the_run_is_the_agents_failure(how: str
 
 
 def test_an_agent_reads_why_its_run_has_no_report() -> None:
-    with edited(make_task(FIRST), EXIT.format("_exit", 3)) as episode:
+    with edited(make_task(FIRST_SEED), EXIT.format("_exit", 3)) as episode:
         assert episode.call("eval", {}).text.endswith("[the run ended before its report, with exit code 3]")
-    with edited(make_task(FIRST), "sum(range(10 ** 15))\n") as episode:
+    with edited(make_task(FIRST_SEED), "sum(range(10 ** 15))\n") as episode:
         assert episode.call("eval", {}).text.endswith("[stopped after 2 s]")
 
 
@@ -112,12 +113,12 @@ def test_a_runner_that_cannot_be_opened_is_the_harnesss_failure() -> None:
 
 
 def test_an_interpreter_that_is_missing_is_the_harnesss_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    with as_task(make_task(FIRST)).open() as episode:
+    with as_task(make_task(FIRST_SEED)).open() as episode:
         assert episode.call("eval", {}).meta["passed"] is False
         monkeypatch.setattr(sys, "executable", "/no/python")
         with pytest.raises(HarnessError, match=r"/no/python: No such file or directory .*doctor"):
             episode.call("eval", {})
-    task = dataclasses.replace(as_task(make_task(FIRST)), check=["/no/python", "runner.py"])
+    task = dataclasses.replace(as_task(make_task(FIRST_SEED)), check=["/no/python", "runner.py"])
     monkeypatch.undo()
     with task.open() as episode, pytest.raises(HarnessError, match="/no/python: No such file"):
         episode.solved()

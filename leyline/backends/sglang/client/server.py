@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import httpx
 
-from leyline.backends.contract import BackendError, ContextOverflowError
-from leyline.backends.http.errors import OVERFLOW_STATUS, body_message, body_overflows, clean
+from leyline.backends.contract import BackendError
+from leyline.backends.http.errors import Server, checked_url, clean, no_unicode
 from leyline.backends.http.sse import events
 
 T = TypeVar("T")
@@ -33,6 +33,12 @@ class Transport:
         self, url: str, *, api_key: str | None, timeout: float, retries: int, http_client: httpx.Client | None = None
     ) -> None:
         self.url = server_url(url)
+        self._server = Server(
+            self.url,
+            key="pass the server's --api-key",
+            missing="is it an SGLang server?",
+            start="start a server with `leyline serve MODEL`",
+        )
         self._timeout, self._retries = timeout, retries
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._http = http_client or httpx.Client(timeout=httpx.Timeout(timeout, connect=min(10.0, timeout)))
@@ -129,56 +135,25 @@ class Transport:
             except BackendError as error:
                 failure = error
             except UnicodeEncodeError as error:
-                raise BackendError(
-                    f"the request holds text that is not valid Unicode ({clean(error)}); clean the messages"
-                ) from None
+                raise no_unicode(error) from None
             except (httpx.HTTPError, httpx.StreamError) as error:
-                failure = self._connection(error)
+                failure = self._server.connection(error, self._timeout)
             if not failure.retryable or tried == retries or not may():
                 break
             time.sleep(min(LONGEST_PAUSE, FIRST_PAUSE * 2**tried) * random.uniform(0.75, 1.0))
         raise failure from None
 
     def _status(self, response: httpx.Response) -> BackendError:
-        status = response.status_code
         try:
             body = response.json()
         except (ValueError, RecursionError):
             body = response.text
-        said = clean(body_message(body)[0] or response.text or response.reason_phrase)
-        if status in OVERFLOW_STATUS and body_overflows(body):
-            return ContextOverflowError(f"the prompt does not fit into the model's context: {said}; edit or shorten it")
-        if status in (401, 403):
-            return BackendError(f"{self.url} refused the API key ({status}: {said}); pass the server's --api-key")
-        if status == 404:
-            return BackendError(f"{self.url} has no such route (404: {said}); is it an SGLang server?")
-        if status == 429:
-            return BackendError(
-                f"{self.url} is busy (429: {said}); wait, or lower the number of workers", retryable=True
-            )
-        if status in (408, 409) or status >= 500:
-            return BackendError(f"{self.url} failed ({status}: {said}); see the server's log", retryable=True)
-        return BackendError(f"{self.url} refused the request ({status}: {said})")
-
-    def _connection(self, error: Exception) -> BackendError:
-        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-            said = f"cannot connect to {self.url} ({clean(error)}); start a server with `leyline serve MODEL`"
-            return BackendError(f"{said}, or correct the base URL", retryable=True)
-        if isinstance(error, httpx.TimeoutException):
-            said = f"no answer from {self.url} within {self._timeout:g} s"
-            return BackendError(f"{said}; raise the timeout or lower the load", retryable=True)
-        said = f"the connection to {self.url} broke off ({clean(error) or type(error).__name__})"
-        return BackendError(f"{said}; see the server's log", retryable=True)
+        return self._server.status(response.status_code, body, response.text or response.reason_phrase)
 
 
 def server_url(url: str) -> str:
     """The server's root: a trailing `/v1`, as OpenAI clients want it, is taken off. Raises `BackendError`."""
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise BackendError(f"base URL {url!r} is not a URL: {error}") from None
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise BackendError(f"base URL {url!r} must have the form http://HOST:PORT")
+    checked_url(url, "http://HOST:PORT")
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 

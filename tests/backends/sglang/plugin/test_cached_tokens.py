@@ -12,8 +12,9 @@ from leyline.backends.simulated.backend import serve
 from leyline.backends.simulated.radix import RadixCache
 from leyline.directives import Rendered
 from leyline.evals.replay.recorded import RecordedBackend
-from leyline.evals.replay.traces import Trajectory, answer_places
+from leyline.evals.replay.traces import Trajectory
 from leyline.evals.replay.walk import Setting, replay_on, replay_together
+from leyline.evals.trials.turns import answer_places
 
 pytestmark = [pytest.mark.sglang, pytest.mark.slow, pytest.mark.timeout(600)]
 REQUESTS = 60
