@@ -113,6 +113,7 @@ INSIDE = {
     "leyline.harness.sandbox",
     "leyline.harness.session",
     "leyline.harness.tools",
+    "leyline.harness.verdict",
     "leyline.harness.workspace",
     "leyline.harness.wrap",
     "leyline.policies.builtin",

@@ -26,6 +26,7 @@
     ├── SandboxError               a command could not be started
     ├── ToolError                  a tool box was asked for a tool that does not exist
     ├── WorkspaceError             a path or a file of a workspace cannot be used
+    │   ├── ChangedSourceError     the folder that a task was laid out from has changed
     │   └── NoFileError            there is no such file
     ├── SuiteError                 a suite cannot be had or a task cannot be laid out
     ├── TaskError                  no such micro task: its level, its split or its seed
