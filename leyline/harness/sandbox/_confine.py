@@ -2,15 +2,17 @@
 
     python -I -S _confine.py SPEC COMMAND...
 
-SPEC is JSON: `limits` (name of a resource limit -> value), `root` and `home` (folders that stay writable), `visible`
-(folders that stay visible), `user`, `net`, `pid`, `mounts` (which Linux namespaces to enter) and `tmp` (put `home`/tmp
-in the place of /tmp). A step that fails ends the process with status 125 and the reason on standard error, before the
-command starts. `report` is a file descriptor on which "confined" is written once all steps are done, and then why the
-command could not be started, if so; the command does not get it.
+SPEC is JSON: `limits` (name of a resource limit -> value), `user`, `net`, `pid`, `mounts` (which Linux namespaces to
+enter), `group` (a file of the control group that bounds the processes, to be entered) and, for `mounts`, a file system
+of its own: `root` and `home` (folders that stay writable), `system` and `visible` (folders to be read), `files` (files
+to be read), `hidden` (what is covered of these). A step that fails ends the process with status 125 and the reason on
+standard error, before the command starts. `report` is a file descriptor on which "confined" is written once all steps
+are done, and then why the command could not be started, if so; the command does not get it.
 """
 
-# ruff: noqa: PTH112, PTH123
+# ruff: noqa: PTH112, PTH114, PTH115, PTH123
 
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -33,7 +35,11 @@ MS_BIND, MS_REC, MS_PRIVATE, MS_NOSUID, MS_NODEV, MS_NOEXEC = 4096, 16384, 1 << 
 MOUNT_ATTR_RDONLY, AT_EMPTY_PATH, AT_RECURSIVE, SYS_MOUNT_SETATTR = 1, 0x1000, 0x8000, 442
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
 SIOCSIFFLAGS, IFF_UP, IFF_RUNNING = 0x8914, 1, 64
-FOLDER = getattr(os, "O_PATH", 0) | os.O_DIRECTORY | os.O_CLOEXEC
+ANY = getattr(os, "O_PATH", 0) | os.O_CLOEXEC
+FOLDER = ANY | os.O_DIRECTORY
+DEVICES = tuple(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty"))
+DEVPTS = b"newinstance,ptmxmode=0666,mode=620"
+MNT_DETACH = 2
 FAILED = 125
 
 
@@ -45,6 +51,8 @@ def main() -> None:
     try:
         if sys.platform == "linux":
             call(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+            if spec.get("group"):
+                write(spec["group"], str(os.getpid()))
             enter(spec)
         if spec.get("pid"):
             become_init(spec)
@@ -88,38 +96,80 @@ def enter(spec: dict) -> None:  # type: ignore[type-arg]
             fcntl.ioctl(handle, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP | IFF_RUNNING))
     if flags & CLONE_NEWNS:
         mount(None, "/", None, MS_REC | MS_PRIVATE)
-    if spec.get("mounts"):
-        mounts(spec)
 
 
 def mounts(spec: dict) -> None:  # type: ignore[type-arg]
-    """Make every file system read-only but the workspace, its home, /tmp and /dev/shm, which are private."""
-    writable = [spec["root"], spec["home"]]
-    handles = {path: os.open(path, FOLDER) for path in (*spec["visible"], *writable)}
-    private = []
-    if spec["tmp"]:
-        private.append(os.path.realpath("/tmp"))
-        bind(below(handles[spec["home"]], "tmp"), os.open("/tmp", FOLDER))
-    if os.path.isdir("/dev/shm"):
-        # What lies there is memory that no process is charged for.
-        private.append(os.path.realpath("/dev/shm"))
-        memory = spec["limits"].get("RLIMIT_AS")
-        mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, f"size={memory}" if memory else None)
+    """Become a file system that holds what a command needs and nothing else; only the workspace and its home are kept.
+
+    It is built over /dev, where none of it lies. Everything is read-only but these two and what is private: in memory,
+    or in the home folder for /tmp.
+    """
+    shown = [*spec["system"], *spec["visible"], spec["root"], spec["home"]]
+    handles = {path: os.open(path, FOLDER) for path in shown if not os.path.islink(path)}
+    handles |= {path: os.open(path, ANY) for path in (*spec["files"], *DEVICES)}
+    temporary = below(handles[spec["home"]], "tmp")
+    base = "/dev"
+    mount("tmpfs", base, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
+    top = os.open(base, FOLDER)
+    writable = []
+
+    def show(path: str, handle: int) -> None:
+        folder = stat.S_ISDIR(os.fstat(handle).st_mode)
+        bind(handle, reach(top, path, folder))
+        if handle != temporary:  # at once: nothing is made in it on the way
+            set_readonly(reach(top, path, folder), True, AT_RECURSIVE)
+
+    for path in spec["system"]:
+        if os.path.islink(path):
+            os.symlink(os.readlink(path), path[1:], dir_fd=top)
+        else:
+            show(path, handles.pop(path))
+    for path in spec["hidden"]:
+        kept = handles.get(path)
+        folder = os.path.isdir(path) if kept is None else stat.S_ISDIR(os.fstat(kept).st_mode)
+        show(path, reach(top, "/run/hidden" if folder else "/run/hidden.file", folder))
+    for path in ("/tmp", "/var/tmp"):
+        show(path, temporary)
+        writable.append(path)
+    os.symlink("../run", "var/run", dir_fd=top)
+    memory = spec["limits"].get("RLIMIT_AS")
+    reach(top, "/dev/shm", True)  # what lies there is memory that no process is charged for
+    mount(
+        "tmpfs", f"{base}/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, f"mode=1777,size={memory}" if memory else "mode=1777"
+    )
+    writable.append("/dev/shm")
+    reach(top, "/dev/pts", True)
+    if not libc.mount(b"devpts", os.fsencode(f"{base}/dev/pts"), b"devpts", MS_NOSUID | MS_NOEXEC, DEVPTS):
+        os.symlink("pts/ptmx", "dev/ptmx", dir_fd=top)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        os.symlink(f"/proc/self/fd/{number}", f"dev/{name}", dir_fd=top)
+    os.symlink("/proc/self/fd", "dev/fd", dir_fd=top)
     for path, handle in handles.items():
-        bind(handle, reach(path, private))
-    set_readonly(reach("/", private), True, AT_RECURSIVE)
-    for path in (*writable, *private):
-        set_readonly(reach(path, private), False, 0)
+        show(path, handle)
+    writable += [spec["root"], spec["home"]]
+    reach(top, "/proc", True)
+    mount("proc", f"{base}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    set_readonly(os.open(base, FOLDER), True, AT_RECURSIVE)
+    for path in writable:
+        set_readonly(os.open(f"{base}{path}", FOLDER), False, 0)
+    os.chdir(base)
+    call(libc.pivot_root(b".", b"."))
+    call(libc.umount2(b".", MNT_DETACH))
+    os.chdir("/")
     os.chdir(spec["root"])
 
 
-def reach(path: str, private: list) -> int:  # type: ignore[type-arg]
-    """A handle of a folder. Below the `private` ones it is made: what was there is covered."""
-    top = next((top for top in private if path.startswith(f"{top}/")), None)
-    handle = os.open(top or path, FOLDER)
-    for name in path[len(top) + 1 :].split("/") if top else ():
-        handle = below(handle, name)
-    return handle
+def reach(top: int, path: str, folder: bool) -> int:
+    """A handle of `path` below `top`, an empty folder or file where there is none."""
+    *above, name = path.strip("/").split("/")
+    handle = top
+    for each in above:
+        handle = below(handle, each)
+    if folder:
+        return below(handle, name)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444, dir_fd=handle))
+    return os.open(name, ANY | os.O_NOFOLLOW, dir_fd=handle)
 
 
 def below(folder: int, name: str) -> int:
@@ -140,8 +190,10 @@ def become_init(spec: dict) -> None:  # type: ignore[type-arg]
         _, status = os.waitpid(init, 0)
         os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
     call(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
-    if libc.mount(b"proc", b"/proc", b"proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, None) and spec.get("mounts"):
-        raise OSError(ctypes.get_errno(), "cannot mount /proc")
+    if spec.get("mounts"):
+        mounts(spec)
+    else:
+        libc.mount(b"proc", b"/proc", b"proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, None)
     # A second fork: the first process of a namespace ignores signals, which a command must not.
     child = os.fork()
     if not child:
@@ -179,8 +231,8 @@ def mount(source: str | None, target: str, kind: str | None, flags: int, data: s
 
 
 def bind(source: int, target: int) -> None:
-    """Show one folder in the place of another."""
-    mount(f"/proc/self/fd/{source}", f"/proc/self/fd/{target}", None, MS_BIND)
+    """Show a folder or a file in the place of another."""
+    mount(f"/proc/self/fd/{source}", f"/proc/self/fd/{target}", None, MS_BIND | MS_REC)
 
 
 def set_readonly(folder: int, readonly: bool, flags: int) -> None:

@@ -13,10 +13,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+
+from leyline.harness.sandbox.cgroup import Group
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TOKEN = "LEYLINE_SANDBOX"
@@ -87,7 +89,8 @@ class Member:
 class Process:
     """A running command. `namespace`: it has a process namespace of its own, so its end is the end of its children.
 
-    report: a pipe on whose writing end the launcher tells how far it came. Both ends are this object's to close.
+    report: a pipe on whose writing end the launcher tells how far it came. Both ends are this object's to close, and so
+    is group, the control group that the launcher enters.
     """
 
     def __init__(
@@ -100,9 +103,11 @@ class Process:
         namespace: bool,
         stdin: bool = False,
         report: tuple[int, int] | None = None,
+        group: Group | None = None,
     ) -> None:
         self.started = time.monotonic()
         self._report = report
+        self._group = group
         self._token = f"{TOKEN}={token}".encode()
         self._namespace = namespace
         try:
@@ -118,7 +123,7 @@ class Process:
                 pass_fds=report[1:] if report else (),
             )
         except BaseException:
-            self._close_report()
+            self._release()
             raise
         assert self._popen.stdout is not None
         self._out = self._popen.stdout
@@ -166,10 +171,11 @@ class Process:
 
     def members(self) -> list[Member]:
         """The processes of the tree that can be found."""
-        return list(_members(self._popen.pid, self._token, self._namespace))
+        inside = frozenset(self._group.members()) if self._group else frozenset()
+        return list(_members(self._popen.pid, self._token, inside))
 
     def over(self, processes: int, memory: int) -> str | None:
-        """The limit the tree is over, if any. It bounds the superuser too, whom RLIMIT_NPROC does not."""
+        """The limit the tree is over, if any."""
         members = self.members()
         if sum(member.threads for member in members) > processes:
             return "processes"
@@ -199,12 +205,14 @@ class Process:
             with contextlib.suppress(OSError):
                 self._popen.stdin.close()
         self._out.close()
-        self._close_report()
+        self._release()
 
-    def _close_report(self) -> None:
+    def _release(self) -> None:
         for end in self._report or ():
             os.close(end)
         self._report = None
+        if self._group is not None:
+            self._group.close()
 
 
 def _kill_group(group: int) -> None:
@@ -212,8 +220,8 @@ def _kill_group(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def _members(leader: int, token: bytes, namespace: bool) -> Iterator[Member]:
-    """The processes that carry `token` in their environment, or share the leader's session."""
+def _members(leader: int, token: bytes, inside: Collection[int]) -> Iterator[Member]:
+    """The processes `inside`, and those that carry `token` in their environment or share the leader's session."""
     if sys.platform != "linux":
         yield from _listed(leader)
         return
@@ -225,7 +233,7 @@ def _members(leader: int, token: bytes, namespace: bool) -> Iterator[Member]:
                 fields = file.read().rpartition(b") ")[2].split()
             if fields[0] in b"ZX":
                 continue
-            ours = int(fields[3]) == leader
+            ours = int(fields[3]) == leader or int(entry) in inside
             if not ours and os.stat(f"/proc/{entry}").st_uid == os.getuid():
                 with open(f"/proc/{entry}/environ", "rb") as file:
                     ours = token in file.read().split(b"\0")

@@ -1,8 +1,8 @@
 """Commands under limits: time, memory, processes, output, disk; no secrets, and no network where the system allows it.
 
 A command is started through `_confine.py`, which sets the resource limits and, on Linux, enters namespaces of its own:
-no network, no foreign processes, every folder but the workspace read-only. What the system refuses is left out;
-`isolation()` says what is in force.
+no network, no foreign processes, and of the file system only the workspace, the interpreter and the system's folders.
+The kernel counts its processes. What the system refuses is left out; `isolation()` says what is in force.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from leyline.directives import LeylineError
+from leyline.harness.sandbox.cgroup import Group, above
 from leyline.harness.sandbox.disk import DiskWatch
-from leyline.harness.sandbox.isolation import Isolation, capabilities, isolation, launcher, visible
+from leyline.harness.sandbox.isolation import Isolation, capabilities, file_system, isolation, launcher
 from leyline.harness.sandbox.process import FLOOD, WATCH_SECONDS, Capture, Process, capped, uninterrupted
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin")
+SLACK = 16  # processes above the limit that the kernel lets start, so that the watch sees a tree go over it
 CONFINED = "confined"  # what the launcher tells when nothing but the command itself is left to start
 
 
@@ -55,9 +57,11 @@ class Limits:
     """What a command may use.
 
     seconds: wall time. memory: bytes, of address space per process, resident over all of them, and of a private
-    /dev/shm. processes: of the whole tree, threads counted. output: characters kept. file_bytes: the largest file it
-    may write. disk: bytes by which all commands of a sandbox together may grow the files of its workspace and home;
-    looked at every half second or less often, so a fast writer gets somewhat further before it is stopped.
+    /dev/shm. processes: of the whole tree, threads counted; a tree that goes over it is stopped, and the kernel lets no
+    more than a few above it start where the system allows such a limit. output: characters kept. file_bytes: the
+    largest file it may write. disk: bytes by which all commands of a sandbox together may grow the files of its
+    workspace and home; looked at every half second or less often, so a fast writer gets somewhat further before it is
+    stopped.
     """
 
     seconds: float = 60.0
@@ -182,18 +186,17 @@ class Sandbox:
         limits = self._limits(seconds)
         confined = isolation()
         env = self._environment(confined)
+        group = _group(confined, limits)
         report = os.pipe()
         spec = {
+            **file_system(self.root, self.home, network=self._network),
             "report": report[1],
-            "root": str(self.root),
-            "home": str(self.home),
-            "visible": visible(),
+            "group": group and group.entrance,
             "user": confined.user,
             "net": confined.net and not self._network,
             "pid": confined.pid,
             "mounts": confined.mounts,
-            "tmp": confined.tmp,
-            "limits": _resource_limits(limits),
+            "limits": _resource_limits(limits, confined),
         }
         try:
             return Process(
@@ -204,6 +207,7 @@ class Sandbox:
                 namespace=confined.pid,
                 stdin=stdin,
                 report=report,
+                group=group,
             )
         except OSError as error:
             if error.errno != errno.E2BIG and self.accessible():
@@ -271,7 +275,16 @@ def _shell() -> str:
     return shutil.which("bash") or "/bin/sh"
 
 
-def _resource_limits(limits: Limits) -> dict[str, int]:
+def _group(confined: Isolation, limits: Limits) -> Group | None:
+    """A control group for one command, where that is what bounds its processes."""
+    folder = above() if confined.processes == "group" else None
+    try:
+        return None if folder is None else Group(folder, limits.processes + SLACK)
+    except OSError as error:
+        raise _broken(f"no control group: {error.strerror or error}") from error
+
+
+def _resource_limits(limits: Limits, confined: Isolation) -> dict[str, int]:
     found = {
         "RLIMIT_AS": limits.memory,
         "RLIMIT_CPU": math.ceil(limits.seconds) * (os.cpu_count() or 1) + 5,  # should the watcher die
@@ -279,21 +292,5 @@ def _resource_limits(limits: Limits) -> dict[str, int]:
         "RLIMIT_CORE": 0,
         "RLIMIT_NOFILE": 1024,
     }
-    running = _user_threads()
-    return found if running is None else {**found, "RLIMIT_NPROC": running + limits.processes}
-
-
-def _user_threads() -> int | None:
-    """The threads this user runs now, which RLIMIT_NPROC counts along; None where there is no /proc."""
-    count = 0
-    try:
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    if entry.stat().st_uid == os.getuid():
-                        count += (entry / "task").stat().st_nlink - 2
-                except OSError:
-                    continue  # it ended while we looked
-    except OSError:
-        return None
-    return count
+    # Counted over all that this user runs, it would stop one worker for what the others do.
+    return {**found, "RLIMIT_NPROC": limits.processes + SLACK} if confined.processes == "namespace" else found

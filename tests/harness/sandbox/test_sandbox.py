@@ -9,19 +9,22 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from leyline.harness.sandbox import disk
 from leyline.harness.sandbox import sandbox as module
+from leyline.harness.sandbox.cgroup import Group, above
 from leyline.harness.sandbox.disk import DiskWatch, used
-from leyline.harness.sandbox.isolation import Isolation, capabilities, isolation
-from leyline.harness.sandbox.process import Capture, capped
+from leyline.harness.sandbox.isolation import SYSTEM, Isolation, _private, capabilities, isolation, visible
+from leyline.harness.sandbox.process import Capture, Process, capped
 from leyline.harness.sandbox.sandbox import Limits, Result, Sandbox, SandboxError, run
 from leyline.harness.tools import ToolBox
 from leyline.harness.workspace.workspace import DiskWorkspace
 
 FULL = isolation()
+LONG = 200.0  # more than anything here takes, however busy the machine is
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 
 
@@ -29,12 +32,13 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes 
 def sandbox(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
     """A sandbox with all this system allows, and one with no namespaces at all."""
     if request.param == "plain":
-        monkeypatch.setattr(module, "isolation", lambda: Isolation(reason="switched off"))
+        group = "group" if above() is not None else None
+        monkeypatch.setattr(module, "isolation", lambda: Isolation(processes=group, reason="switched off"))
     elif not FULL.pid:
         pytest.skip(f"no process namespaces here: {FULL.reason}")
     root = tmp_path / "work"
     root.mkdir()
-    return Sandbox(root, tmp_path / "home", limits=Limits(seconds=20))
+    return Sandbox(root, tmp_path / "home", limits=Limits(seconds=LONG))
 
 
 def alive(marker: str) -> list[str]:
@@ -51,8 +55,8 @@ def alive(marker: str) -> list[str]:
 
 
 def gone(marker: str) -> bool:
-    """Whether they end within a moment."""
-    deadline = time.monotonic() + 3
+    """Whether they end."""
+    deadline = time.monotonic() + LONG
     while alive(marker):
         if time.monotonic() > deadline:
             return False
@@ -92,7 +96,7 @@ def test_an_endless_loop_is_stopped(sandbox: Sandbox) -> None:
     result = sandbox.run("echo before; while true; do :; done", seconds=0.5)
     assert result.timed_out
     assert result.exit_code == 137
-    assert 0.4 < result.seconds < 3
+    assert result.seconds > 0.4
     assert result.report() == "before\n[stopped after 0.5 s]"
 
 
@@ -103,7 +107,7 @@ def test_what_a_command_leaves_behind_is_killed(sandbox: Sandbox) -> None:
         f"sleep {marker} & setsid sleep {marker} & (setsid sh -c 'sleep {marker} & sleep {marker}' &) ; echo up"
     )
     assert result.output == "up\n"
-    assert result.seconds < 5
+    assert result.killed is None
     assert gone(marker)
 
 
@@ -120,7 +124,7 @@ def test_an_interrupt_kills_the_tree(sandbox: Sandbox) -> None:
     marker = f"5{os.getpid()}.{time.monotonic_ns()}"
 
     def interrupt() -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + LONG
         while not alive(marker) and time.monotonic() < deadline:
             time.sleep(0.02)
         _thread.interrupt_main()
@@ -134,7 +138,7 @@ def test_an_interrupt_kills_the_tree(sandbox: Sandbox) -> None:
 
 
 def test_much_output_keeps_head_and_tail(sandbox: Sandbox) -> None:
-    sandbox.limits = Limits(seconds=20, output=100)
+    sandbox.limits = Limits(seconds=LONG, output=100)
     result = sandbox.run("seq 1 20000")
     assert result.truncated
     total = sum(len(str(i)) + 1 for i in range(1, 20001))
@@ -152,33 +156,96 @@ def test_a_flood_is_stopped(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_memory_hog_is_refused(sandbox: Sandbox) -> None:
-    sandbox.limits = Limits(seconds=20, memory=300 << 20)
+    sandbox.limits = Limits(seconds=LONG, memory=300 << 20)
     result = sandbox.run("python -c 'x = bytearray(1 << 30)' 2>&1 | tail -1")
     assert result.output == "MemoryError\n"
 
 
 @linux
 def test_many_small_hogs_are_stopped_together(sandbox: Sandbox) -> None:
-    sandbox.limits = Limits(seconds=20, memory=200 << 20)
-    hog = "import time; x = b'x' * (90 << 20); time.sleep(30)"
+    sandbox.limits = Limits(seconds=LONG, memory=200 << 20)
+    hog = "import time; x = b'x' * (90 << 20); time.sleep(1000)"
     result = sandbox.run(f'for i in 1 2 3 4; do python -S -c "{hog}" & done; wait')
     assert result.killed == "memory"
-    assert result.seconds < 15
+
+
+COUNTED = """
+import os, signal, sys
+started = 0
+try:
+    for _ in range(60):
+        if not os.fork():
+            signal.pause()
+        started += 1
+except BlockingIOError:
+    pass
+print(started)
+"""
 
 
 @linux
-@pytest.mark.parametrize("bomb", [":(){ :|:& };:; sleep 10", "for i in $(seq 400); do sleep 30 & done; wait"])
+def test_the_kernel_bounds_the_processes(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    if module.isolation().processes is None:
+        pytest.skip(f"no limit of the kernel here: {FULL.reason}")
+    monkeypatch.setattr(Process, "over", lambda *_: None)
+    sandbox.limits = Limits(seconds=LONG, processes=10)
+    result = sandbox.run(["python", "-S", "-c", COUNTED])
+    assert 5 <= int(result.output) < 10 + module.SLACK
+    assert sandbox.run(["python", "-S", "-c", COUNTED]).output == result.output, "what ended is not counted"
+
+
+@linux
+def test_a_limit_does_not_count_what_others_run(sandbox: Sandbox) -> None:
+    if module.isolation().processes is None:
+        pytest.skip(f"no limit of the kernel here: {FULL.reason}")
+    sandbox.limits = Limits(seconds=LONG, processes=20)
+    command = "for n in $(seq 15); do sleep 1000 & done; {}sleep 0; sleep 0; echo fine"
+    waiting = sandbox.start(command.format("read line; "), stdin=True)
+    try:
+        other = Sandbox(sandbox.root, sandbox.home, limits=sandbox.limits)
+        assert other.run(command.format("")).output == "fine\n"
+        waiting.send("go\n")
+        text = b""
+        while not text.endswith(b"\n"):
+            text += waiting.read(1)
+        assert text == b"fine\n"
+    finally:
+        waiting.kill()
+
+
+def test_no_limit_that_counts_what_others_run_is_set() -> None:
+    limits = Limits(processes=7)
+    assert module._resource_limits(limits, Isolation(processes="namespace"))["RLIMIT_NPROC"] == 7 + module.SLACK
+    for processes in ("group", None):
+        assert "RLIMIT_NPROC" not in module._resource_limits(limits, Isolation(processes=processes))
+
+
+@linux
+@pytest.mark.parametrize("bomb", ["f() { f | f & }; f; sleep 1000", "for i in $(seq 60); do sleep 1000 & done; wait"])
 def test_a_fork_bomb_is_stopped(sandbox: Sandbox, bomb: str) -> None:
-    sandbox.limits = Limits(seconds=15, processes=60)
-    result = sandbox.run(bomb)
-    refused = "Resource temporarily unavailable" in result.output  # RLIMIT_NPROC got there first
-    assert result.killed == "processes" or refused
-    assert result.seconds < 12
+    if module.isolation().processes is None:
+        pytest.skip(f"no limit of the kernel here, and without one a bomb is the machine's end: {FULL.reason}")
+    sandbox.limits = Limits(seconds=LONG, processes=20)
+    assert sandbox.run(bomb).killed == "processes"
     assert sandbox.run("echo fine").output == "fine\n"
 
 
+@pytest.mark.skipif(above() is None, reason="no control groups that we may make here")
+def test_control_groups_are_removed_those_of_killed_processes_too(sandbox: Sandbox) -> None:
+    folder = above()
+    assert folder is not None
+    sandbox.run("sleep 0 & wait")
+    assert not list(folder.glob(f"leyline-{os.getpid()}-*"))
+    left = Group(folder, 8)
+    old = Path(left.entrance).parent
+    gone = old.rename(old.with_name("leyline-999999999-x"))
+    above.cache_clear()
+    assert above() == folder
+    assert not gone.exists()
+
+
 def test_a_large_file_is_refused(sandbox: Sandbox) -> None:
-    sandbox.limits = Limits(seconds=20, file_bytes=1 << 20)
+    sandbox.limits = Limits(seconds=LONG, file_bytes=1 << 20)
     sandbox.run("head -c 5000000 /dev/zero > big")
     assert (sandbox.root / "big").stat().st_size == 1 << 20
 
@@ -188,16 +255,15 @@ FILL = "for i in $(seq {}); do head -c 1000000 /dev/zero > {}/$i; done"
 
 @pytest.mark.parametrize("where", [".", "~", "${TMPDIR}"])
 def test_many_files_that_fill_the_disk_are_stopped(sandbox: Sandbox, where: str) -> None:
-    sandbox.limits = Limits(seconds=20, disk=20 << 20)
+    sandbox.limits = Limits(seconds=LONG, disk=20 << 20)
     result = sandbox.run(FILL.format(10_000, where))
     assert result.killed == "disk"
-    assert result.seconds < 10
     assert "[stopped: over 20 MiB of new files; remove some]" in result.report()
 
 
 def test_a_short_command_that_leaves_too_much_says_so_until_it_is_removed(sandbox: Sandbox) -> None:
     (sandbox.root / "given").write_bytes(b"x" * (8 << 20))
-    sandbox = Sandbox(sandbox.root, sandbox.home, limits=Limits(seconds=20, disk=4 << 20))
+    sandbox = Sandbox(sandbox.root, sandbox.home, limits=Limits(seconds=LONG, disk=4 << 20))
     assert sandbox.run("cat given | wc -c").killed is None, "what was there at first is not counted"
     assert sandbox.run(FILL.format(6, ".")).killed == "disk"
     assert sandbox.run("ls").killed == "disk"
@@ -208,7 +274,7 @@ def test_a_short_command_that_leaves_too_much_says_so_until_it_is_removed(sandbo
 
 def test_a_debugger_that_fills_the_disk_is_stopped() -> None:
     with DiskWorkspace.from_files({"test.py": "x = 1\n"}) as workspace:
-        box = Sandbox(workspace.root, workspace.home, limits=Limits(seconds=20, disk=20 << 20))
+        box = Sandbox(workspace.root, workspace.home, limits=Limits(seconds=LONG, disk=20 << 20))
         with ToolBox(workspace, sandbox=box, entry=["python", "test.py"], names=("pdb",)) as tools:
             assert tools.call("pdb", {"command": "p 6 * 7"}).text.endswith("42")
             fill = "for k in range(10_000): open(str(k), 'wb').write(bytes(10**6))"
@@ -229,18 +295,18 @@ def test_empty_files_take_room_too_and_hard_links_none(tmp_path: Path) -> None:
 
 
 def test_looking_takes_a_small_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    watch, looks = DiskWatch(tmp_path), []
+    watch, looks, now = DiskWatch(tmp_path), [], [100.0]
 
     def slow(*folders: Path) -> int:
-        looks.append(time.monotonic())
-        time.sleep(0.05)
+        looks.append(now[0])
+        now[0] += 0.05
         return 0
 
     monkeypatch.setattr(disk, "used", slow)
-    deadline = time.monotonic() + 1.6
-    while time.monotonic() < deadline:
+    monkeypatch.setattr(disk, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    while now[0] < 101.6:
         watch.full(1)
-        time.sleep(0.01)
+        now[0] += 0.01
     assert len(looks) == 2
     assert looks[1] - looks[0] >= 1
 
@@ -296,19 +362,82 @@ def test_the_rest_of_the_disk_is_read_only(tmp_path: Path) -> None:
     (outside / "file").write_text("safe")
     box = Sandbox(root, tmp_path / "home")
     result = box.run(
-        f"echo bad > {outside}/file; touch /usr/local/leyline-was-here; mount -o remount,rw,bind /; echo ok > in"
+        f"cat {outside}/file; echo bad > {outside}/file; touch /usr/local/leyline-was-here; "
+        "mount -o remount,rw,bind /; mount -o remount,rw,bind /usr; umount /tmp; echo ok > in"
     )
     assert "ok" in (root / "in").read_text()
-    if not str(tmp_path).startswith("/tmp/"):  # there it is hidden, and the write goes nowhere at all
-        assert "Read-only file system" in result.output
+    assert "safe" not in result.output
+    assert "Read-only file system" in result.output
     assert (outside / "file").read_text() == "safe"
     assert not Path("/usr/local/leyline-was-here").exists()
 
 
 @pytest.mark.skipif(not FULL.mounts, reason=f"no mount namespaces here: {FULL.reason}")
+def test_only_the_workspace_the_interpreter_and_the_system_are_visible(tmp_path: Path) -> None:
+    secret = tmp_path / ".ssh" / "id"
+    secret.parent.mkdir()
+    secret.write_text("secret")
+    root = tmp_path / "work"
+    root.mkdir()
+    (root / "link").symlink_to(secret)
+    box = Sandbox(root, tmp_path / "home")
+    said = box.run(f"cat {secret} link /proc/1/root{secret} ../.ssh/id; ls -a ../; cat /proc/*/environ").output
+    assert "secret" not in said
+    listed = box.run("ls -A / /dev /run /var; ls -A ~root; cat /etc/shadow; head -c 3 /etc/passwd").output
+    known = {path.strip("/").split("/")[0] for path in (*SYSTEM, *visible(), str(tmp_path))}
+    shown = listed.partition("\n\n")[0].split()[1:]
+    assert set(shown) <= known | {"dev", "proc", "run", "tmp", "var", "etc"}
+    devices = {
+        "fd",
+        "full",
+        "null",
+        "ptmx",
+        "pts",
+        "random",
+        "shm",
+        "tty",
+        "urandom",
+        "zero",
+        "stderr",
+        "stdin",
+        "stdout",
+    }
+    assert set(listed.partition("/dev:\n")[2].partition("\n\n")[0].split()) <= devices
+    assert "root:" not in listed
+    home = Path.home()
+    if not any(str(home).startswith(top) for top in SYSTEM):
+        way = {str(Path(path).relative_to(home)).split("/")[0] for path in visible() if Path(path).is_relative_to(home)}
+        way |= {str(tmp_path.relative_to(home)).split("/")[0]} if tmp_path.is_relative_to(home) else set()
+        assert set(box.run(f"ls -A {home} 2>/dev/null").output.split()) <= way
+
+
+@pytest.mark.skipif(not FULL.mounts, reason=f"no mount namespaces here: {FULL.reason}")
+def test_what_the_system_has_for_few_is_covered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, mode in (("open", 0o644), ("closed", 0o600), ("folder", 0o700), ("other", 0o755)):
+        (tmp_path / name).mkdir() if mode & 0o100 else (tmp_path / name).touch()
+        (tmp_path / name).chmod(mode)
+    (tmp_path / "folder" / "below").touch()
+    (tmp_path / "other" / "closed").touch(0o600)
+    found = _private(str(tmp_path))
+    assert {str(Path(path).relative_to(tmp_path)) for path in found} == {"closed", "folder", "other/closed"}
+
+
+def test_an_installation_in_a_home_shows_its_parts_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As with `--prefix=$HOME`: the prefix is the home itself."""
+    monkeypatch.setenv("HOME", sys.prefix)
+    visible.cache_clear()
+    try:
+        shown = visible()
+    finally:
+        visible.cache_clear()
+    assert sys.prefix not in shown
+    assert any(path.startswith(f"{sys.prefix}/lib/") for path in shown)
+
+
+@pytest.mark.skipif(not FULL.mounts, reason=f"no mount namespaces here: {FULL.reason}")
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no /dev/shm here")
 def test_shared_memory_holds_no_more_than_the_memory_limit(tmp_path: Path) -> None:
-    box = Sandbox(tmp_path, tmp_path / "home", limits=Limits(seconds=20, memory=64 << 20))
+    box = Sandbox(tmp_path, tmp_path / "home", limits=Limits(seconds=LONG, memory=64 << 20))
     result = box.run("df -B1 --output=size /dev/shm | tail -1; head -c 80000000 /dev/zero > /dev/shm/x; ls /dev/shm")
     lines = result.output.splitlines()
     assert int(lines[0]) == 64 << 20
@@ -336,6 +465,8 @@ def test_capabilities_name_what_is_in_force() -> None:
     found = capabilities()
     assert found["no network"] is FULL.net
     assert found["own process tree"] is FULL.pid
+    assert found["hidden home"] is FULL.mounts
+    assert found["process limit"] is (FULL.processes is not None)
     assert (FULL.reason is None) == all(found[name] for name in ("no network", "read-only file system"))
 
 

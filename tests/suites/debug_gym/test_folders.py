@@ -133,7 +133,7 @@ CRASHES = {
 
 @pytest.mark.parametrize("how", CRASHES)
 def test_what_the_code_under_test_does_to_the_run_is_the_agents_failure(folder: Path, how: str) -> None:
-    task = debug_gym.DebugGymTask(folder, limits=Limits(seconds=6, memory=1 << 30))
+    task = debug_gym.DebugGymTask(folder, limits=Limits(seconds=15, memory=1 << 30))
     with task.open() as episode:
         episode.workspace.write("code_under_test.py", f"import os\n\n{CRASHES[how]}")
         assert episode.solved() is False

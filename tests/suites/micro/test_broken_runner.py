@@ -69,8 +69,8 @@ def called(tool: str) -> dict[str, Any]:
 
 
 def edited(task: MicroTask, text: str) -> Episode:
-    """The repaired task with `text` at the top of its modules, and two seconds for a run."""
-    episode = dataclasses.replace(as_task(task), limits=Limits(seconds=2, memory=1 << 30)).open()
+    """The repaired task with `text` at the top of its modules, and ten seconds for a run."""
+    episode = dataclasses.replace(as_task(task), limits=Limits(seconds=10, memory=1 << 30)).open()
     for path in task.modules:
         episode.workspace.write(path, text + task.reference[path])
     return episode
