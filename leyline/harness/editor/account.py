@@ -139,32 +139,27 @@ class EditorReport:
         return "\n".join(lines)
 
 
-def usage_of(response: Any) -> dict[str, Any]:
-    """The token fields of a turn, from a response or an event of a stream, parsed or as a client's model; empty where
-    it carries neither usage nor a receipt.
+def usage_of(response: Any) -> tuple[dict[str, Any], bool]:
+    """The token fields of a turn, and whether a Leyline server told them, from a response or an event of a stream,
+    parsed or as a client's model. Empty where it carries neither usage nor a receipt.
 
     The events of a stream add up: Anthropic's first tells the prompt, its last the answer.
     """
-    fields: dict[str, Any] = {}
     receipt = _receipt_of(response)
     for holder in (response, _get(response, "response"), _get(response, "message")):
-        usage = _usage(holder)
+        usage = _usage(holder) if holder is not None else None
         if usage is not None:
-            fields = {
+            return {
                 "prompt_tokens": usage.prompt_tokens,
                 "cached_tokens": usage.cached_tokens,
                 "completion_tokens": usage.completion_tokens,
                 "receipt": receipt or Receipt.plain(usage.prompt_tokens, usage.cached_tokens),
-            }
-            break
-    else:
-        if receipt is not None:
-            cached = receipt.prefix_tokens + receipt.spliced_tokens
-            return {"prompt_tokens": receipt.prompt_tokens, "cached_tokens": cached, "receipt": receipt}
-        generated = _get(_get(response, "usage"), "output_tokens")
-        if type(generated) is int:
-            return {"completion_tokens": generated}
-    return fields
+            }, receipt is not None
+    if receipt is not None:
+        cached = receipt.prefix_tokens + receipt.spliced_tokens
+        return {"prompt_tokens": receipt.prompt_tokens, "cached_tokens": cached, "receipt": receipt}, True
+    generated = _get(_get(response, "usage"), "output_tokens")
+    return ({"completion_tokens": generated} if type(generated) is int else {}), False
 
 
 def _get(holder: Any, name: str) -> Any:

@@ -260,11 +260,14 @@ class Editor:
 
     def _count(self, number: int, response: Any) -> None:
         """Add the usage that came with a response or an event of its stream."""
-        fields = usage_of(response)
+        fields, told = usage_of(response)
         with self._lock:
             turn = self._turns.get(number)
             if not fields or turn is None:
                 return
+            if not told and (turn.prompt_tokens or 0) > fields.get("prompt_tokens", 0):
+                # Of a stream's events some tell the answer only, with no prompt or one of 0 tokens.
+                fields = {name: value for name, value in fields.items() if name == "completion_tokens"}
             self._sums.add(turn, -1)
             turn = self._turns[number] = replace(turn, **fields)
             self._sums.add(turn)

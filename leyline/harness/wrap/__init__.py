@@ -1,21 +1,21 @@
-"""`leyline.wrap(OpenAI(...), policy=...)`: a cache-edit policy for a harness that uses the openai client."""
+"""`leyline.wrap(OpenAI(...), policy=...)`: a cache-edit policy for a harness with openai's or anthropic's client."""
 
 from __future__ import annotations
 
+import sys
 from typing import Any, TypeVar
 
 from leyline.backends.contract import TokenRenderer
 from leyline.directives import LeylineError, Mode
 from leyline.harness.editor.account import EditorReport as WrapReport
 from leyline.harness.editor.account import EditorTurn as WrapTurn
-from leyline.harness.session.inputs import check_settings
-from leyline.harness.wrap.tracker import Tracker, WireSettings
+from leyline.harness.editor.editor import MAX_CONVERSATIONS, Editor
 from leyline.policies import Policy
-from leyline.policies.base import as_mode
 
-__all__ = ["Tracker", "WrapError", "WrapReport", "WrapTurn", "wrap"]
+__all__ = ["WrapError", "WrapReport", "WrapTurn", "wrap"]
 
 Client = TypeVar("Client")
+_ANTHROPIC = ("Anthropic", "AnthropicBedrock", "AnthropicVertex", "AnthropicFoundry")
 
 
 class WrapError(LeylineError, TypeError):
@@ -27,37 +27,62 @@ def wrap(
     policy: str | Policy = "keep_all",
     *,
     mode: Mode | str = Mode.AMORTIZE,
+    audit: bool = False,
     renderer: TokenRenderer | None = None,
     splice: bool = False,
     seam: int = 0,
     honest: bool = False,
     purge: bool = False,
+    max_conversations: int = MAX_CONVERSATIONS,
 ) -> Client:
-    """A client whose chat completions are edited by `policy`, and which is otherwise the one given.
+    """A client whose histories are edited by `policy`, and which is otherwise the one given.
 
-    client: an `openai.OpenAI` or `openai.AsyncOpenAI`, or a subclass. It is not changed itself.
+    client: an `openai.OpenAI`, `openai.AsyncOpenAI`, `anthropic.Anthropic` or `anthropic.AsyncAnthropic`, or a
+        subclass. It is not changed itself. Chat completions, Responses and messages are edited, however they are sent.
+    audit: say what would be edited, and edit nothing.
     renderer: renders as the server does; with it, shed text is counted in tokens.
     splice: the server is SGLang with Leyline; send directives (needs `renderer`, and any server but such a one would
         refuse the request). seam, honest, purge: as in `Session`, with `splice` only.
+    max_conversations: how many are remembered; the one used longest ago is forgotten, with a warning the first time.
 
-    Each conversation has its own ledger. It is recognised by its history, or by an `X-Session-ID` header. The messages
-    given to a call are never changed. What was done: `client.leyline.last`, `client.leyline.report()`.
+    Each conversation has its own ledger. It is recognised by its history, and by an `X-Session-ID` header where there
+    is one. The messages given to a call are never changed. What was done: `client.leyline.last`,
+    `client.leyline.report()`; `client.leyline` is the `Editor`.
     Raises PolicyError for a policy that cannot be loaded or a mode that is not known, InputError for another setting
-    that cannot be used, WrapError for a client that is none.
+    that cannot be used, WrapError for a client that is none. A call raises DialectError for a history that cannot be
+    read, before anything is sent.
     """
-    import openai  # here, so that `import leyline` stays light
+    from leyline.harness.wrap.client import bound  # here, so that `import leyline` stays light
 
-    from leyline.harness.wrap.client import wrap_client
-
-    if not isinstance(client, (openai.OpenAI, openai.AsyncOpenAI)):
-        raise WrapError(f"cannot wrap a {type(client).__name__}: give an openai.OpenAI or openai.AsyncOpenAI client")
+    if not _is_client(client):
+        raise WrapError(
+            f"cannot wrap a {type(client).__name__}: give an openai.OpenAI, openai.AsyncOpenAI, anthropic.Anthropic or "
+            "anthropic.AsyncAnthropic client; for another one that takes an httpx client there is leyline.transport()"
+        )
     if splice and renderer is None:
         raise WrapError("splice=True needs renderer=: directives are exact tokens, so give the served model's renderer")
     if purge and not splice:
         raise WrapError("purge=True needs splice=True: no other server can be told to evict what was forgotten")
-    check_settings("wrap", seam=seam, honest=honest, purge=purge)
-    given = as_mode(mode, "wrap")
-    wire = WireSettings(seam, honest, purge) if splice else None
-    tracker = Tracker(policy, Mode.FORGET if honest else given, renderer, wire, honest=honest)
-    wrapped: Any = wrap_client(client, tracker, asynchronous=isinstance(client, openai.AsyncOpenAI))
+    editor = Editor(
+        policy,
+        mode=mode,
+        audit=audit,
+        renderer=renderer,
+        splice=splice,
+        seam=seam,
+        honest=honest,
+        purge=purge,
+        max_conversations=max_conversations,
+        owner="wrap",
+    )
+    wrapped: Any = bound(client, editor)
     return wrapped  # type: ignore[no-any-return]
+
+
+def _is_client(client: object) -> bool:
+    kinds: list[type] = []
+    for module, names in {"openai": ("OpenAI",), "anthropic": _ANTHROPIC}.items():
+        loaded = sys.modules.get(module)  # a client's own module is loaded
+        found = [getattr(loaded, prefix + name, None) for name in names for prefix in ("", "Async")] if loaded else []
+        kinds += [kind for kind in found if isinstance(kind, type)]
+    return isinstance(client, tuple(kinds))

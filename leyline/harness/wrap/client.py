@@ -1,247 +1,163 @@
-"""The wrapped client: everything is passed through, except that chat completions go by the tracker."""
+"""The wrapped client: the client that was given, with every request that carries a history planned by an editor.
+
+The clients of openai and anthropic send whatever they send through one method, `post`: `create`, `parse`, `stream`, raw
+and streaming responses, and what a library posts by itself. So that method is the one place where a history is edited.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Any, Self
+import copy
+import inspect
+import json
+import warnings
+from collections.abc import Hashable, Mapping
+from functools import cached_property, lru_cache
+from typing import Any, cast
 
-from leyline.harness.editor.account import is_receipt
-from leyline.harness.wrap.tracker import Request, Tracker, listed
+from leyline.harness.editor.editor import Editor
+from leyline.harness.editor.plan import EditPlan
+from leyline.harness.exchange import changed, dialect_of, dumped, holds_history, session_of, watch
+from leyline.policies import keep_all
+
+# What leads to a request with a history. Everything else is the inner client's own object.
+_RESOURCES = frozenset({"chat", "beta", "responses", "messages", "with_raw_response", "with_streaming_response"})
+_OWN = frozenset({"post", "copy", "with_options", "leyline"})
+_UNREAD = ("completions", "runs", "batches", "compact")  # paths that make a model read text that is not edited
 
 
-class Proxy:
-    """Stands for `inner`: attributes, `isinstance` and assignments go to it, except for those in `overrides`."""
+class _Wrapped:
+    """Methods of a wrapped client; mixed in before the class of the client, whose instance `_inner` is."""
 
-    def __init__(self, inner: Any, overrides: Mapping[str, Callable[[], Any]] | None = None) -> None:
-        object.__setattr__(self, "_inner", inner)
-        object.__setattr__(self, "_overrides", dict(overrides or {}))
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("_inner", "_overrides"):  # `copy.copy` asks before either is there
-            raise AttributeError(name)
-        override = self._overrides.get(name)
-        return override() if override is not None else getattr(self._inner, name)
+    def __getattribute__(self, name: str) -> Any:
+        own = object.__getattribute__(self, "__dict__")
+        inner = own.get("_inner")
+        if inner is None or name in _OWN or name in own:
+            return object.__getattribute__(self, name)
+        lazy = isinstance(inspect.getattr_static(type(inner), name, None), cached_property)
+        if name in _RESOURCES:
+            if not lazy:  # older clients make their resources when they are made
+                own[name] = type(getattr(inner, name))(self)
+            return object.__getattribute__(self, name)
+        return getattr(inner, name) if lazy or name in vars(inner) else object.__getattribute__(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._inner, name, value)
+        setattr(object.__getattribute__(self, "__dict__")["_inner"], name, value)
+
+    def __copy__(self) -> Any:
+        return bound(copy.copy(self._inner), self.leyline)
 
     def __repr__(self) -> str:
         return f"leyline.wrap({self._inner!r})"
 
     @property
-    def __class__(self) -> Any:
-        return type(self._inner)
+    def leyline(self) -> Editor:
+        found: Editor = object.__getattribute__(self, "__dict__")["_editor"]
+        return found
 
-    @__class__.setter
-    def __class__(self, value: Any) -> None:
-        raise TypeError("the class of a wrapped object cannot be changed")
+    def copy(self, *args: Any, **kwargs: Any) -> Any:
+        return bound(self._inner.copy(*args, **kwargs), self.leyline)
 
-
-class ClientProxy(Proxy):
-    """A synchronous client, or what it gives; entering it as a context manager gives the proxy."""
-
-    def __enter__(self) -> Self:
-        self._inner.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> Any:
-        return self._inner.__exit__(*error)
+    with_options = copy
 
 
-class AsyncClientProxy(Proxy):
-    """The same of an asynchronous client. Python looks `with` up on the class, so neither has the other's methods."""
+class _Sync(_Wrapped):
+    """Of a synchronous client."""
 
-    async def __aenter__(self) -> Self:
-        await self._inner.__aenter__()
-        return self
-
-    async def __aexit__(self, *error: Any) -> Any:
-        return await self._inner.__aexit__(*error)
-
-
-def wrap_client(client: Any, tracker: Tracker, *, asynchronous: bool) -> Proxy:
-    """The client with chat completions edited on every path that leads to them, raw responses included."""
-
-    def again(name: str) -> Callable[[], Any]:
-        def make(*args: Any, **kwargs: Any) -> Proxy:
-            return wrap_client(getattr(client, name)(*args, **kwargs), tracker, asynchronous=asynchronous)
-
-        return lambda: make
-
-    def completions(inner: Any) -> Proxy:
-        return _completions(inner, tracker, _headers(client), asynchronous)
-
-    kind = AsyncClientProxy if asynchronous else ClientProxy
-    return kind(
-        client,
-        {
-            **_steps(client, _CLIENT, tracker, completions),
-            "leyline": lambda: tracker,
-            "with_options": again("with_options"),
-            "copy": again("copy"),
-        },
-    )
+    def post(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        call = _Call(self.leyline, self._inner, path, kwargs)
+        plan = self.leyline.plan(call.body, **call.options) if call.body is not None else None
+        result = super().post(path, *args, **call.planned(plan))  # type: ignore[misc]
+        return call.served(plan, result)
 
 
-_RAW = ("with_raw_response", "with_streaming_response")
-_CLIENT = ("chat", "beta", "responses", *_RAW)
-_CHAT = ("completions", *_RAW)  # only below `chat`: the client's own `completions` are those of plain text
+class _Async(_Wrapped):
+    """Of an asynchronous client: it plans in a thread."""
+
+    async def post(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        call = _Call(self.leyline, self._inner, path, kwargs)
+        plan = await self.leyline.aplan(call.body, **call.options) if call.body is not None else None
+        result = await super().post(path, *args, **call.planned(plan))  # type: ignore[misc]
+        return call.served(plan, result)
 
 
-def _steps(
-    owner: Any, names: tuple[str, ...], tracker: Tracker, completions: Callable[[Any], Proxy]
-) -> dict[str, Callable[[], Any]]:
-    """Overrides for the attributes `names` of `owner`, so that every way to `chat.completions` leads to edited ones."""
-
-    def step(name: str) -> Callable[[], Any]:
-        def get() -> Any:
-            inner = getattr(owner, name)
-            if name == "completions":
-                return completions(inner)
-            if name == "responses":
-                tracker.warn_unedited(name)
-                return inner
-            below = _CHAT if name == "chat" or names is _CHAT else _CLIENT
-            return Proxy(inner, _steps(inner, below, tracker, completions))
-
-        return get
-
-    return {name: step(name) for name in names}
+@lru_cache(maxsize=64)
+def _class(kind: Hashable) -> type[Any]:
+    assert isinstance(kind, type)
+    mixin = _Async if inspect.iscoroutinefunction(kind.post) else _Sync  # type: ignore[attr-defined]
+    return type(kind.__name__, (mixin, kind), {"__module__": __name__})  # the clients send the name of their class
 
 
-def _headers(client: Any) -> dict[str, Any]:
-    return dict(getattr(client, "default_headers", None) or {})
+def bound(client: Any, editor: Editor) -> Any:
+    """`client`, with its histories planned by `editor`."""
+    wrapped: Any = object.__new__(_class(cast(Hashable, type(client))))
+    vars(wrapped).update(_inner=client, _editor=editor)
+    return wrapped
 
 
-def _completions(inner: Any, tracker: Tracker, headers: Mapping[str, Any], asynchronous: bool) -> Proxy:
-    def method(name: str) -> Callable[[], Any]:
-        call = getattr(inner, name)
+class _Call:
+    """One call of `post`: the body that will be sent, wherever its parts were given, and the way back to them."""
 
-        def run(*args: Any, **kwargs: Any) -> Any:
-            arguments = listed(kwargs)
-            request = tracker.prepare(arguments, {**headers, **(arguments.get("extra_headers") or {})})
-            if request is None:
-                return call(*args, **arguments)
-            return _serve(call(*args, **request.arguments), tracker, request)
+    def __init__(self, editor: Editor, client: Any, path: str, kwargs: Mapping[str, Any]) -> None:
+        self._kwargs = dict(kwargs)
+        self.body: Mapping[str, Any] | None = None
+        self.options: dict[str, Any] = {}
+        dialect = dialect_of(path)
+        options = kwargs.get("options") or {}
+        body = _body(kwargs)
+        extra = options.get("extra_json")
+        self._extra = extra if isinstance(extra, Mapping) else {}
+        if dialect is None or body is None:
+            if path.partition("?")[0].rstrip("/").rsplit("/", 1)[-1] in _UNREAD:
+                _warn_unread(editor, path)
+            return
+        merged = {**body, **self._extra}  # the client sends what `extra_body` holds in place of the field of that name
+        if not holds_history(merged, dialect):
+            return
+        headers = {**(getattr(client, "default_headers", None) or {}), **(options.get("headers") or {})}
+        self.options = {"dialect": dialect, "session": session_of(headers)}
+        self.body = merged
 
-        async def run_async(*args: Any, **kwargs: Any) -> Any:
-            arguments = listed(kwargs)
-            request = tracker.prepare(arguments, {**headers, **(arguments.get("extra_headers") or {})})
-            if request is None:
-                return await call(*args, **arguments)
-            return _serve(await call(*args, **request.arguments), tracker, request)
+    def planned(self, plan: EditPlan | None) -> dict[str, Any]:
+        """The arguments of the call with the edits in them."""
+        if plan is None or plan.body is None or self.body is None or not plan.edited:
+            return self._kwargs
+        fields = changed(self.body, plan.body)
+        gone = self.body.keys() - plan.body.keys()
+        given = _body(self._kwargs) or {}
+        body = {key: value for key, value in given.items() if key not in gone}
+        body |= {key: value for key, value in fields.items() if key not in self._extra}
+        made = {**self._kwargs, "body": body}
+        if self._kwargs.get("body") is None and "content" in self._kwargs:
+            made = {**self._kwargs, "content": dumped(body)}
+        if self._extra:
+            extra = {key: fields.get(key, value) for key, value in self._extra.items() if key not in gone}
+            made["options"] = {**(self._kwargs.get("options") or {}), "extra_json": extra}
+        return made
 
-        # `stream` and streaming responses give a context manager at once, in the asynchronous client too.
-        later = name == "stream" or inner.__class__.__name__.endswith("StreamingResponse")
-        return lambda: run_async if asynchronous and not later else run
-
-    names = [name for name in ("create", "parse", "stream") if hasattr(inner, name)]
-    overrides = {name: method(name) for name in names}
-    for raw in _RAW:
-        if hasattr(inner, raw):
-            overrides[raw] = lambda raw=raw: _completions(getattr(inner, raw), tracker, headers, asynchronous)  # type: ignore[misc]
-    return Proxy(inner, overrides)
-
-
-def _serve(response: Any, tracker: Tracker, request: Request) -> Any:
-    """Remember the request now, or, where the response is a context manager that sends it later, then."""
-    streaming = hasattr(response, "__stream__")
-    if not streaming and (hasattr(response, "__enter__") or hasattr(response, "__aenter__")):
-        manager = AsyncManagerProxy if hasattr(response, "__aenter__") else ManagerProxy
-        return manager(response, tracker, request)
-    place = tracker.served(request)
-    if streaming:
-        kind = AsyncStreamProxy if hasattr(response, "__aiter__") else StreamProxy
-        return kind(response, lambda chunk: tracker.update(place, chunk))
-    tracker.update(place, response)
-    return response
-
-
-class _ChunkProxy(Proxy):
-    """A stream of chunks, each of which is also shown to `see`.
-
-    A server's receipt is kept from the harness, which asked for none and may expect a choice in every chunk.
-    """
-
-    def __init__(self, inner: Any, see: Callable[[Any], None]) -> None:
-        super().__init__(inner)
-        object.__setattr__(self, "_see", see)
+    def served(self, plan: EditPlan | None, result: Any) -> Any:
+        """Remember the request; its usage is read now, or while the response is."""
+        if plan is None:
+            return result
+        plan.served()
+        response = getattr(result, "response" if hasattr(result, "__stream__") else "http_response", None)
+        if hasattr(response, "iter_bytes"):
+            watch(response, plan)
+        else:
+            plan.served(result)
+        return result
 
 
-class StreamProxy(_ChunkProxy, ClientProxy):
-    """The stream of a synchronous client."""
-
-    def __iter__(self) -> Iterator[Any]:
-        for chunk in self._inner:
-            self._see(chunk)
-            if not is_receipt(chunk):
-                yield chunk
-
-    def __next__(self) -> Any:
-        while True:
-            chunk = next(self._inner)
-            self._see(chunk)
-            if not is_receipt(chunk):
-                return chunk
+def _body(kwargs: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The fields of a call's body, also where a library gave it as JSON; None for any other."""
+    body, content = kwargs.get("body"), kwargs.get("content")
+    if body is None and isinstance(content, (bytes, str)):
+        try:
+            body = json.loads(content)
+        except ValueError:
+            return None
+    return body if isinstance(body, Mapping) else None
 
 
-class AsyncStreamProxy(_ChunkProxy, AsyncClientProxy):
-    """The stream of an asynchronous client."""
-
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        async for chunk in self._inner:
-            self._see(chunk)
-            if not is_receipt(chunk):
-                yield chunk
-
-    async def __anext__(self) -> Any:
-        while True:
-            chunk = await anext(self._inner)
-            self._see(chunk)
-            if not is_receipt(chunk):
-                return chunk
-
-
-class _ManagerProxy(Proxy):
-    """A context manager that sends the request when it is entered."""
-
-    def __init__(self, inner: Any, tracker: Tracker, request: Request) -> None:
-        super().__init__(inner)
-        object.__setattr__(self, "_seen", (tracker, request))
-        object.__setattr__(self, "_entered", None)
-
-    def _enter(self, response: Any) -> Any:
-        tracker, request = self._seen
-        object.__setattr__(self, "_entered", (response, tracker.served(request)))
-        return response
-
-    def _exit(self) -> None:
-        if self._entered is not None:
-            response, place = self._entered
-            try:
-                snapshot = getattr(response, "current_completion_snapshot", None)
-            except AssertionError:  # how the client says that no chunk has come yet
-                return
-            self._seen[0].update(place, snapshot)
-
-
-class ManagerProxy(_ManagerProxy):
-    """That of a synchronous client."""
-
-    def __enter__(self) -> Any:
-        return self._enter(self._inner.__enter__())
-
-    def __exit__(self, *error: Any) -> Any:
-        self._exit()
-        return self._inner.__exit__(*error)
-
-
-class AsyncManagerProxy(_ManagerProxy):
-    """That of an asynchronous client."""
-
-    async def __aenter__(self) -> Any:
-        return self._enter(await self._inner.__aenter__())
-
-    async def __aexit__(self, *error: Any) -> Any:
-        self._exit()
-        return await self._inner.__aexit__(*error)
+def _warn_unread(editor: Editor, path: str) -> None:
+    if not isinstance(editor.policy, keep_all):
+        warnings.warn(f"leyline.wrap: {path} is not edited by the policy {editor.policy.name}", stacklevel=5)
