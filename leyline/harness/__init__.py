@@ -1,4 +1,4 @@
-"""The harness: sessions whose edits stay, the agent loop with its tools, trajectories, and the openai plug-in."""
+"""The harness: sessions whose edits stay, the agent loop with its tools, trajectories, and what plugs in."""
 
 from __future__ import annotations
 

@@ -11,17 +11,22 @@ import inspect
 import json
 import warnings
 from collections.abc import Hashable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property, lru_cache
 from typing import Any, cast
 
+from leyline.dialects import DialectError
 from leyline.harness.editor.editor import Editor
 from leyline.harness.editor.plan import EditPlan
 from leyline.harness.exchange import changed, dialect_of, dumped, holds_history, session_of, watch
 from leyline.policies import keep_all
 
 # What leads to a request with a history. Everything else is the inner client's own object.
-_RESOURCES = frozenset({"chat", "beta", "responses", "messages", "with_raw_response", "with_streaming_response"})
+_RESOURCES = frozenset(
+    {"chat", "beta", "responses", "messages", "completions", "with_raw_response", "with_streaming_response"}
+)
 _OWN = frozenset({"post", "copy", "with_options", "leyline"})
+_LEFT_OUT = ("Omit", "NotGiven")  # classes of openai and of anthropic
 _UNREAD = ("completions", "runs", "batches", "compact")  # paths that make a model read text that is not edited
 
 
@@ -65,7 +70,10 @@ class _Sync(_Wrapped):
 
     def post(self, path: str, *args: Any, **kwargs: Any) -> Any:
         call = _Call(self.leyline, self._inner, path, kwargs)
-        plan = self.leyline.plan(call.body, **call.options) if call.body is not None else None
+        plan = None
+        if call.body is not None:
+            with call.unread():
+                plan = self.leyline.plan(call.body, **call.options)
         result = super().post(path, *args, **call.planned(plan))  # type: ignore[misc]
         return call.served(plan, result)
 
@@ -75,7 +83,10 @@ class _Async(_Wrapped):
 
     async def post(self, path: str, *args: Any, **kwargs: Any) -> Any:
         call = _Call(self.leyline, self._inner, path, kwargs)
-        plan = await self.leyline.aplan(call.body, **call.options) if call.body is not None else None
+        plan = None
+        if call.body is not None:
+            with call.unread():
+                plan = await self.leyline.aplan(call.body, **call.options)
         result = await super().post(path, *args, **call.planned(plan))  # type: ignore[misc]
         return call.served(plan, result)
 
@@ -98,7 +109,7 @@ class _Call:
     """One call of `post`: the body that will be sent, wherever its parts were given, and the way back to them."""
 
     def __init__(self, editor: Editor, client: Any, path: str, kwargs: Mapping[str, Any]) -> None:
-        self._kwargs = dict(kwargs)
+        self._kwargs, self._editor = dict(kwargs), editor
         self.body: Mapping[str, Any] | None = None
         self.options: dict[str, Any] = {}
         dialect = dialect_of(path)
@@ -110,12 +121,17 @@ class _Call:
             if path.partition("?")[0].rstrip("/").rsplit("/", 1)[-1] in _UNREAD:
                 _warn_unread(editor, path)
             return
-        merged = {**body, **self._extra}  # the client sends what `extra_body` holds in place of the field of that name
+        # It sends what `extra_body` holds in place of the field of that name, and leaves out what is not given.
+        merged = {key: value for key, value in {**body, **self._extra}.items() if type(value).__name__ not in _LEFT_OUT}
         if not holds_history(merged, dialect):
             return
         headers = {**(getattr(client, "default_headers", None) or {}), **(options.get("headers") or {})}
         self.options = {"dialect": dialect, "session": session_of(headers)}
         self.body = merged
+
+    def unread(self) -> AbstractContextManager[None]:
+        """A history that cannot be read goes by where there is nothing to edit in any."""
+        return suppress(DialectError) if isinstance(self._editor.policy, keep_all) else nullcontext()
 
     def planned(self, plan: EditPlan | None) -> dict[str, Any]:
         """The arguments of the call with the edits in them."""

@@ -15,7 +15,6 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionMessage
 
-import leyline.harness.wrap as plug
 from leyline.directives import EditScript, Receipt, WireRequest
 from leyline.harness.session.inputs import InputError
 from leyline.harness.wrap import WrapError, wrap
@@ -351,7 +350,9 @@ def test_raw_responses_are_edited_too(server: Server, client: openai.OpenAI) -> 
     with wrapped.chat.completions.with_streaming_response.create(model="m", messages=history(4)) as response:
         response.read()
     assert ["removed" in server.messages(n)[3]["content"] for n in range(3)] == [True] * 3
-    assert [turn.edits for turn in wrapped.leyline.report().turns] == [1, 1, 1]
+    report = wrapped.leyline.report()
+    assert [turn.edits for turn in report.turns] == [1, 1, 1]
+    assert [turn.prompt_tokens for turn in report.turns] == [600, 800, 1000]
 
 
 PATHS = [
@@ -426,15 +427,17 @@ def test_messages_in_extra_body_are_those_that_are_sent_and_edited(server: Serve
     assert given == {"messages": history(2), "top_k": 3}
 
 
-def test_the_responses_api_says_that_it_is_not_edited(client: openai.OpenAI) -> None:
+def test_an_endpoint_that_is_not_edited_says_so(client: openai.OpenAI) -> None:
     wrapped = wrap(client, policy=CUT)
-    for owner in (wrapped, wrapped.with_raw_response, wrapped.beta):
-        with pytest.warns(
-            UserWarning, match=r"client\.responses is not edited by the policy truncate_older_than"
-        ) as told:
-            _ = owner.responses
-        assert told[0].filename == __file__
-    assert wrap(client).responses is client.responses  # keep_all edits nothing anywhere
+    for owner in (wrapped, wrapped.with_raw_response):
+        with (
+            pytest.warns(UserWarning, match=r"/completions is not edited by the policy truncate_older_than") as told,
+            pytest.raises(KeyError),
+        ):
+            owner.completions.create(model="m", prompt="go")
+        assert len(told) == 1
+    with pytest.raises(KeyError):  # keep_all edits nothing anywhere
+        wrap(client).completions.create(model="m", prompt="go")
 
 
 def test_a_shallow_copy_is_wrapped_too(server: Server, client: openai.OpenAI) -> None:
@@ -785,12 +788,18 @@ def test_a_setting_that_the_wire_cannot_carry_is_refused_at_once(
         wrap(client, CUT, renderer=scripted([]).renderer, splice=splice, **setting)
 
 
-def test_old_conversations_are_forgotten_in_the_end(client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("leyline.harness.wrap.tracker.MAX_CONVERSATIONS", 2)
-    wrapped = wrap(client, policy=CUT)
-    for task in ("a", "b", "c", "a"):
+def test_old_conversations_are_forgotten_in_the_end(client: openai.OpenAI) -> None:
+    wrapped = wrap(client, policy=CUT, max_conversations=2)
+
+    def serve(task: str) -> None:
         given = history(2, task)
         given[0]["content"] = task
         wrapped.chat.completions.create(model="m", messages=given)
+
+    serve("a")
+    serve("b")
+    with pytest.warns(UserWarning, match="forgot conversation '#1'"):
+        serve("c")
+    serve("a")
     assert [turn.conversation for turn in wrapped.leyline.report().turns] == ["#1", "#2", "#3", "#4"]
-    assert plug.__all__
+    assert wrapped.leyline.report().forgotten == 2
