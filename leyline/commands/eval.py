@@ -84,6 +84,9 @@ def suite(
         None, help="The run directory. [runs/SUITE-DIGEST; the same command finds it again]"
     ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Say what would run, and run nothing."),
+    no_sandbox: bool = typer.Option(
+        False, "--no-sandbox", help="Run the agents' commands with all that you may read and do."
+    ),
     plain: bool = typer.Option(False, "--plain", help="A line a trial instead of the live table."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object at the end, and no progress."),
 ) -> None:
@@ -99,9 +102,11 @@ def suite(
     --model my-model
     """
     from leyline.commands.eval_progress import make_progress, plain_table
+    from leyline.commands.sources import check_sandbox
     from leyline.evals.trials.assemble import assemble, parse_seeds
     from leyline.evals.trials.rundir import default_directory
     from leyline.evals.trials.tally import tally
+    from leyline.suites import load_suite
 
     config = assemble(
         name,
@@ -125,6 +130,7 @@ def suite(
         options=option,
         overrides=settings,
     )
+    check_sandbox(no_sandbox, lambda: not getattr(load_suite(config.suite), "in_container", False))
     directory = out or default_directory(config)
     progress = make_progress(plain=plain, quiet=as_json)
     if dry_run:

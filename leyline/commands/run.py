@@ -17,6 +17,7 @@ from leyline.commands.rows import row, summarise, summary_text
 from leyline.commands.sources import (
     DEFAULT_MODEL,
     UsageError,
+    check_sandbox,
     make_backend,
     micro_tasks,
     path_tasks,
@@ -59,6 +60,9 @@ def run(
         None, help="Folder for the trajectories, one file a task. [default: a new one in leyline's cache folder]"
     ),
     first_solved: bool = typer.Option(False, help="Stop at the first task that is solved.", show_default=False),
+    no_sandbox: bool = typer.Option(
+        False, "--no-sandbox", help="Run the agent's commands with all that you may read and do.", show_default=False
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object with totals and a row for each task."),
 ) -> None:
     """Run an agent on one task or several, editing its context as it goes.
@@ -71,6 +75,7 @@ def run(
     """
     load_policy(policy)  # a typo is found before the model loads
     _refuse_ignored(context, path, suite, backend)
+    check_sandbox(no_sandbox)
     todo = _tasks(path, suite, tasks, level, split, seed, description, test_command)
     setup = Setup(policy, mode, seam, sampling=Sampling(max_tokens=max_tokens), turns=max_turns)
     folder = out or _new_folder()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from leyline.backends.contract import Backend
@@ -13,6 +14,16 @@ DEFAULT_MODEL = "tiny-gqa"  # of the two it solves more: see its model card
 
 class UsageError(LeylineError):
     """The command line asks for something that is not there."""
+
+
+def check_sandbox(no_sandbox: bool, needed: Callable[[], bool] = lambda: True) -> None:
+    """Raise UsageError where an agent's commands would not be confined, though `needed`, and nobody asked for that."""
+    from leyline.harness.sandbox.consent import allow_unconfined, refusal
+
+    if no_sandbox:
+        allow_unconfined()
+    elif (line := refusal()) is not None and needed():
+        raise UsageError(line)
 
 
 def micro_tasks(count: int, level: str, split: str, seed: int) -> list[Task]:

@@ -151,10 +151,17 @@ class Process:
         except BlockingIOError:
             return ""
 
-    def send(self, text: str) -> None:
-        """Write to the command's standard input (only with `stdin`). Raises OSError when it does not read."""
+    def send(self, data: bytes) -> int:
+        """Write what it takes now to the command's standard input (only with `stdin`); how many bytes that were.
+
+        Raises OSError when nothing reads there any more.
+        """
         assert self._popen.stdin is not None
-        self._popen.stdin.write(text.encode("utf-8", "replace"))
+        os.set_blocking(self._popen.stdin.fileno(), False)
+        try:
+            return os.write(self._popen.stdin.fileno(), data) if data else 0
+        except BlockingIOError:  # the pipe is full: it does not read
+            return 0
 
     def read(self, seconds: float) -> bytes:
         """What the command wrote, waiting at most `seconds` for it; empty when it wrote nothing."""

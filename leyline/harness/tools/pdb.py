@@ -30,19 +30,19 @@ class Session:
 
     def answer(self, command: str | None) -> str:
         """Send one command (None: only wait for the first prompt) and return what the debugger says to it."""
-        try:
-            if command is not None:
-                self._process.send(command + "\n")
-        except OSError:
-            self.close()
-            return "(the program has ended)"
+        left = b"" if command is None else f"{command}\n".encode("utf-8", "replace")
         deadline = time.monotonic() + SECONDS
         text = b""
         while time.monotonic() < deadline:
-            text += self._process.read(0.1)
+            try:
+                left = left[self._process.send(left) :]
+            except OSError:
+                self.close()
+                return "(the program has ended)"
+            text += self._process.read(0.01 if left else 0.1)
             if len(text) > 4 * self._limits.output:
                 text = text[: 2 * self._limits.output] + text[-2 * self._limits.output :]
-            if text.endswith(PROMPT.encode()):
+            if not left and text.endswith(PROMPT.encode()):
                 break
             if self._process.exit_code() is not None:
                 while data := self._process.read(0):
@@ -56,7 +56,8 @@ class Session:
                 break
         else:
             self.close()
-            text += f"\n[stopped: no prompt within {SECONDS:g} s; the session is closed]".encode()
+            what = "the program does not read the command" if left else "no prompt"
+            text += f"\n[stopped: {what} within {SECONDS:g} s; the session is closed]".encode()
         shown = _AT_PROMPT.sub("", text.decode("utf-8", "replace")).rstrip("\n")
         return self._relative(capped(shown, self._limits.output))
 

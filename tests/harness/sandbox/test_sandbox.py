@@ -204,7 +204,7 @@ def test_a_limit_does_not_count_what_others_run(sandbox: Sandbox) -> None:
     try:
         other = Sandbox(sandbox.root, sandbox.home, limits=sandbox.limits)
         assert other.run(command.format("")).output == "fine\n"
-        waiting.send("go\n")
+        waiting.send(b"go\n")
         text = b""
         while not text.endswith(b"\n"):
             text += waiting.read(1)
