@@ -44,7 +44,7 @@ $(VENV)/.local: $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.local
-	$(PIP) install -c constraints.txt -e '.[local,report,swebench,ray,dev]'
+	$(PIP) install -c constraints.txt -e '.[local,report,swebench,ray,proxy,dev]'
 	@touch $@
 
 $(VENV)/.sglang: $(VENV)/.dev platforms/torch_cpu/requirements.txt platforms/torch_cpu/pyproject.toml

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from leyline.commands import doctor, micro, policy, replay, report, run, serve
+from leyline.commands import doctor, micro, policy, proxy, replay, report, run, serve
 from leyline.commands import eval as eval_command
 from leyline.directives import LeylineError
 
@@ -38,6 +38,7 @@ app.add_typer(micro.app, name="micro")
 app.command("serve", context_settings=serve.CONTEXT)(serve.serve)
 app.command("replay")(replay.replay)
 app.command("report")(report.report)
+app.command("proxy")(proxy.proxy)
 app.command("doctor")(doctor.doctor)
 
 

@@ -20,6 +20,7 @@
     ├── UnsupportedVersionError    the plugin does not know this release of SGLang
     ├── InputError                 a session is given something that is no history, no tools or no setting
     ├── LedgerError                a saved ledger cannot be read, or an index names no message
+    ├── StoreError                 the file of a ledger cannot be used
     ├── TrajectoryError            a trajectory cannot be read or written
     ├── WrapError                  what was given is no client that can be wrapped
     ├── HarnessError               the harness failed, not the agent

@@ -258,13 +258,13 @@ class Editor:
                 del self._turns[next(iter(self._turns))]
             return number
 
-    def _count(self, number: int, response: Any) -> None:
-        """Add the usage that came with a response or an event of its stream."""
+    def _count(self, number: int, response: Any) -> EditorTurn | None:
+        """Add the usage that came with a response or an event of its stream; returns the record."""
         fields, told = usage_of(response)
         with self._lock:
             turn = self._turns.get(number)
             if not fields or turn is None:
-                return
+                return turn
             if not told and (turn.prompt_tokens or 0) > fields.get("prompt_tokens", 0):
                 # Of a stream's events some tell the answer only, with no prompt or one of 0 tokens.
                 fields = {name: value for name, value in fields.items() if name == "completion_tokens"}
@@ -274,6 +274,7 @@ class Editor:
             known = self._conversations.get(turn.conversation)
             if known is not None and known.number == number:  # a stream may be read after the next request was served
                 self._conversations.change(replace(known, receipt=turn.receipt))
+            return turn
 
     def _keep(self, name: str) -> None:
         known = self._conversations.get(name)

@@ -33,6 +33,7 @@ class EditPlan:
     request_fields: what to send beside the messages, for a server that splices; empty for any other.
     edits: new edits of the policy, in indices of `history`. history: the given one, as policies read it.
     would: in audit mode, what `messages` would have been.
+    turn: once it was served with a response, the record of it: usage, receipt, what broke the prefix.
     """
 
     messages: list[Item]
@@ -50,7 +51,8 @@ class EditPlan:
     _given: Sequence[Item] = field(repr=False)
     _origins: Sequence[int | None] | None = field(repr=False)
     _serve: Callable[[EditPlan], int] = field(repr=False)
-    _update: Callable[[int, Any], None] = field(repr=False)
+    _update: Callable[[int, Any], EditorTurn | None] = field(repr=False)
+    turn: EditorTurn | None = None
     _number: int | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -77,4 +79,4 @@ class EditPlan:
             if self._number is None:
                 self._number = self._serve(self)
         if response is not None:
-            self._update(self._number, response)
+            self.turn = self._update(self._number, response)
