@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ ROOMS = [
 MAY_IMPORT = {room: set(ROOMS[:index]) for index, room in enumerate(ROOMS)}
 MAY_IMPORT["policies"] = {"directives"}
 BELOW_ALL = {"_lazy"}
-LONGEST = 350
+LONGEST = 300
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -67,3 +68,60 @@ def test_no_module_is_too_long_to_read() -> None:
         if (lines := len(path.read_text().splitlines())) > LONGEST
     }
     assert not long
+
+
+def test_every_module_says_in_its_first_line_what_it_is() -> None:
+    silent = []
+    for path in MODULES:
+        text = path.read_text(encoding="utf-8")
+        said = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+        if not text.startswith(('"""', 'r"""')) or len(said) < 10 or not said.endswith((".", ":", "`", "?")):
+            silent.append(f"{path.relative_to(PACKAGE)}: {said!r}")
+    assert not silent
+
+
+def test_no_room_holds_more_than_a_quarter() -> None:
+    lines = {room: sum(len(p.read_text().splitlines()) for p in (PACKAGE / room).rglob("*.py")) for room in ROOMS}
+    whole = sum(len(path.read_text().splitlines()) for path in MODULES)
+    assert not {room: f"{count / whole:.1%}" for room, count in lines.items() if count > whole / 4}
+
+
+def test_no_module_imports_itself_by_a_circle() -> None:
+    """By what is imported while a module loads; what a function imports when it is called closes no circle."""
+    known = {_name(path): path for path in MODULES}
+    edges = {name: {found for found in _at_load(path, set(known)) if found != name} for name, path in known.items()}
+    try:
+        TopologicalSorter(edges).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def _name(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _at_load(path: Path, known: set[str]) -> Iterator[str]:
+    for node in _top_level(ast.parse(path.read_text(encoding="utf-8")).body):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in known)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            below = [f"{node.module}.{alias.name}" for alias in node.names]
+            modules = [name for name in below if name in known]
+            yield from modules
+            if len(modules) < len(below) and node.module in known:
+                yield node.module
+
+
+def _top_level(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements that run when a module is imported, `if TYPE_CHECKING` left out."""
+    for node in body:
+        if isinstance(node, ast.If):
+            if "TYPE_CHECKING" not in ast.unparse(node.test):
+                yield from _top_level(node.body)
+            yield from _top_level(node.orelse)
+        elif isinstance(node, ast.Try):
+            yield from _top_level([*node.body, *node.orelse, *node.finalbody])
+        elif isinstance(node, ast.With):
+            yield from _top_level(node.body)
+        else:
+            yield node

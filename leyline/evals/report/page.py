@@ -17,7 +17,8 @@ from leyline.evals.report.content import Report
 from leyline.evals.report.curves import Cell, TaskRow
 from leyline.evals.report.figures import Plot
 from leyline.evals.report.numbers import ArmNumbers
-from leyline.evals.report.sections import Table, tables
+from leyline.evals.report.sections import tables
+from leyline.evals.report.table import Table
 from leyline.evals.report.text import day, percent, percent_interval
 from leyline.evals.report.viewer import Viewer
 from leyline.evals.stats.clustered import Interval

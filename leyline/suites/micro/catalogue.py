@@ -24,6 +24,7 @@ from leyline.suites.micro.families import (
     functions_algorithms,
     functions_basic,
     functions_more,
+    functions_numbers,
     functions_pairs,
     functions_unseen,
     wrappers,
@@ -65,8 +66,8 @@ class Written:
 def written() -> Written:
     """Reads every template once, when the first task is drawn: whoever only imports the suite does not wait for it."""
     basic = functions_basic.TEMPLATES + functions_pairs.TEMPLATES.lstrip("\n")
-    more = functions_more.TEMPLATES + functions_algorithms.TEMPLATES.lstrip("\n")
-    both = parse(basic, "basic") + parse(more, "more")
+    more = (functions_more, functions_algorithms, functions_numbers)
+    both = parse(basic, "basic") + parse("".join(m.TEMPLATES.lstrip("\n") for m in more), "more")
     extra = parse(functions_unseen.TEMPLATES, "unseen")
     callers = parse(wrappers.TEMPLATES, "wrapper")
     templates = classes_basic.CLASSES + classes_more.CLASSES + classes_machines.CLASSES

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from leyline.suites.micro.runner import NOUNS, VERBS
+from leyline.suites.micro.outcome import NOUNS, VERBS
 
 __all__ = ["ARGUMENTS", "LOCALS", "NOUNS", "RESULTS", "SEPARATORS", "VERBS"]
 

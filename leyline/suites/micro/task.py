@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from leyline.suites.micro import runner
+from leyline.suites.micro import outcome, runner
 from leyline.suites.micro.units import Unit
 
 
@@ -94,7 +94,16 @@ def _runner_command(folder: str, test_path: str) -> list[str]:
     return [sys.executable, "-I", "-c", _runner_text(), "--folder", folder, "--test", test_path]
 
 
+_PROGRAM = """import sys, types
+for name, text in {modules!r}.items():
+    module = sys.modules[name] = types.ModuleType(name)
+    exec(compile(text, name, "exec"), vars(module))
+exec(compile({main!r}, "runner.py", "exec"), globals())
+"""
+
+
 @functools.cache
 def _runner_text() -> str:
     """The runner goes along as text: a sandbox need not see this package, nor be allowed to read it."""
-    return inspect.getsource(runner)
+    modules = {outcome.__name__: inspect.getsource(outcome)}
+    return _PROGRAM.format(modules=modules, main=inspect.getsource(runner))
