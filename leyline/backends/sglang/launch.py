@@ -7,11 +7,13 @@ keep the server from splicing is refused before ten seconds are spent on startin
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata, util
+from typing import NoReturn
 
 from leyline.backends.sglang.features import FEATURES
 from leyline.backends.sglang.versions import adapter_name
@@ -38,7 +40,15 @@ _SINGLE = {  # further options under which nothing is spliced: the values that a
     "--dcp-size": (("1",), "context parallelism"),
     "--attn-cp-size": (("1",), "context parallelism"),
 }
+_EXCLUDED = {f"--{name.replace('_', '-')}": text for name, text in FEATURES.items()}
 _MODEL_FLAGS = ("--model-path", "--model")
+_LOOKED_AT = (
+    "--served-model-name",
+    "--enable-cache-report",
+    "--disable-overlap-schedule",
+    "--sleep-on-idle",
+    "--chunked-prefill-size",
+)
 
 
 class LaunchError(LeylineError):
@@ -128,25 +138,34 @@ def cuda_available() -> bool:
 
 
 def options(args: Sequence[str]) -> dict[str, str | None]:
-    """The options in `args` by name, with the word behind them (None for a flag); the last one of a name counts."""
-    found: dict[str, str | None] = {}
-    for index, word in enumerate(args):
-        if not word.startswith("--"):
-            continue
-        name, equals, value = word.partition("=")
-        behind = args[index + 1] if index + 1 < len(args) else None
-        found[name.replace("_", "-")] = value if equals else behind if behind and not behind.startswith("--") else None
-    return found
+    """The options in `args` that matter here, by whole name, with the word behind them (None for a flag).
+
+    Read as SGLang reads them, by argparse: a name may be shortened, and the last one counts.
+    """
+    parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    parser.error = _as_launch_error  # type: ignore[method-assign]
+    for name in dict.fromkeys([*_MODEL_FLAGS, *_EXCLUDED, *_SINGLE, *CPU_SETTINGS, *_LOOKED_AT]):
+        parser.add_argument(name, dest=name, nargs="?")
+    words = [_dashed(word) if word.startswith("--") else word for word in args]
+    return vars(parser.parse_known_args(words)[0])
+
+
+def _dashed(word: str) -> str:
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value
+
+
+def _as_launch_error(message: str) -> NoReturn:
+    raise LaunchError(f"{message}; write the option's whole name")
 
 
 def _check_options(given: Mapping[str, str | None]) -> None:
     for flag in _MODEL_FLAGS:
         if flag in given:
             raise LaunchError(f"{flag} is given beside the model; name the model once: leyline serve MODEL [options]")
-    excluded = {f"--{name.replace('_', '-')}": text for name, text in FEATURES.items()}
     for name, value in given.items():
-        if name in excluded:
-            text = excluded[name]
+        if name in _EXCLUDED:
+            text = _EXCLUDED[name]
         elif name in _SINGLE and value not in _SINGLE[name][0]:
             text, name = _SINGLE[name][1], f"{name} {value or ''}".strip()
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -170,13 +171,33 @@ def test_every_refused_setting_exists_in_sglang() -> None:
     assert [name for name in FEATURES if f"\n    {name}: " not in source] == []
 
 
-def test_options_are_read_as_argparse_reads_them() -> None:
-    assert options(["--a", "1", "--b", "--c=x=y", "word", "--d_e", "2", "--a", "3"]) == {
-        "--a": "3",
-        "--b": None,
-        "--c": "x=y",
-        "--d-e": "2",
+def test_options_are_read_as_sglang_reads_them() -> None:
+    words = ["--dtype", "half", "--no-such", "5", "--enable_lmcache", "--pp-size=2", "word", "--dtype", "bfloat16"]
+    words += ["--chunked-prefill-size", "-1", "--no-such-either=--device"]
+    assert options(words) == {
+        "--dtype": "bfloat16",
+        "--enable-lmcache": None,
+        "--pp-size": "2",
+        "--chunked-prefill-size": "-1",
     }
+    assert options(["--speculative-alg", "EAGLE"]) == {"--speculative-algorithm": "EAGLE"}, "SGLang takes short names"
+    with pytest.raises(LaunchError, match=r"ambiguous option: --enable could match .*; write the option's whole name"):
+        options(["--enable"])
+
+
+@pytest.mark.skipif(find_spec("sglang") is None, reason="SGLang is not installed")
+def test_no_option_of_sglang_is_taken_for_a_short_name_of_another() -> None:
+    spec = find_spec("sglang")
+    assert spec is not None
+    assert spec.origin is not None
+    srt = Path(spec.origin).parent / "srt"
+    names: set[str] = set()
+    for file in [srt / "server_args.py", *(srt / "arg_groups").rglob("*.py")]:
+        text = file.read_text(encoding="utf-8")
+        names |= set(re.findall(r"\"(--[a-z0-9][a-z0-9-]+)\"", text))
+        names |= {f"--{name.replace('_', '-')}" for name in re.findall(r"\n    ([a-z0-9_]+): ", text)}
+    taken = {name: found for name in names if (found := list(options([name]))) and found != [name]}
+    assert {name: found for name, found in taken.items() if name != "--speculative-algo"} == {}
 
 
 def leyline(*args: str) -> subprocess.CompletedProcess[str]:

@@ -127,6 +127,15 @@ def test_line_separators_inside_of_text_do_not_end_a_line() -> None:
     assert list(events([b"data: 1\n\nda", b"ta: 2"])) == [b"1", b"2"]
 
 
+def test_an_event_may_have_several_lines_or_no_line_behind_it() -> None:
+    spread = b'event: message\ndata: {"text":\ndata:  "a"}\n\ndata: {"text": "b"}\n\n'
+    assert [json.loads(event) for event in events([spread])] == [{"text": "a"}, {"text": "b"}]
+    tight = b'data: {"text": "a"}\ndata: {"text": "b"}\ndata: [DONE]\n'
+    assert [json.loads(event) for event in events([tight])] == [{"text": "a"}, {"text": "b"}]
+    assert list(events([b'data: {"text": "a"}\n\ndata: {"te'])) == [b'{"text": "a"}'], "what was cut is not passed on"
+    assert list(events([b": a comment\n\ndata:\n\n"])) == [b""]
+
+
 def test_a_stop_string_ends_text_and_tokens(connect: Callable[..., SGLangBackend]) -> None:
     made: dict[str, SGLangBackend] = {}
 
