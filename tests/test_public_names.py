@@ -110,6 +110,7 @@ INSIDE = {
     "leyline.commands",
     "leyline.evals.trials",
     "leyline.harness.editor",
+    "leyline.harness.proxy",
     "leyline.harness.sandbox",
     "leyline.harness.session",
     "leyline.harness.tools",
