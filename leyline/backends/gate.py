@@ -132,15 +132,14 @@ class GatedBackend:
 
     def _said(self, receipt: Receipt, asked: EditScript) -> Receipt:
         """The receipt in terms of what was asked."""
-        held = [d.mode is not Mode.FORGET for d in asked]
-        if self.gate.mode is Mode.AMORTIZE or not any(held) or receipt.fallback is not None:
+        first = next((i for i, d in enumerate(asked) if d.mode is Mode.FORGET), len(asked))  # it forgets what follows
+        if self.gate.mode is Mode.AMORTIZE or not first or receipt.fallback is not None:
             return receipt
-        outcomes = zip(held, receipt.acknowledged, strict=True)
         return replace(
             receipt,
             fallback=Fallback.GATED,
             detail=f"the fidelity gate of {self.gate.model} says FORGET",
-            acknowledged=tuple(Outcome.PREFILLED if was else outcome for was, outcome in outcomes),
+            acknowledged=(*(Outcome.PREFILLED,) * first, *receipt.acknowledged[first:]),
         )
 
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from leyline.backends.contract import BackendError
 from leyline.commands.meter import Meter
 from leyline.commands.replay import table_text
 from leyline.commands.sources import UsageError
 from leyline.directives import Mode
+from leyline.directives.counts import count
 from leyline.evals.fidelity.probe import FidelityRecord
 from leyline.evals.fidelity.summary import RULE, THRESHOLD, Row, Verdict, by_edits, by_margin, recommend, rows
 from leyline.evals.replay.traces import Trajectory, load_trajectories, trace_files
 from leyline.evals.trials.turns import answer_places
+from leyline.rendering.errors import RenderingError
 
 GATE = "gate.json"
 RECORDS = "fidelity.jsonl"
@@ -26,7 +30,7 @@ RECORDS = "fidelity.jsonl"
 def fidelity(
     model: str = typer.Argument(..., help="A model folder, or a bundled model.", show_default=False),
     trace: list[Path] = typer.Option([], help="Recorded trajectories; repeatable. [generated micro tasks]"),
-    tasks: int = typer.Option(8, min=1, help="Micro tasks; with --trace at most so many trajectories."),
+    tasks: int = typer.Option(40, min=1, help="Micro tasks; with --trace at most so many trajectories."),
     level: str = typer.Option("long", help="Level of the micro tasks: short, long or xlong."),
     policy: str = typer.Option("truncate_older_than(n=2, max_chars=200)", help="What edits the history."),
     seam: list[int] = typer.Option([], min=0, help="Tokens recomputed behind an edit; repeatable. [0, 8, 32, 128]"),
@@ -48,7 +52,7 @@ def fidelity(
 
     Example: leyline eval fidelity tiny-mla
 
-    Example: leyline eval fidelity ./my-model --trace trajectories.jsonl.gz --tasks 5 --out runs/fidelity
+    Example: leyline eval fidelity ./my-model --trace trajectories.jsonl.gz --tasks 40 --out runs/fidelity
     """
     from leyline.policies import load_policy
 
@@ -59,7 +63,17 @@ def fidelity(
     directory = out or Path("runs") / f"fidelity-{folder.name}"
     found = _trajectories(trace, tasks, level, policy)
     started = time.monotonic()
-    records, name = _measure(folder, found, directory, _settings(policy, seam, tokens, every), device, dtype, as_json)
+    measured = _measure(folder, found, directory, _settings(policy, seam, tokens, every), device, dtype, as_json)
+    records, name = measured.records, measured.model
+    for line in measured.ended[:5]:
+        typer.echo(f"ended early: {line}", err=True)
+    if measured.interrupted:
+        if records:
+            typer.echo(report_text(records, markdown=markdown))
+        done = count(len({r.trajectory for r in records}), "trajectory", "trajectories")
+        said = f"interrupted: {count(len(records), 'record')} of {done}, in {directory / RECORDS}; no gate was written"
+        typer.echo(said, err=True)
+        raise typer.Exit(130)
     verdict = recommend(records, threshold)
     gate = _gate(folder, name, records, verdict)
     gate.save(directory / GATE)
@@ -111,6 +125,16 @@ def _trajectories(trace: Sequence[Path], tasks: int, level: str, policy: str) ->
     return list(micro_trajectories(tasks, policy, level=level))
 
 
+@dataclass
+class _Measured:
+    """The records and the model's name. ended: trajectories that were not walked to their end, and why."""
+
+    model: str
+    records: list[FidelityRecord] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    interrupted: bool = False
+
+
 def _measure(
     folder: Path,
     trajectories: Sequence[Trajectory],
@@ -119,8 +143,8 @@ def _measure(
     device: str | None,
     dtype: str | None,
     quiet: bool,
-) -> tuple[list[FidelityRecord], str]:
-    """All records, written as they come, and the model's name."""
+) -> _Measured:
+    """All records, written as they come. A trajectory that cannot be served ends only itself."""
     try:
         from leyline.backends.local import LocalBackend
         from leyline.evals.fidelity.lab import measure
@@ -130,21 +154,28 @@ def _measure(
     found = backend.capabilities()
     if not found.splice:
         raise UsageError(f"{found.model} cannot be spliced, so there is nothing to measure: {found.reason}")
-    steps = sum(len(answer_places(t.messages)) for t in trajectories) * (2 + len(settings["seams"]))
-    records: list[FidelityRecord] = []
+    turns = sum(len(answer_places(t.messages)) for t in trajectories) * (2 + len(settings["seams"]))
+    result = _Measured(found.model)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         stream = (directory / RECORDS).open("w", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write to {directory}: {error.strerror or error}; give another --out") from None
-    with stream, Meter("turns", steps, quiet=quiet) as meter:
-        for trajectory in trajectories:
-            for record in measure(backend, trajectory, model=found.model, on_turn=meter.step, **settings):
-                records.append(record)
-                stream.write(record.model_dump_json() + "\n")
-                stream.flush()
+    with stream, Meter("turns", turns, quiet=quiet) as meter:
+        try:
+            for trajectory in trajectories:
+                try:
+                    for record in measure(backend, trajectory, model=found.model, on_turn=meter.step, **settings):
+                        result.records.append(record)
+                        stream.write(record.model_dump_json() + "\n")
+                        stream.flush()
+                        meter.note(count(len(result.records), "probe"))
+                except (BackendError, RenderingError) as error:
+                    result.ended.append(f"{trajectory.id}: {error}")
+        except KeyboardInterrupt:
+            result.interrupted = True
     backend.close()
-    return records, found.model
+    return result
 
 
 def _gate(folder: Path, name: str, records: Sequence[FidelityRecord], verdict: Verdict) -> Any:

@@ -22,6 +22,7 @@ class Meter:
     def __init__(self, title: str, total: int, *, quiet: bool = False) -> None:
         self._title, self._total, self._quiet = title, total, quiet
         self._done = 0
+        self._note = ""
         self._started = self._said = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
@@ -41,15 +42,26 @@ class Meter:
         if self._bar is not None:
             self._bar.stop()
 
+    def note(self, text: str) -> None:
+        """What else to say beside the steps, such as how much was found; it shows that a long step is not stuck."""
+        self._note = f", {text}"
+        if self._bar is not None:
+            self._bar.update(self._task, description=f"{self._title}{self._note}")
+        else:
+            self._say()
+
     def step(self, count: int = 1) -> None:
         """`count` more are done."""
         self._done += count
         if self._bar is not None:
             self._bar.advance(self._task, count)
             return
+        self._say()
+
+    def _say(self) -> None:
         now = time.monotonic()
         first = self._said == self._started
-        if not self._quiet and now - self._said > (PATIENCE if first else PLAIN_SECONDS):
+        if self._done and not self._quiet and now - self._said > (PATIENCE if first else PLAIN_SECONDS):
             self._said = now
             left = (now - self._started) / self._done * (self._total - self._done)
-            typer.echo(f"{self._title}: {self._done}/{self._total}, {left:.0f} s left", err=True)
+            typer.echo(f"{self._title}: {self._done}/{self._total}{self._note}, {left:.0f} s left", err=True)

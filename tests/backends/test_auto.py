@@ -9,8 +9,8 @@ from leyline.backends.conformance.edits import check_auto
 from leyline.backends.conformance.rig import Rig
 from leyline.backends.contract import Sampling, TurnInput
 from leyline.backends.local import LocalBackend
-from leyline.backends.simulated.backend import serve
 from leyline.backends.simulated.radix import RadixCache
+from leyline.backends.simulated.serve import serve
 from leyline.directives import Costs, Directive, EditScript, Mode, Outcome, Rendered
 
 FREE_MOVES = Costs(forward=0.01, token=1e-3, pair=0, hole=0, move=0, byte=0)

@@ -13,7 +13,10 @@ from leyline.backends.conformance import CHAT_CHECKS, TOKEN_CHECKS, run_conforma
 from leyline.backends.contract import Turn, TurnInput
 from leyline.backends.mock import MockBackend
 from leyline.backends.openai.backend import OpenAIBackend
+from leyline.backends.simulated.backend import SimulatedBackend
+from leyline.backends.simulated.radix import RadixCache
 from leyline.directives import EditScript, Mode
+from leyline.rendering.textrender import TextRenderer
 
 pytest.importorskip("torch", reason="the local backend needs torch")
 
@@ -26,6 +29,18 @@ SETTINGS: dict[str, Any] = {"vocabulary": range(256), "slack": 16, "length": 150
 )
 def test_the_local_backend_conforms(make_backend: Callable[..., Any], family: str, rope: str) -> None:
     passed = run_conformance(lambda: make_backend(family, rope), **SETTINGS)
+    assert passed == [check.__name__ for check in TOKEN_CHECKS]
+
+
+@pytest.mark.parametrize(("page", "length", "slack"), [(1, 150, 0), (16, 800, 32)])
+def test_the_simulated_backend_conforms(make_renderer: Callable[..., Any], page: int, length: int, slack: int) -> None:
+    renderer = TextRenderer(make_renderer().tokenizer)
+    answers = [{"role": "assistant", "content": "a word"}] * 100
+
+    def fresh() -> SimulatedBackend:
+        return SimulatedBackend(renderer, RadixCache(page_size=page), answers, splice=True)
+
+    passed = run_conformance(fresh, **{**SETTINGS, "length": length, "slack": slack, "computes": False})
     assert passed == [check.__name__ for check in TOKEN_CHECKS]
 
 

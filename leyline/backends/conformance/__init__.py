@@ -54,6 +54,8 @@ TOKEN_CHECKS: tuple[Callable[[Rig], None], ...] = (
     of_edits.check_seam,
     of_edits.check_forget,
     of_edits.check_mixed,
+    of_edits.check_each_directive,
+    of_edits.check_nothing_behind,
     isolation.check_isolation,
     isolation.check_tenants,
     of_edits.check_chain,
@@ -78,13 +80,14 @@ def run_conformance(
     length: int = 400,
     decode: int = 8,
     seed: int = 0,
+    computes: bool = True,
     skip: Sequence[str] = (),
 ) -> list[str]:
     """Run every check that fits the backend; returns their names. Raises AssertionError naming the one that failed.
 
     The parameters are those of `Rig`; `skip` names checks to leave out.
     """
-    rig = Rig(fresh, vocabulary, slack, length, decode, seed)
+    rig = Rig(fresh, vocabulary, slack, length, decode, seed, computes)
     passed = []
     for check in TOKEN_CHECKS if fresh().capabilities().tokens else CHAT_CHECKS:
         if check.__name__ in skip:

@@ -166,3 +166,42 @@ def check_mixed(rig: Rig) -> None:
     assert r.spliced_tokens > 0, "the run between AMORTIZE and FORGET was not moved"
     assert all(s.end <= 3 * step - 9 for s in r.splices), "tokens behind a FORGET were moved"
     assert r.acknowledged == (Outcome.SPLICED, Outcome.FORGOTTEN), f"acknowledged as {r.acknowledged}"
+
+
+def check_each_directive(rig: Rig) -> None:
+    """Each directive is acknowledged by what became of the run behind it; from a FORGET on every one is forgotten."""
+    step = rig.length // 5
+    amortize, forget = Mode.AMORTIZE, Mode.FORGET
+    spliced, forgotten = Outcome.SPLICED, Outcome.FORGOTTEN
+    for modes, expected in (
+        ((amortize, amortize, amortize), (spliced, spliced, spliced)),
+        ((amortize, forget, amortize), (spliced, forgotten, forgotten)),
+        ((amortize, forget, forget), (spliced, forgotten, forgotten)),
+        ((forget, amortize, amortize), (forgotten, forgotten, forgotten)),
+        ((amortize, amortize, forget), (spliced, spliced, forgotten)),
+    ):
+        backend = rig.fresh()
+        held = rig.opened(backend)
+        cuts = (Directive(k * step, k * step + 9, (), mode) for k, mode in enumerate(modes, 1))
+        _, turn = rig.edited(backend, held, EditScript(tuple(cuts)), rig.tokens(6))
+        said = [str(mode) for mode in modes]
+        assert turn.receipt.acknowledged == expected, f"{said} were acknowledged as {turn.receipt.acknowledged}"
+        assert turn.receipt.fallback is None, f"{said} fell back: {turn.receipt.fallback} ({turn.receipt.detail})"
+    backend = rig.fresh()
+    held = rig.opened(backend)
+    script = EditScript((Directive(step, step + 9), Directive(3 * step, 3 * step + 9, (), forget)))
+    _, turn = rig.edited(backend, held, script, rig.tokens(6), honest=True)
+    told = turn.receipt.acknowledged
+    assert told == (Outcome.PREFILLED, forgotten), f"an honest request's were acknowledged as {told}"
+    assert turn.receipt.spliced_tokens == 0, "an honest request moved tokens"
+
+
+def check_nothing_behind(rig: Rig) -> None:
+    """Where no run stands behind a directive, as between two that touch, there is nothing to move: it is cached."""
+    backend = rig.fresh()
+    held = rig.opened(backend)
+    step = rig.length // 5
+    script = EditScript((Directive(step, step + 9), Directive(step + 9, step + 12, rig.tokens(2))))
+    _, turn = rig.edited(backend, held, script, rig.tokens(6))
+    told = turn.receipt.acknowledged
+    assert told == (Outcome.CACHED, Outcome.SPLICED), f"two directives that touch were acknowledged as {told}"

@@ -22,7 +22,8 @@ class Rig:
     fresh: gives a backend with an empty cache (a new one, or the same server after a flush).
     vocabulary: token ids that prompts are drawn from; no stop tokens among them.
     slack: how many tokens a prefix hit may fall short (a page, or the last chunk).
-    length: tokens of the first prompt. decode: tokens of each answer.
+    length: tokens of the first prompt. decode: tokens of each answer. computes: whether answers come from the KV; a
+    simulated cache has none, so that its answers say nothing.
     """
 
     fresh: Callable[[], Backend]
@@ -31,6 +32,7 @@ class Rig:
     length: int
     decode: int
     seed: int
+    computes: bool = True
 
     def __post_init__(self) -> None:
         self.seed_again()

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from leyline.backends.acknowledge import refusal
 from leyline.backends.contract import (
     BackendError,
     Capabilities,
@@ -26,7 +27,7 @@ from leyline.backends.local.execution import Prefilled, carry_out
 from leyline.backends.local.families import Refusal
 from leyline.backends.local.load import accelerator, load_model, stop_tokens
 from leyline.backends.local.prefix_cache import CachedSequence, PrefixCache
-from leyline.backends.local.reuse import Plan, Rules, honest_plan, plan_turn, refusal
+from leyline.backends.local.reuse import Plan, Rules, honest_plan, plan_turn
 from leyline.backends.local.runner import Decoder, PlainDecoder, Splicer, SplicerDecoder, build_runner
 from leyline.backends.local.sampling import Sampler
 from leyline.backends.memory import SessionMemory, remember_turn, with_found

@@ -7,16 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
+from leyline.backends.acknowledge import forget_point, outcomes, refusal, unspliced
 from leyline.backends.contract import TurnInput
 from leyline.backends.local.prefix_cache import CachedSequence, PrefixCache
 from leyline.directives import (
     Choice,
     Costs,
-    Directive,
-    DirectiveError,
-    EditScript,
     Fallback,
-    Mode,
     Outcome,
     Segment,
     choose,
@@ -81,7 +78,7 @@ def plan_turn(cache: PrefixCache, prompt: Sequence[int], turn: TurnInput, rules:
     script, count = turn.script, len(turn.script)
     if turn.honest:
         plan = _prefix_plan(cache, prompt, turn, rules, lineages=(), strict=True)
-        return replace(plan, outcomes=tuple(_unspliced(d) for d in script))
+        return replace(plan, outcomes=tuple(unspliced(d) for d in script))
     if not script:
         return _prefix_plan(cache, prompt, turn, rules, lineages=(turn.lineage,))
     refused = refusal(prompt, turn)
@@ -105,20 +102,6 @@ def derive_lineage(secret: bytes, source: Sequence[int], turn: TurnInput) -> str
     edits = [[d.start, d.end, d.replacement, str(d.mode)] for d in turn.script]
     content = json.dumps([turn.tenant, turn.lineage, list(source), edits, turn.seam], separators=(",", ":"))
     return blake2b(content.encode(), digest_size=12, key=secret[:64]).hexdigest()
-
-
-def refusal(prompt: Sequence[int], turn: TurnInput) -> tuple[Fallback, str] | None:
-    """Why the turn's directives do not lead from its source to the prompt, or None: they do."""
-    if turn.source is None:
-        return Fallback.SOURCE_MISMATCH, "the turn has directives but names no source"
-    try:
-        target = turn.script.apply(turn.source)
-        turn.script.segments(len(turn.source), seam=turn.seam)
-    except DirectiveError as error:
-        return error.reason, str(error)
-    if list(prompt[: len(target)]) != target:
-        return Fallback.TARGET_MISMATCH, "the directives do not lead from the source to the prompt"
-    return None
 
 
 def _prefix_plan(
@@ -169,7 +152,7 @@ def _whole(sequence: CachedSequence, length: int, rules: Rules, strict: bool) ->
 def _script_plan(cache: PrefixCache, prompt: Sequence[int], turn: TurnInput, rules: Rules) -> Plan:
     assert turn.source is not None
     source, script = turn.source, turn.script
-    derived, forget = derive_lineage(rules.secret, source, turn), _forget_point(script)
+    derived, forget = derive_lineage(rules.secret, source, turn), forget_point(script)
     plan = _prefix_plan(
         cache,
         prompt,
@@ -207,16 +190,6 @@ def _script_plan(cache: PrefixCache, prompt: Sequence[int], turn: TurnInput, rul
         honest = moves[0].target if plan.honest is None else min(plan.honest, moves[0].target)
         plan = replace(plan, donor=donor, moves=tuple(moves), lineage=derived, honest=honest)
     return replace(plan, outcomes=_outcomes(turn, plan, wanted))
-
-
-def _forget_point(script: EditScript) -> int | None:
-    """Where the first FORGET stands in the target, or None."""
-    shift = 0
-    for d in script:
-        if d.mode is Mode.FORGET:
-            return d.start + shift
-        shift += d.delta
-    return None
 
 
 def _wanted(segments: Sequence[Segment], prefix: int, limit: int) -> list[Move]:
@@ -271,27 +244,5 @@ def _missing(cache: PrefixCache, turn: TurnInput, wanted: Sequence[Move], held: 
 
 
 def _outcomes(turn: TurnInput, plan: Plan, wanted: Sequence[Move]) -> tuple[Outcome, ...]:
-    """What becomes of each directive: look at the run of the source that stands behind it.
-
-    Where nothing of it was wanted, all is in the prefix, or there is nothing but what is always computed.
-    """
     assert turn.source is not None
-    outcomes: list[Outcome] = []
-    forgotten = False
-    directives = turn.script.directives
-    for index, d in enumerate(directives):
-        forgotten = forgotten or d.mode is Mode.FORGET
-        end = directives[index + 1].start if index + 1 < len(directives) else len(turn.source)
-        if forgotten:
-            outcomes.append(Outcome.FORGOTTEN)
-        elif any(d.end <= m.source < end for m in plan.moves):
-            outcomes.append(Outcome.SPLICED)
-        elif not any(d.end <= m.source < end for m in wanted):
-            outcomes.append(Outcome.CACHED)
-        else:
-            outcomes.append(Outcome.PREFILLED)
-    return tuple(outcomes)
-
-
-def _unspliced(directive: Directive) -> Outcome:
-    return Outcome.FORGOTTEN if directive.mode is Mode.FORGET else Outcome.PREFILLED
+    return outcomes(turn.script, len(turn.source), [m.source for m in wanted], [m.source for m in plan.moves])

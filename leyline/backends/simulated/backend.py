@@ -7,132 +7,15 @@ as SGLang counts them: the last prompt token is always computed, and the stop to
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from leyline.backends.contract import BackendError, Capabilities, TokenRenderer, Turn, TurnInput, Usage
 from leyline.backends.memory import SessionMemory, remember_turn, with_found
-from leyline.backends.simulated.radix import WIDTH, RadixCache, key_of, mark, marked_key
-from leyline.directives import (
-    Choice,
-    Costs,
-    EditScript,
-    Fallback,
-    Message,
-    Mode,
-    Outcome,
-    Receipt,
-    Splice,
-    choose,
-    reusable,
-)
+from leyline.backends.simulated.radix import RadixCache
+from leyline.backends.simulated.serve import DEFAULT_COSTS, GENERATION_LIMIT, Served, serve, tenant_key
+from leyline.directives import Costs, Message, Receipt, Splice
 from leyline.directives.common import common_prefix
 from leyline.rendering.textrender import TextRenderer
-
-DEFAULT_COSTS = Costs()
-GENERATION_LIMIT = 32
-"""How often the SGLang plugin moves one token's KV before it is prefilled again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What a prompt found in the cache, in tokens; `runs` are the spliced ones as (start, end, delta).
-
-    generations: how often each token's KV of the prompt and its output was moved. worn: tokens that were not moved
-    because they had been moved as often as allowed. choice: what AUTO took.
-    """
-
-    prompt: int
-    prefix: int
-    runs: tuple[tuple[int, int, int], ...] = ()
-    lineage: str | None = None
-    approximate_from: int | None = None
-    generations: bytes = b""
-    worn: int = 0
-    choice: Choice | None = None
-
-    @property
-    def spliced(self) -> int:
-        return sum(end - start for start, end, _ in self.runs)
-
-
-def serve(
-    cache: RadixCache,
-    request: TurnInput,
-    prompt: Sequence[int],
-    output: Sequence[int],
-    splice: bool,
-    *,
-    generations: bytes = b"",
-    limit: int = GENERATION_LIMIT,
-    chunk: int | None = None,
-    costs: Costs = DEFAULT_COSTS,
-) -> Served:
-    """Serve one request and cache it with its output (without the stop token). Changes `cache`.
-
-    With `splice` the request's directives are honoured by `EditScript.segments`: runs behind AMORTIZE edits are reused
-    as far as the cache holds the source, and from the first such token on the cache entry is private to the lineage.
-
-    generations: of the source's tokens, as the last `Served` gave them. limit: moves allowed for one token. chunk: as
-    of `RadixCache.hold`. costs: of the server, for AUTO.
-    """
-    script = request.script if splice else EditScript(())
-    lineage, start = (request.lineage, request.lineage_start) if splice else (None, None)
-    forget = min((d.start for d in script if d.mode is Mode.FORGET), default=None)
-    if start is not None and forget is not None and forget <= start:
-        lineage = start = None
-    key = key_of([*prompt, *output])
-    last = max(0, len(prompt) - 1)  # the last token is always computed
-    prefix = cache.match(mark(key[: last * WIDTH], lineage, start))
-    ages = bytearray(generations[:prefix].ljust(prefix, b"\0")) if lineage is not None else bytearray(prefix)
-    ages.extend(bytes(len(prompt) + len(output) - prefix))
-    runs: list[tuple[int, int, int]] = []
-    worn = 0
-    if script and request.source is not None:
-        held = cache.match(marked_key(request.source, request.lineage, request.lineage_start))
-        for segment in script.segments(len(request.source), seam=request.seam):
-            if segment.kind == "reuse":
-                begin, end = max(segment.target_start, prefix), min(segment.target_end, held + segment.delta, last)
-                for run in _young(begin, end, segment.delta, generations, limit):
-                    worn -= run[1] - run[0]
-                    first, stop = _whole_pages(*run, cache.page_size)
-                    if first < stop:
-                        runs.append((first, stop, segment.delta))
-                worn += max(0, end - begin)
-    choice = None
-    if script.chooses:
-        choice, taken = choose(costs, prefix, len(prompt), reusable(script, runs))
-        runs = [run for run, moved in zip(runs, taken, strict=True) if moved]
-    for first, stop, delta in runs:
-        moved = generations[first - delta : stop - delta].ljust(stop - first, b"\0")
-        ages[first:stop] = bytes(min(255, age + 1) for age in moved)
-    if runs:
-        start = runs[0][0] if start is None else min(start, runs[0][0])
-        lineage = lineage or f"sim/{request.session_id}"
-    key = mark(key, lineage, start)
-    cache.hold(key, len(prompt), chunk=chunk)
-    reach = runs[-1][1] if runs else prefix
-    if start is None or start >= reach:
-        lineage = start = None
-    return Served(len(prompt), prefix, tuple(runs), lineage, start, bytes(ages), worn, choice)
-
-
-def _young(begin: int, end: int, delta: int, generations: bytes, limit: int) -> list[tuple[int, int]]:
-    """The parts of target `[begin, end)` whose source tokens, `delta` before, may be moved once more."""
-    if end <= begin:
-        return []
-    ages = generations[begin - delta : end - delta].ljust(end - begin, b"\0")
-    if max(ages) < limit:
-        return [(begin, end)]
-    parts: list[tuple[int, int]] = []
-    first: int | None = None
-    for at, age in enumerate([*ages, limit], begin):
-        if age < limit and first is None:
-            first = at
-        elif age >= limit and first is not None:
-            parts.append((first, at))
-            first = None
-    return parts
 
 
 class SimulatedBackend:
@@ -204,7 +87,7 @@ class SimulatedBackend:
     def prewarm(self, session: TurnInput) -> None:
         """Cache the known part of the next prompt, honestly; it costs no hit of the turn itself."""
         if session.prompt is not None:
-            key = key_of(session.prompt.ids)
+            key = tenant_key(session.prompt.ids, (), session.tenant)
             missing = len(session.prompt.ids) - self._cache.match(key)
             if self._cache.make_room(missing, keep=key) >= missing:
                 self._cache.insert(key)
@@ -243,17 +126,6 @@ def _receipt(served: Served, request: TurnInput, splice: bool) -> Receipt:
     asked = len(request.script)
     if not splice:
         return Receipt.plain(served.prompt, served.prefix, directives=asked)
-    dropped = served.choice is not None and "splice" in served.choice.expected and served.choice.taken != "splice"
-    acknowledged = []
-    for directive in request.script:
-        if directive.mode is Mode.FORGET:
-            acknowledged.append(Outcome.FORGOTTEN)
-        elif served.runs or not dropped:
-            acknowledged.append(Outcome.SPLICED if served.runs else Outcome.CACHED)
-        else:
-            acknowledged.append(Outcome.PREFILLED)
-    missing = any(o is Outcome.CACHED for o in acknowledged) and served.prefix + 1 < served.prompt
-    reason = Fallback.GENERATION_LIMIT if served.worn else Fallback.DONOR_MISSING if missing else None
     return Receipt(
         prompt_tokens=served.prompt,
         prefix_tokens=served.prefix,
@@ -262,12 +134,9 @@ def _receipt(served: Served, request: TurnInput, splice: bool) -> Receipt:
         splices=tuple(Splice(start, end, delta) for start, end, delta in served.runs),
         approximate_from=served.approximate_from,
         lineage=served.lineage,
-        fallback=reason,
+        fallback=served.fallback,
+        detail=served.detail,
         directives=asked,
-        acknowledged=tuple(acknowledged),
+        acknowledged=served.outcomes,
         choice=served.choice,
     )
-
-
-def _whole_pages(start: int, end: int, page: int) -> tuple[int, int]:
-    return -(-start // page) * page, end // page * page

@@ -125,6 +125,39 @@ class RadixCache:
             self.insert(key)
         return True
 
+    def purge(self, key: bytes, start: int, *, keep: bytes) -> int:
+        """Drop what is held of `key` from token `start` on, and all that stands below it; the path of `keep` stays.
+
+        A page that `start` lies within goes whole. Returns the tokens dropped.
+        """
+        cut = start // self.page_size * self._page
+        kept = self._path(self._walk(keep)[1])
+        matched, node = self._walk(key[:cut])
+        child = node.children.get(key[cut : cut + self._page]) if matched * WIDTH == cut else None
+        before = self._size
+        if child is not None:
+            self._drop(child, kept | self._path(node))
+        return before - self._size
+
+    def _drop(self, top: _Node, kept: set[_Node]) -> None:
+        stack, order = [top], []
+        while stack:
+            node = stack.pop()
+            order.append(node)
+            stack.extend(node.children.values())
+        for node in reversed(order):  # children before their parents
+            if not node.children and node not in kept and not node.locks and node.parent is not None:
+                del node.parent.children[node.key[: self._page]]
+                self._size -= len(node.key) // WIDTH
+
+    def _path(self, node: _Node) -> set[_Node]:
+        found = set()
+        step: _Node | None = node
+        while step is not None:
+            found.add(step)
+            step = step.parent
+        return found
+
     def check(self) -> None:
         """Raise RadixError if the tree is not one: for tests."""
         total = 0

@@ -79,7 +79,11 @@ class Probe:
 
     def listen(self) -> Answer:
         """What the model says to the turn just served. Its splice is found in the cache, not made again."""
-        session, _, logits = self._last()
+        session, turn, logits = self._last()
+        longest = self._inner.capabilities().max_context
+        if longest is not None and turn.receipt.prompt_tokens + self._tokens > longest:
+            # A continuation cut by the context would count as one that the model ended.
+            raise ContextOverflowError(f"a continuation of {self._tokens} tokens does not fit into the context")
         greedy = replace(session, sampling=Sampling(max_tokens=self._tokens), on_text=None)
         ids = self._inner.chat((), None, greedy).output_ids or ()
         return Answer(logits, ids if len(ids) >= self._tokens else (*ids, STOP))
@@ -104,12 +108,13 @@ class Probe:
 
 @dataclass
 class Walk:
-    """What one walk gave, by turn. edits: made so far; moved: turns so far that moved a run."""
+    """What one walk gave, by turn. edits: made so far; moved: turns so far that moved a run. ended: why it was cut."""
 
     receipts: list[Receipt] = field(default_factory=list)
     edits: list[int] = field(default_factory=list)
     moved: list[int] = field(default_factory=list)
     answers: dict[int, Answer] = field(default_factory=dict)
+    ended: str | None = None
 
 
 def walk(
@@ -125,31 +130,48 @@ def walk(
     """One pass over the turns of a trajectory, from an empty cache. Raises PolicyError and BackendError.
 
     probes: the turns at which to listen; None listens wherever some KV of the prompt is approximate. session: settings
-    of the `Session`. Ends early where a prompt no longer fits the model's context.
+    of the `Session`. Ends early where a prompt, or the answer behind it, no longer fits the model's context.
     """
+    result = Walk()
+    for _ in steps(result, backend, trajectory, policy, tokens=tokens, probes=probes, on_turn=on_turn, **session):
+        pass
+    return result
+
+
+def steps(
+    result: Walk,
+    backend: LocalBackend,
+    trajectory: Trajectory,
+    policy: str,
+    *,
+    tokens: int = 16,
+    probes: Collection[int] | None = None,
+    on_turn: Callable[[], None] | None = None,
+    **session: Any,
+) -> Iterator[int]:
+    """`walk`, step by step: fills `result` and yields each turn that was listened at."""
     places = answer_places(trajectory.messages)
     last = len(places) if probes is None else max(probes, default=-1) + 1
     probe = Probe(backend, [trajectory.messages[place] for place in places], tokens)
     talk = Session(probe, policy, tools=trajectory.tools, session_id=f"fidelity/{trajectory.id}", **session)
-    result = Walk()
     edits = moved = 0
     backend.close()  # empties the cache
-    for turn, place in enumerate(places[:last]):
-        try:
+    try:
+        for turn, place in enumerate(places[:last]):
             done = talk.turn(trajectory.messages[:place])
-        except ContextOverflowError:
-            break
-        edits, moved = edits + len(done.edits), moved + bool(done.receipt.spliced_tokens)
-        result.receipts.append(done.receipt)
-        result.edits.append(edits)
-        result.moved.append(moved)
-        if turn in probes if probes is not None else done.receipt.approximate_from is not None:
-            result.answers[turn] = probe.listen()
-        probe.keep()
-        if on_turn is not None:
-            on_turn()
+            edits, moved = edits + len(done.edits), moved + bool(done.receipt.spliced_tokens)
+            result.receipts.append(done.receipt)
+            result.edits.append(edits)
+            result.moved.append(moved)
+            if turn in probes if probes is not None else done.receipt.approximate_from is not None:
+                result.answers[turn] = probe.listen()
+                yield turn
+            probe.keep()
+            if on_turn is not None:
+                on_turn()
+    except ContextOverflowError as error:
+        result.ended = str(error)
     backend.close()
-    return result
 
 
 def measure(
@@ -163,37 +185,42 @@ def measure(
     model: str | None = None,
     on_turn: Callable[[], None] | None = None,
 ) -> Iterator[FidelityRecord]:
-    """Records of one trajectory: for each probe, one a seam. Raises PolicyError and BackendError.
+    """Records of one trajectory, one a probe and seam, each as soon as it is known. Raises PolicyError, BackendError.
 
     tokens: greedy tokens compared. A turn is a probe where, at the smallest seam, some KV of its prompt is approximate;
-    of these every `every`-th. on_turn is told of each turn of each of the `2 + len(seams)` walks.
+    of these every `every`-th, as far as all walks fit the model's context. on_turn is told of each turn of each of the
+    `2 + len(seams)` walks.
     """
     order = sorted(set(seams))
     if not order or order[0] < 0 or tokens < 1 or every < 1:
         raise FidelityError("give at least one seam of 0 or more, and at least one token")
     common: dict[str, Any] = {"tokens": tokens, "on_turn": on_turn}
     first = walk(backend, trajectory, policy, mode=Mode.AMORTIZE, seam=order[0], **common)
-    probes = sorted(first.answers)[::every]
-    spliced = {order[0]: first}
+    honest = walk(backend, trajectory, policy, honest=True, probes=sorted(first.answers)[::every], **common)
+    full = Walk()
+
+    def record(turn: int, seam: int, there: Walk) -> FidelityRecord:
+        return FidelityRecord(
+            model=model or backend.capabilities().model,
+            trajectory=trajectory.id,
+            policy=policy,
+            turn=turn,
+            seam=seam,
+            edits=first.edits[turn],
+            splices=first.moved[turn],
+            full=full.receipts[turn].prompt_tokens,
+            **_reuse(there.receipts[turn]),
+            **compare(full.answers[turn], honest.answers[turn], there.answers[turn]),
+        )
+
+    # The full history is the longest, so it is what outgrows a context; it goes before the further seams.
+    for turn in steps(full, backend, trajectory, "keep_all", honest=True, probes=sorted(honest.answers), **common):
+        yield record(turn, order[0], first)
     for seam in order[1:]:
-        spliced[seam] = walk(backend, trajectory, policy, mode=Mode.AMORTIZE, seam=seam, probes=probes, **common)
-    honest = walk(backend, trajectory, policy, honest=True, probes=probes, **common)
-    full = walk(backend, trajectory, "keep_all", honest=True, probes=probes, **common)
-    for turn in probes:
-        for seam, there in spliced.items():
-            if turn in there.answers and turn in honest.answers and turn in full.answers:
-                yield FidelityRecord(
-                    model=model or backend.capabilities().model,
-                    trajectory=trajectory.id,
-                    policy=policy,
-                    turn=turn,
-                    seam=seam,
-                    edits=first.edits[turn],
-                    splices=first.moved[turn],
-                    full=full.receipts[turn].prompt_tokens,
-                    **_reuse(there.receipts[turn]),
-                    **compare(full.answers[turn], honest.answers[turn], there.answers[turn]),
-                )
+        there, probes = Walk(), sorted(full.answers)
+        settings = {"mode": Mode.AMORTIZE, "seam": seam, "probes": probes, **common}
+        for turn in steps(there, backend, trajectory, policy, **settings):
+            yield record(turn, seam, there)
 
 
 def compare(full: Answer, honest: Answer, spliced: Answer) -> dict[str, Any]:

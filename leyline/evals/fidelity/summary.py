@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from leyline.directives import Mode
 from leyline.directives.counts import count
 from leyline.evals.fidelity.probe import FidelityError, FidelityRecord
-from leyline.evals.stats.clustered import ClusterBootstrap, Ratio, wilson
+from leyline.evals.stats.clustered import ClusterBootstrap, Ratio, wilson_share
 
 THRESHOLD = 0.9
 LEAST_PROBES = 30
@@ -19,8 +20,9 @@ RULE = (
     "AMORTIZE is recommended at the smallest seam at which (a) the first token and (b) the greedy continuation follow "
     "one of the two references, the full history or the honest prefill of the edited one: the lower ends of the 95 % "
     "intervals of (a) the share of probes whose first token is that of a reference and (b) the mean share of the "
-    "continuation's tokens before it leaves both references are at least the threshold. Otherwise, and with fewer than "
-    f"{LEAST_PROBES} probes, FORGET."
+    "continuation's tokens before it leaves both references are at least the threshold. The intervals count "
+    "trajectories, not probes: the lower one of Wilson's with each trajectory as one trial and the bootstrap over "
+    f"trajectories. Otherwise, and with fewer than {LEAST_PROBES} probes, FORGET."
 )
 
 
@@ -97,6 +99,7 @@ def recommend(records: Sequence[FidelityRecord], threshold: float = THRESHOLD) -
     if not 0 < threshold < 1:
         raise FidelityError(f"the threshold must lie between 0 and 1, got {threshold}")
     seams = [row.seam for row in rows(records)]
+    least = least_trajectories(threshold)
     said = []
     for seam in seams:
         there = [r for r in records if r.seam == seam]
@@ -104,7 +107,13 @@ def recommend(records: Sequence[FidelityRecord], threshold: float = THRESHOLD) -
             few = count(len(there), "probe is", "probes are")
             reason = f"{few} too few to say; at least {LEAST_PROBES} are needed"
             return Verdict(Mode.FORGET, 0, threshold, reason)
-        first, rest = _bounds(there)
+        found = len({r.trajectory for r in there})
+        if found < least:
+            few = count(found, "trajectory is", "trajectories are")
+            best = wilson_share(1.0, found).low
+            reason = f"{few} too few to say: if all agreed, the bound would be {best:.1%}; at least {least} are needed"
+            return Verdict(Mode.FORGET, 0, threshold, f"{reason} for the threshold {threshold:.0%}")
+        first, rest = bounds(there)
         text = f"at seam {seam} the bounds are {first:.1%} (first token) and {rest:.1%} (continuation)"
         if min(first, rest) >= threshold:
             return Verdict(Mode.AMORTIZE, seam, threshold, f"{text}, at least the threshold {threshold:.0%}")
@@ -112,19 +121,34 @@ def recommend(records: Sequence[FidelityRecord], threshold: float = THRESHOLD) -
     return Verdict(Mode.FORGET, 0, threshold, f"{'; '.join(said)}; the threshold is {threshold:.0%}")
 
 
-def _bounds(records: Sequence[FidelityRecord]) -> tuple[float, float]:
-    """Lower ends of the intervals of first-token agreement and of the followed share, clustered by trajectory."""
+def least_trajectories(threshold: float) -> int:
+    """So many trajectories prove a share of `threshold`, if every probe of each agrees."""
+    odds = threshold / (1 - threshold) * (1 / wilson_share(1.0, 1).low - 1)  # where all agree the end is n / (n + z^2)
+    return math.ceil(odds - 1e-9)
+
+
+def bounds(records: Sequence[FidelityRecord]) -> tuple[float, float]:
+    """Lower ends of the 95 % intervals of first-token agreement and of the followed share.
+
+    The unit is the trajectory: its probes are turns of one conversation, and much alike. The bootstrap over them has
+    no width where all agree, and too little with few of them; Wilson's interval with as many trials as trajectories
+    says how little few prove. The lower end of the two counts.
+    """
     groups: dict[str, list[FidelityRecord]] = {}
     for record in records:
         groups.setdefault(record.trajectory, []).append(record)
     bootstrap = ClusterBootstrap(len(groups))
-    agreed = [Ratio(sum(r.agree_either for r in g), len(g)) for g in groups.values()]
-    kept = [Ratio(sum(map(followed, g)), len(g)) for g in groups.values()]
-    # Where all agree the bootstrap has no width; Wilson's interval then says how little few probes prove.
-    narrow = wilson(sum(r.agree_either for r in records), len(records)).low
-    # One trajectory says nothing about others: it has no interval, and the bound is 0.
-    lows = [0.0 if len(groups) == 1 else bootstrap.ratio(values).low for values in (agreed, kept)]
-    return min(narrow, lows[0]), lows[1]
+    lows = []
+    for score in (_agrees, followed):
+        values = [Ratio(sum(map(score, group)), len(group)) for group in groups.values()]
+        found = bootstrap.ratio(values)
+        low = wilson_share(min(1.0, found.estimate), len(groups)).low
+        lows.append(low if len(groups) == 1 else min(low, found.low))
+    return lows[0], lows[1]
+
+
+def _agrees(record: FidelityRecord) -> float:
+    return float(record.agree_either)
 
 
 def _row(label: str, records: Sequence[FidelityRecord]) -> Row:

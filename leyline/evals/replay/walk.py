@@ -9,8 +9,9 @@ from typing import Any
 
 from leyline.backends.contract import Backend, BackendError, TokenRenderer
 from leyline.backends.plain import PlainBackend
-from leyline.backends.simulated.backend import GENERATION_LIMIT, SimulatedBackend
+from leyline.backends.simulated.backend import SimulatedBackend
 from leyline.backends.simulated.radix import RadixCache
+from leyline.backends.simulated.serve import GENERATION_LIMIT
 from leyline.directives import Mode
 from leyline.evals.replay.replayed import Cache, ReplayError, ReplayRecord
 from leyline.evals.replay.traces import Trajectory

@@ -77,6 +77,21 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
     return Interval(successes / trials, low, high)
 
 
+def wilson_share(share: float, clusters: int, confidence: float = 0.95) -> Interval:
+    """Wilson's interval of a mean share over clusters, each counted as one trial.
+
+    share: the mean over all probes, in [0, 1]. It is the interval for probes of a cluster that are all alike, the most
+    that clustering can cost: no distribution of cluster means in [0, 1] varies more than `share (1 - share)`.
+    """
+    if clusters <= 0 or not 0 <= share <= 1:
+        raise StatsError(f"wilson_share needs a share in [0, 1] and clusters > 0, got {share} of {clusters}")
+    _share("confidence", confidence)
+    z2 = float(scipy_stats().norm.ppf(0.5 + confidence / 2)) ** 2
+    middle = (share + z2 / (2 * clusters)) / (1 + z2 / clusters)
+    half = math.sqrt(z2 * share * (1 - share) / clusters + (z2 / (2 * clusters)) ** 2) / (1 + z2 / clusters)
+    return Interval(share, max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half)))
+
+
 def solve_rate(tasks: Mapping[str, Ratio], confidence: float = 0.95, *, seed: int = 0) -> tuple[Interval, str]:
     """The solve rate over tasks, and the method of its interval: "wilson", "bootstrap", "wilson-tasks" or "one-task".
 

@@ -11,8 +11,9 @@ from tokenizers import Tokenizer, decoders, models
 from tokenizers.pre_tokenizers import ByteLevel
 
 from leyline.backends.contract import BackendError, Sampling, TurnInput
-from leyline.backends.simulated.backend import SimulatedBackend, answer_ids, serve
+from leyline.backends.simulated.backend import SimulatedBackend, answer_ids
 from leyline.backends.simulated.radix import RadixCache
+from leyline.backends.simulated.serve import serve
 from leyline.directives import Directive, EditScript, Message, Mode, Rendered
 from leyline.harness.session.session import Session
 from leyline.models.find import load_renderer

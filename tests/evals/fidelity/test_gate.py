@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from leyline.backends.contract import Sampling
+from leyline.backends.contract import Sampling, TurnInput
 from leyline.backends.gate import Gate, GatedBackend, GateError, gated, model_digest
 from leyline.backends.mock import MockBackend
 from leyline.cli import app
-from leyline.directives import Fallback, Mode, Outcome
+from leyline.directives import Directive, EditScript, Fallback, Mode, Outcome, Rendered
 from leyline.evals.fidelity import read_records
 from leyline.evals.replay.traces import Trajectory
 from leyline.evals.trials.turns import answer_places
@@ -152,13 +152,69 @@ def test_the_command_measures_recommends_and_writes(folder: Path, tmp_path: Path
     assert done.exit_code == 0, done.output
     assert "FORGET: 3 probes are too few" in done.output
     records = read_records(tmp_path / "out" / "fidelity.jsonl")
-    assert [(r.turn, r.seam) for r in records] == [(t, s) for t in (2, 3, 4) for s in (0, 8)]
+    assert [(r.turn, r.seam) for r in records] == [(t, s) for s in (0, 8) for t in (2, 3, 4)]
     gate = Gate.load(tmp_path / "out" / "gate.json")
     assert (gate.model, gate.mode, gate.digest) == (folder.name, Mode.FORGET, model_digest(folder))
     assert gate.evidence["rows"][0]["probes"] == 3
     told = json.loads(CliRunner().invoke(app, [*args, *out, "--json"]).stdout)
     assert told["recommendation"] == "FORGET"
     assert told["rows"] == gate.evidence["rows"]
+
+
+def test_a_trajectory_that_outgrows_the_context_ends_only_itself(
+    folder: Path, tmp_path: Path, trajectory: Trajectory
+) -> None:
+    long = [*trajectory.messages[:4], {"role": "user", "content": "x" * 3000}, {"role": "assistant", "content": "a"}]
+    trace = tmp_path / "t.jsonl"
+    trace.write_text("".join(json.dumps(m) + "\n" for m in (long, trajectory.messages, long)))
+    args = ["eval", "fidelity", str(folder), "--trace", str(trace), "--policy", POLICY, "--tokens", "2", "--seam", "0"]
+    done = CliRunner().invoke(app, [*args, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert {r.trajectory for r in read_records(tmp_path / "out" / "fidelity.jsonl")} == {"line 2"}
+
+
+def test_what_was_measured_before_an_interrupt_is_shown(
+    folder: Path, tmp_path: Path, trajectory: Trajectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from leyline.evals.fidelity import lab
+
+    real, seen = lab.compare, []
+
+    def third(*answers: Any) -> Any:
+        seen.append(answers)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return real(*answers)
+
+    monkeypatch.setattr(lab, "compare", third)
+    trace = tmp_path / "t.jsonl"
+    trace.write_text(json.dumps(trajectory.messages) + "\n")
+    args = ["eval", "fidelity", str(folder), "--trace", str(trace), "--policy", POLICY, "--tokens", "2", "--seam", "0"]
+    done = CliRunner().invoke(app, [*args, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 130
+    assert "interrupted: 2 records of 1 trajectory" in done.output
+    assert "first = full" in done.output
+    assert len(read_records(tmp_path / "out" / "fidelity.jsonl")) == 2
+    assert not (tmp_path / "out" / "gate.json").exists()
+
+
+def test_what_stands_behind_a_forget_is_not_gated(backend: Any) -> None:
+    def directive(start: int, mode: Mode) -> Directive:
+        return Directive(start, start + 2, (), mode)
+
+    source = tuple(range(100, 160))
+    for modes, told, reason in (
+        ((Mode.AMORTIZE, Mode.FORGET, Mode.AMORTIZE), "prefilled forgotten forgotten", Fallback.GATED),
+        ((Mode.FORGET, Mode.AMORTIZE, Mode.AMORTIZE), "forgotten forgotten forgotten", None),
+    ):
+        backend.close()
+        held = GatedBackend(backend, Gate(backend.capabilities().model, Mode.FORGET))
+        held.chat([], None, TurnInput("s", Rendered(source)))
+        script = EditScript(tuple(directive(10 * k, mode) for k, mode in enumerate(modes, 1)))
+        turn = TurnInput("s", Rendered(tuple(script.apply(source))), source, script)
+        receipt = held.chat([], None, turn).receipt
+        assert " ".join(receipt.acknowledged) == told
+        assert receipt.fallback is reason
 
 
 def test_what_cannot_be_measured_is_said_in_one_line(folder: Path, tmp_path: Path, trajectory: Trajectory) -> None:

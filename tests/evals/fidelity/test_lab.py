@@ -82,6 +82,33 @@ def test_a_history_past_the_context_ends_the_walk(backend: Any, trajectory: Traj
     assert {r.turn for r in records} == {2}
 
 
+@pytest.mark.parametrize("step", ["listen", "keep"])
+def test_an_answer_that_outgrows_the_context_ends_the_walk_too(
+    backend: Any, trajectory: Trajectory, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = 2 if step == "listen" else 1
+    settings = {"tokens": tokens, "honest": True, "probes": range(5)}
+    full = walk(backend, trajectory, "keep_all", **settings).receipts[3].prompt_tokens
+    whole = {r.turn for r in measure(backend, trajectory, POLICY, seams=(0,), tokens=tokens)}
+    # The prompt of turn 3 fits, and one token behind it: not two of the model's, nor the recorded answer.
+    monkeypatch.setattr(type(backend), "max_context", property(lambda self: full + 1))
+    found = walk(backend, trajectory, "keep_all", **settings)
+    assert len(found.receipts) == 4
+    assert (3 in found.answers) == (step == "keep")
+    assert "context" in (found.ended or "")
+    records = {r.turn for r in measure(backend, trajectory, POLICY, seams=(0,), tokens=tokens)}
+    assert {2} <= records <= whole & set(found.answers)
+
+
+def test_records_come_as_soon_as_they_are_known(backend: Any, trajectory: Trajectory) -> None:
+    found = measure(backend, trajectory, POLICY, seams=(0, 8), tokens=1)
+    turns: list[int] = []
+    first = next(measure(backend, trajectory, POLICY, seams=(0, 8), tokens=1, on_turn=lambda: turns.append(1)))
+    assert (first.turn, first.seam) == (2, 0)
+    assert len(turns) < 4 * 5  # not after all walks
+    assert [(r.turn, r.seam) for r in found] == [(t, s) for s in (0, 8) for t in (2, 3, 4)]
+
+
 TAIL = [{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}, {"role": "assistant", "content": "c"}]
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from leyline.directives import Mode
 from leyline.evals.fidelity import FidelityError, FidelityRecord, by_edits, by_margin, read_records, recommend, rows
-from leyline.evals.fidelity.summary import LEAST_PROBES, followed
+from leyline.evals.fidelity.summary import LEAST_PROBES, bounds, followed, least_trajectories
+from leyline.evals.stats.clustered import wilson_share
 
 
 def record(**changes: Any) -> FidelityRecord:
@@ -24,11 +25,13 @@ def record(**changes: Any) -> FidelityRecord:
     return FidelityRecord(**{**values, **changes})
 
 
-def probes(count: int, seam: int = 0, wrong: int = 0, **changes: Any) -> list[FidelityRecord]:
-    """Over ten trajectories; the first `wrong` agree with neither reference from the first token on."""
-    off = {"agree_full": False, "agree_honest": False, "common_full": 0, "common_honest": 0}
+OFF: dict[str, Any] = {"agree_full": False, "agree_honest": False, "common_full": 0, "common_honest": 0}
+
+
+def probes(count: int, seam: int = 0, wrong: int = 0, trajectories: int = 50, **changes: Any) -> list[FidelityRecord]:
+    """The first `wrong` agree with neither reference from the first token on."""
     return [
-        record(trajectory=f"t{n % 10}", turn=n, seam=seam, **{**changes, **(off if n < wrong else {})})
+        record(trajectory=f"t{n % trajectories}", turn=n, seam=seam, **{**changes, **(OFF if n < wrong else {})})
         for n in range(count)
     ]
 
@@ -69,7 +72,32 @@ def test_parts_by_margin_and_by_edits_add_up() -> None:
 def test_a_model_that_follows_is_recommended_amortize() -> None:
     verdict = recommend(probes(100))
     assert (verdict.mode, verdict.seam, verdict.text) == (Mode.AMORTIZE, 0, "AMORTIZE")
-    assert "96.3%" in verdict.reason  # Wilson's lower bound of 100 of 100, not 100 %
+    assert "92.9%" in verdict.reason  # Wilson's lower bound of 50 of 50 trajectories, not 100 %
+
+
+def test_probes_of_one_trajectory_prove_no_more_than_the_trajectory() -> None:
+    few = recommend([record(trajectory=f"t{n % 2}", turn=n) for n in range(40)])
+    assert few.mode is Mode.FORGET
+    assert few.reason == (
+        "2 trajectories are too few to say: if all agreed, the bound would be 34.2%; at least 35 are needed for the "
+        "threshold 90%"
+    )
+    assert bounds([record(trajectory=f"t{n % 2}", turn=n) for n in range(40)]) == pytest.approx(
+        (0.3424, 0.3424), abs=1e-4
+    )
+    assert recommend(probes(700, trajectories=34)).mode is Mode.FORGET
+    assert recommend(probes(700, trajectories=35)).mode is Mode.AMORTIZE
+    assert least_trajectories(0.9) == 35
+    assert recommend(probes(100, trajectories=1), threshold=0.2).mode is Mode.AMORTIZE
+
+
+def test_disagreement_that_sits_in_some_trajectories_costs_as_much_as_those() -> None:
+    # 10 of 200 probes are wrong: spread out, or all probes of two trajectories of forty
+    spread = [record(trajectory=f"t{n % 40}", turn=n, **(OFF if n < 10 else {})) for n in range(200)]
+    packed = [record(trajectory=f"t{n % 40}", turn=n, **(OFF if n % 40 < 2 else {})) for n in range(200)]
+    low, worse = bounds(spread)[0], bounds(packed)[0]
+    assert worse <= low < 0.9
+    assert low == pytest.approx(wilson_share(0.95, 40).low)
 
 
 def test_the_smallest_seam_that_keeps_the_threshold_is_recommended() -> None:
@@ -85,7 +113,7 @@ def test_a_model_that_goes_its_own_way_is_recommended_forget() -> None:
     # A first token that agrees does not help where the rest of the answer does not follow.
     drifting = probes(100, common_full=2, common_honest=5)
     assert recommend(drifting).mode is Mode.FORGET
-    assert recommend(drifting, threshold=0.4).mode is Mode.AMORTIZE
+    assert recommend(drifting, threshold=0.3).mode is Mode.AMORTIZE
 
 
 def test_too_few_probes_prove_nothing() -> None:

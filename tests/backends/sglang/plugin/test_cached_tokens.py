@@ -8,8 +8,8 @@ import pytest
 from sgl_rig import KINDS, PAGES, POOL, Servers
 
 from leyline.backends.contract import TurnInput
-from leyline.backends.simulated.backend import serve
 from leyline.backends.simulated.radix import RadixCache
+from leyline.backends.simulated.serve import serve
 from leyline.directives import Rendered
 from leyline.evals.replay.recorded import RecordedBackend
 from leyline.evals.replay.traces import Trajectory
