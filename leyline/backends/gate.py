@@ -17,9 +17,11 @@ from typing import Any
 
 from leyline.backends.contract import Backend, Capabilities, TokenRenderer, Turn, TurnInput
 from leyline.directives import EditScript, Fallback, LeylineError, Message, Mode, Outcome, Receipt
+from leyline.models.identity import folder_digest, weight_files
 
 FORMAT = "leyline-gate/1"
-_HASHED_BYTES = 1 << 24
+_SCHEME = "content:"  # begins a digest that covers whole files
+_OLD_BYTES = 1 << 24
 
 
 class GateError(LeylineError, ValueError):
@@ -145,20 +147,41 @@ class GatedBackend:
 
 def gated(inner: Backend, gate: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None) -> GatedBackend:
     """`inner` behind the gate of a file. folder: the model's, where it is at hand. Raises GateError."""
-    return GatedBackend(inner, Gate.load(gate), digest=None if folder is None else model_digest(folder))
+    found = Gate.load(gate)
+    return GatedBackend(inner, found, digest=None if folder is None else digest_for(found, folder))
 
 
 def model_digest(folder: str | os.PathLike[str]) -> str:
-    """Thirty-two hex digits over the config and the first 16 MiB of every weight file, by name.
+    """What a gate remembers of the model it was measured on: a digest of the content of its config and its weights.
 
-    Enough to tell a retrained model from the one that was measured, without reading a large one whole.
+    Raises GateError.
     """
     path = Path(folder)
+    config = [file for file in [path / "config.json"] if file.is_file()]
+    try:
+        return f"{_SCHEME}{folder_digest(path, [*config, *weight_files(path)])}"
+    except LeylineError as error:
+        raise GateError(str(error)) from None
+
+
+def digest_for(gate: Gate, folder: str | os.PathLike[str]) -> str:
+    """The digest of a model folder that a gate is to be held against. Raises GateError.
+
+    Gates of older releases name a digest of the first 16 MiB of each weight file. It still counts where that is all
+    there is of every file; where it is not, weights that differ further on would pass, so it does not.
+    """
+    path = Path(folder)
+    if gate.digest is None or gate.digest.startswith(_SCHEME):
+        return model_digest(path)
+    weights = weight_files(path)
+    if any(file.stat().st_size > _OLD_BYTES for file in weights):
+        raise GateError(
+            "the gate was measured by an older release, which looked at the beginning of the weights only; "
+            f"measure it again: leyline eval fidelity {path}"
+        )
     state = hashlib.blake2b(digest_size=16)
-    files = [path / "config.json", *sorted([*path.glob("*.safetensors"), *path.glob("*.bin")])]
-    for file in files:
+    for file in [path / "config.json", *(file for file in weights if file.suffix in (".safetensors", ".bin"))]:
         if file.is_file():
-            state.update(f"{file.name}\0{file.stat().st_size}\0".encode())
-            with file.open("rb") as stream:
-                state.update(stream.read(_HASHED_BYTES))
+            data = file.read_bytes()[:_OLD_BYTES]
+            state.update(f"{file.name}\0{file.stat().st_size}\0".encode() + data)
     return state.hexdigest()

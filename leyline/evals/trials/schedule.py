@@ -15,6 +15,9 @@ from leyline.evals.trials.config import ConfigError, EvalConfig, SamplingSpec, T
 from leyline.evals.trials.journal import Journal
 from leyline.evals.trials.record import Outcome, TrialKey, TrialRecord
 from leyline.models.find import is_bundled, model_folder
+from leyline.models.identity import file_digest, folder_digest
+from leyline.policies import load_policy
+from leyline.policies.source import policy_sources
 from leyline.suites.spec import SuiteSpec
 from leyline.suites.suite import Suite, TaskInfo
 
@@ -82,7 +85,8 @@ def plan(config: EvalConfig, suite: Suite, directory: Path) -> list[TrialSpec]:
         raise ConfigError("no task is left: look at --filter, --slice and the suite's options")
     specs = []
     models = {arm.name: model_identity(arm) for arm in config.arms}
-    policies = {arm.name: policy_files(arm.policy) for arm in config.arms}
+    policies = {arm.name: policy_sources(load_policy(arm.policy)) for arm in config.arms}
+    options = {arm.name: options_content(arm) for arm in config.arms}
     for position, task in enumerate(chosen):
         task_digest = suite.digest(task.id)
         for seed in config.seeds:
@@ -95,6 +99,7 @@ def plan(config: EvalConfig, suite: Suite, directory: Path) -> list[TrialSpec]:
                         "task": task_digest,
                         "limits": config.limits.model_dump(),
                         "sampling": config.sampling.model_dump(),
+                        **({"options": options[arm.name]} if options[arm.name] else {}),
                     }
                 )
                 keep = config.trajectories == "all" or (config.trajectories == "sample" and position < 3)
@@ -142,28 +147,26 @@ def outstanding(specs: Sequence[TrialSpec], journal: Journal, redo: str) -> list
     return todo
 
 
-def policy_files(spec: str) -> list[str]:
-    """The text of every Python file that a policy's spec names: a rule that is rewritten is another policy."""
-    names = re.findall(r"[^\s(),=\"']+\.py(?=:)", spec)
-    return [Path(name).expanduser().read_text("utf-8") for name in names if Path(name).expanduser().is_file()]
-
-
 def model_identity(arm: Arm) -> str:
     """What a trial's digest holds of the model behind an arm.
 
-    A bundled model's hash; of a folder the file names and sizes and the config's text; the name on a server; a script.
+    A bundled model's hash; the content of a folder; the name on a server, whose files are out of sight; a script.
     """
     if arm.backend == "mock":
         script = Path(str(arm.options.get("script")))
         return config_digest({"script": script.read_text("utf-8") if script.is_file() else str(script)})
     if arm.backend != "local":
         return f"{arm.url}#{arm.model}"
-    folder = Path(arm.model)
-    if not folder.is_dir():
-        return model_folder(arm.model).name if is_bundled(arm.model) else arm.model
-    sizes = sorted((f.name, f.stat().st_size) for f in folder.iterdir() if f.is_file())
-    config = folder / "config.json"
-    return config_digest({"files": sizes, "config": config.read_text() if config.exists() else ""})
+    folder = Path(arm.model).expanduser()
+    if folder.is_dir():
+        return folder_digest(folder)
+    return model_folder(arm.model).name if is_bundled(arm.model) else arm.model
+
+
+def options_content(arm: Arm) -> dict[str, str]:
+    """The content of the files that an arm's options name, such as a gate: measured again, it allows something else."""
+    named = {name: Path(value).expanduser() for name, value in arm.options.items() if isinstance(value, str)}
+    return {name: file_digest(file) for name, file in named.items() if name != "script" and file.is_file()}
 
 
 def _again(record: TrialRecord, redo: str) -> bool:

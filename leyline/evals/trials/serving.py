@@ -11,7 +11,7 @@ import httpx
 
 from leyline.backends.connect import behind_gate, connect, need_local, served_model
 from leyline.backends.contract import Backend, BackendError
-from leyline.backends.gate import Gate, model_digest
+from leyline.backends.gate import Gate, digest_for
 from leyline.backends.http.errors import clean
 from leyline.backends.plain import PlainBackend
 from leyline.directives import Message
@@ -49,7 +49,8 @@ def check_backends(arms: Sequence[Arm], *, servers: bool = True) -> None:
             need_local()
             folder = model_folder(arm.model)
             if gate := arm.options.get("gate"):
-                Gate.load(str(gate)).check(folder.resolve().name, model_digest(folder))
+                found = Gate.load(str(gate))
+                found.check(folder.resolve().name, digest_for(found, folder))
         elif arm.backend == "mock":
             make_backend(arm).close()
         elif servers:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from leyline.backends.contract import Sampling, TurnInput
-from leyline.backends.gate import Gate, GatedBackend, GateError, gated, model_digest
+from leyline.backends.gate import Gate, GatedBackend, GateError, digest_for, gated, model_digest
 from leyline.backends.mock import MockBackend
 from leyline.cli import app
 from leyline.directives import Directive, EditScript, Fallback, Mode, Outcome, Rendered
@@ -141,6 +142,31 @@ def test_the_digest_tells_weights_apart(folder: Path, tmp_path: Path) -> None:
     data[-1] ^= 1
     (tmp_path / "model.safetensors").write_bytes(data)
     assert model_digest(tmp_path) != model_digest(folder)
+
+
+def test_the_digest_reads_weights_to_their_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEYLINE_CACHE", str(tmp_path / "cache"))
+    base, merged = tmp_path / "base", tmp_path / "merged"
+    for path, last in ((base, b"\0"), (merged, b"\1")):
+        path.mkdir()
+        (path / "config.json").write_text("{}")
+        (path / "model.safetensors").write_bytes(bytes(17 * 2**20) + last)
+    gate = Gate("m", Mode.AMORTIZE, 0, model_digest(base))
+    gate.check("m", digest_for(gate, base))
+    with pytest.raises(GateError, match="other weights"):
+        gate.check("m", digest_for(gate, merged))
+    old = replace(gate, digest="0" * 32)
+    with pytest.raises(GateError, match=r"older release, which looked at the beginning .* measure it again"):
+        digest_for(old, base)
+
+
+def test_a_gate_of_an_older_release_counts_where_it_saw_the_whole_weights(folder: Path, tmp_path: Path) -> None:
+    state = hashlib.blake2b(digest_size=16)  # as releases before computed it
+    for name in ("config.json", "model.safetensors"):
+        data = (folder / name).read_bytes()
+        state.update(f"{name}\0{len(data)}\0".encode() + data)
+    gate = Gate(folder.name, Mode.AMORTIZE, 0, state.hexdigest())
+    gate.check(folder.name, digest_for(gate, folder))
 
 
 def test_the_command_measures_recommends_and_writes(folder: Path, tmp_path: Path, trajectory: Trajectory) -> None:

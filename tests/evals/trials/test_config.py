@@ -1,5 +1,6 @@
 import importlib
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -218,13 +219,45 @@ def test_a_script_that_changes_is_another_model(tmp_path: Path) -> None:
     assert specs(config(arms=[arm]))[0].digest != first
 
 
-def test_a_rule_that_is_rewritten_is_another_policy(tmp_path: Path) -> None:
-    rules = tmp_path / "rules.py"
+@pytest.mark.parametrize("spec", ["rules_here.py:cut", "rules_here:cut", "then(drop_stale, 'rules_here:cut')"])
+def test_a_rule_that_is_rewritten_is_another_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
     digests = []
-    for text in ("a = 1", "a = 2", "a = 1"):
-        rules.write_text(text)
-        digests.append(specs(config(arms=[{"name": "a", "policy": f"{rules}:cut"}]))[0].digest)
+    for number in (1, 2, 1):
+        text = f"from leyline.policies import rule\n@rule()\ndef cut(message, ctx):\n    return {number} and None\n"
+        (tmp_path / "rules_here.py").write_text(text)
+        monkeypatch.delitem(sys.modules, "rules_here", raising=False)
+        digests.append(specs(config(arms=[{"name": "a", "policy": spec}]))[0].digest)
     assert digests[0] == digests[2] != digests[1]
+
+
+def test_weights_trained_again_into_the_same_folder_are_another_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEYLINE_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    digests, directories = [], []
+    for byte in (1, 2, 1):
+        (folder / "model.safetensors").write_bytes(bytes(2**21) + bytes([byte]))
+        made = config(arms=[{"name": "a", "model": str(folder)}])
+        digests.append(specs(made)[0].digest)
+        directories.append(default_directory(made))
+    assert digests[0] == digests[2] != digests[1]
+    assert directories[0] == directories[2] != directories[1]
+
+
+def test_a_gate_that_was_measured_again_makes_another_arm(tmp_path: Path) -> None:
+    gate = tmp_path / "gate.json"
+    arm = {"name": "a", "options": {"gate": str(gate), "page_size": 16}}
+    digests = [specs(config(arms=[arm]))[0].digest]
+    for text in ("one", "two", "one"):
+        gate.write_text(text)
+        digests.append(specs(config(arms=[arm]))[0].digest)
+    assert len(set(digests)) == 3
+    assert digests[1] == digests[3]
 
 
 def test_outstanding_trials(tmp_path: Path) -> None:
