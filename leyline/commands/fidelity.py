@@ -13,13 +13,13 @@ import typer
 
 from leyline.backends.contract import BackendError
 from leyline.commands.meter import Meter
-from leyline.commands.replay import table_text
+from leyline.commands.replay import find_traces, table_text
 from leyline.commands.sources import UsageError
 from leyline.directives import Mode
 from leyline.directives.counts import count
 from leyline.evals.fidelity.probe import FidelityRecord
 from leyline.evals.fidelity.summary import RULE, THRESHOLD, Row, Verdict, by_edits, by_margin, recommend, rows
-from leyline.evals.replay.traces import Trajectory, load_trajectories, trace_files
+from leyline.evals.replay.traces import Trajectory, load_trajectories
 from leyline.evals.trials.turns import answer_places
 from leyline.rendering.errors import RenderingError
 
@@ -119,7 +119,7 @@ def _settings(policy: str, seams: Sequence[int], tokens: int, every: int) -> dic
 
 def _trajectories(trace: Sequence[Path], tasks: int, level: str, policy: str) -> list[Trajectory]:
     if trace:
-        return [t for file in trace_files(trace) for t in load_trajectories(file)][:tasks]
+        return [t for file in find_traces(trace) for t in load_trajectories(file)][:tasks]
     from leyline.evals.fidelity.micro import micro_trajectories
 
     return list(micro_trajectories(tasks, policy, level=level))

@@ -12,10 +12,11 @@ import typer
 
 from leyline.commands.meter import Meter
 from leyline.commands.sources import UsageError, make_backend
+from leyline.directives.counts import count
 from leyline.evals.replay.by_policy import Bucket, Row, by_turn, summarise
 from leyline.evals.replay.replayed import CACHES, Cache, ReplayRecord
 from leyline.evals.replay.run import BUILTIN_POLICIES, Plan, run_on_backend, run_plan
-from leyline.evals.replay.traces import trace_files
+from leyline.evals.replay.traces import TraceError, trace_files
 from leyline.evals.replay.walk import iter_settings
 
 
@@ -62,7 +63,7 @@ def replay(
     about = {"page_size": page_size, "capacity": capacity, "chunk": chunk, "seam": seam}
     settings = iter_settings(policy or BUILTIN_POLICIES, caches, **about)
     plan = Plan(
-        files=tuple(str(path) for path in trace_files(files)),
+        files=tuple(str(path) for path in find_traces(files)),
         settings=tuple(settings),
         ids=frozenset(only),
         limit=limit,
@@ -71,7 +72,7 @@ def replay(
     )
     plan.check()
     found = plan.trajectories()
-    missing = set(only) - {trajectory.id for trajectory in found}
+    missing = [name for name in only if not any(t.id == name or t.id.startswith(f"{name} ") for t in found)]
     if missing:
         raise UsageError(f"no trajectory {sorted(missing)[0]!r}; the first are {', '.join(_ids(plan)[:5])}")
     started = time.monotonic()
@@ -96,6 +97,17 @@ def replay(
         typer.echo(f"\n{name} on {kind}\n{buckets_text(table, markdown=markdown)}")
     for record in [r for r in records if r.stopped][:5]:
         typer.echo(f"stopped: {record.trajectory} under {record.policy} on {record.cache}: {record.stopped}", err=True)
+
+
+def find_traces(paths: Sequence[Path]) -> list[Path]:
+    """The files of `trace_files`, with a line on standard error about what was passed over in folders."""
+    passed: list[TraceError] = []
+    files = trace_files(paths, passed=passed)
+    for error in passed[:3]:
+        typer.echo(f"passed over: {error}", err=True)
+    if len(passed) > 3:
+        typer.echo(f"passed over: {count(len(passed) - 3, 'file')} more", err=True)
+    return files
 
 
 def rows_text(rows: Sequence[Row], *, markdown: bool = False) -> str:

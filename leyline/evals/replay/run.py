@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from pathlib import Path
 
 from leyline.backends.contract import Backend, TokenRenderer
 from leyline.evals.replay.recorded import RecordedBackend
@@ -57,8 +59,23 @@ class Plan:
 
 @lru_cache(maxsize=1)
 def _chosen(files: tuple[str, ...], ids: frozenset[str], limit: int | None) -> tuple[Trajectory, ...]:
-    found = [t for file in files for t in load_trajectories(file) if not ids or t.id in ids]
-    return tuple(found if limit is None else found[:limit])
+    found = [(t, file) for file in files for t in load_trajectories(file) if not ids or t.id in ids]
+    return tuple(_told_apart(found if limit is None else found[:limit]))
+
+
+def _told_apart(found: Sequence[tuple[Trajectory, str]]) -> list[Trajectory]:
+    """Trajectories of one name, such as those of one task under several arms, with their files' names added."""
+    names = Counter(trajectory.id for trajectory, _ in found)
+    seen: Counter[str] = Counter()
+    told = []
+    for trajectory, file in found:
+        name = trajectory.id
+        if names[name] > 1:
+            name = f"{name} ({'/'.join(Path(file).parts[-2:])})"
+        seen[name] += 1
+        name = name if seen[name] == 1 else f"{name} #{seen[name]}"
+        told.append(trajectory if name == trajectory.id else replace(trajectory, id=name))
+    return told
 
 
 @lru_cache(maxsize=1)

@@ -4,7 +4,10 @@
   `exit_status`; or one list of messages a line;
 - `.json`: a list of messages, an object with `messages` (mini-swe-agent's `.traj.json`), or a list of such objects;
 - SWE-agent's `.traj`: an object with `history`;
-- a `leyline-trajectory/1` file, as `leyline run` writes it.
+- a `leyline-trajectory/1` file, as `leyline run` writes it;
+- sessions of Claude Code (`.jsonl`) and Codex (`rollout-*.jsonl`), logs of Inspect (`.eval`, or one JSON object).
+
+Messages of Anthropic's API are read as plain ones. Recordings of other harnesses are refused by name.
 
 Where a record names no task, the file's name does. A byte order mark at a file's start is passed over.
 """
@@ -19,16 +22,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from leyline.directives import LeylineError, Message
-from leyline.harness.trajectory import FORMAT, read_trajectory
+from leyline.directives import Message
+from leyline.evals.replay import foreign
+from leyline.evals.replay.foreign import TraceError as TraceError
+from leyline.harness.trajectory import FORMAT, TrajectoryError, read_trajectory
 
 _IDS = ("instance_id", "id", "task_id", "task")
-_SUFFIXES = (".json", ".jsonl", ".gz", ".traj")
+_SUFFIXES = (".json", ".jsonl", ".gz", ".traj", ".eval")
+_OF_FOLDERS = (".traj", ".traj.json", ".jsonl", ".jsonl.gz", ".eval")
+_PROBED = 1 << 26  # bytes; of a larger file in a folder only the first trajectory is looked at
 _KEPT_OF_HISTORY = ("role", "content", "tool_calls", "name")  # SWE-agent adds bookkeeping that no model reads
-
-
-class TraceError(LeylineError, ValueError):
-    """A file holds no trajectory, or not the one asked for. The message names the file and the line."""
 
 
 @dataclass(frozen=True)
@@ -69,23 +72,51 @@ def load_trajectories(path: str | Path) -> list[Trajectory]:
     return list(iter_trajectories(path))
 
 
-def trace_files(paths: Sequence[str | Path]) -> list[Path]:
-    """The trajectory files that are named: files as they are, folders by the suffixes of the known forms.
+def trace_files(paths: Sequence[str | Path], *, passed: list[TraceError] | None = None) -> list[Path]:
+    """The trajectory files that are named: files as they are, folders for what they hold.
 
-    Raises TraceError for a name that is not there and for a folder without a trajectory file.
+    A folder is searched by the suffixes of the known forms, then for `.json`; what is no trajectory (predictions, a
+    run's records, a run that ended before the model answered) is passed over. passed: takes why, one error a file.
+    Raises TraceError for a name that is not there and for a folder without a trajectory.
     """
     files: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            found = sorted(f for s in (".traj", ".traj.json", ".jsonl", ".jsonl.gz") for f in path.rglob(f"*{s}"))
-            if not found:
-                raise TraceError(f"{path} holds no trajectory file (.traj, .traj.json, .jsonl, .jsonl.gz)")
-            files += found
+            files += _of_folder(path, [] if passed is None else passed)
         elif path.exists():
             files.append(path)
         else:
             raise TraceError(f"there is no {path}; give a trajectory file or a folder of them")
     return files
+
+
+def _of_folder(folder: Path, passed: list[TraceError]) -> list[Path]:
+    found: list[Path] = []
+    first: TraceError | None = None
+    for suffixes in (_OF_FOLDERS, (".json",)):
+        named = {f for suffix in suffixes for f in folder.rglob(f"*{suffix}") if f.is_file()}
+        for file in sorted(named):
+            try:
+                _probe(file)
+            except TraceError as error:
+                first = first or error
+                passed.append(error)
+            else:
+                found.append(file)
+        if found:
+            return found
+    if first is not None:
+        raise TraceError(f"{folder} holds no trajectory: {first}")
+    raise TraceError(f"{folder} holds no trajectory file ({', '.join((*_OF_FOLDERS, '.json'))})")
+
+
+def _probe(file: Path) -> None:
+    """Raise TraceError unless the file can be read."""
+    trajectories = iter_trajectories(file)
+    next(trajectories)
+    if file.stat().st_size <= _PROBED:
+        for _ in trajectories:
+            pass
 
 
 def pick_trajectory(path: str | Path, *, index: int | None = None, id: str | None = None) -> Trajectory:
@@ -109,6 +140,9 @@ def pick_trajectory(path: str | Path, *, index: int | None = None, id: str | Non
 
 
 def _read(path: Path) -> Iterator[Trajectory]:
+    if _is_zip(path):
+        yield from (_record(record, where, where) for where, record in foreign.read_zip(path))
+        return
     lines = _lines(path)
     first = next(lines, None)
     if first is None:
@@ -123,13 +157,43 @@ def _read(path: Path) -> Iterator[Trajectory]:
     if isinstance(record, dict) and record.get("type") == "header":
         yield _ours(path, record)
         return
-    if isinstance(record, list) and record and not _is_message(record[0]):
+    if foreign.is_session(record):
+        yield from _session(path, [(number, record), *_parsed(path, lines)])
+        return
+    if isinstance(record, list) and record and not _is_message(record[0]) and foreign.refused(record) is None:
         yield from (_record(item, f"{path}, item {k}", f"item {k}") for k, item in enumerate(record))
         return
     rest = next(lines, None)
     yield _record(record, f"{path}, line {number}", _stem(path) if rest is None else f"line {number}")
     for number, text in [rest, *lines] if rest is not None else ():
         yield _record(_json(text, f"{path}, line {number}"), f"{path}, line {number}", f"line {number}")
+
+
+def _session(path: Path, lines: Sequence[tuple[int, Any]]) -> Iterator[Trajectory]:
+    records = [record for _, record in lines if isinstance(record, dict)]
+    for name, history in foreign.read_session(records, str(path), _stem(path)):
+        yield Trajectory(name, history)
+
+
+def _parsed(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, Any]]:
+    """The lines as JSON; a torn last one, of a session that still runs or was killed, is left out."""
+    line = next(lines, None)
+    while line is not None:
+        number, text = line
+        line = next(lines, None)
+        try:
+            yield number, json.loads(text)
+        except (ValueError, RecursionError):
+            if line is not None:
+                raise TraceError(f"{path}, line {number}: not JSON; mend or remove that line") from None
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(4) == b"PK\x03\x04"
+    except OSError:
+        return False  # said when its lines are read
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -155,7 +219,13 @@ def _document(path: Path, text: str, first_line: int) -> Iterator[Trajectory]:
     except (ValueError, RecursionError) as error:
         line = first_line + getattr(error, "lineno", 1) - 1
         raise TraceError(f"{path}, line {line}: not JSON ({getattr(error, 'msg', error)})") from None
-    items = data if isinstance(data, list) and data and not _is_message(data[0]) else [data]
+    samples = foreign.inspect_samples(data) if isinstance(data, dict) else None
+    if samples is not None:
+        for k, sample in enumerate(samples):
+            yield _record(foreign.inspect_record(sample, f"{path}, sample {k}"), f"{path}, sample {k}", f"sample {k}")
+        return
+    many = isinstance(data, list) and data and not _is_message(data[0]) and foreign.refused(data) is None
+    items = data if many else [data]
     for k, item in enumerate(items):
         alone = len(items) == 1
         yield _record(item, str(path) if alone else f"{path}, item {k}", _stem(path) if alone else f"item {k}")
@@ -164,13 +234,19 @@ def _document(path: Path, text: str, first_line: int) -> Iterator[Trajectory]:
 def _ours(path: Path, header: Mapping[str, Any]) -> Trajectory:
     if header.get("format") != FORMAT:
         raise TraceError(f"{path}: format {header.get('format')!r} is not supported; this release reads {FORMAT}")
-    read = read_trajectory(path)
+    try:
+        read = read_trajectory(path)
+    except TrajectoryError as error:
+        raise TraceError(str(error)) from None
     if not read.turns:
         raise TraceError(f"{path} holds no turn: the run ended before the model answered")
     return Trajectory(str(header.get("task") or path.stem), read.messages(), read.outcome, dict(header))
 
 
 def _record(data: Any, where: str, name: str) -> Trajectory:
+    known = foreign.refused(data)
+    if known is not None and not (isinstance(data, dict) and isinstance(data.get("messages"), list)):
+        raise TraceError(f"{where} is {known}")
     record = {"messages": data} if isinstance(data, list) else data
     if isinstance(record, dict) and "messages" not in record and isinstance(record.get("history"), list):
         record = {**record, "messages": [_of_history(entry) for entry in record["history"]]}
@@ -185,7 +261,8 @@ def _record(data: Any, where: str, name: str) -> Trajectory:
     status = record.get("exit_status", (info or {}).get("exit_status"))
     found = next((str(record[key]) for key in _IDS if isinstance(record.get(key), (str, int))), name)
     meta = {key: value for key, value in record.items() if key not in ("messages", "history", "trajectory")}
-    return Trajectory(found, messages, None if status is None else str(status), meta)
+    history = foreign.plain_history(record, where)
+    return Trajectory(found, history, None if status is None else str(status), meta)
 
 
 def _of_history(entry: Any) -> Any:
