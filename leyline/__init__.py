@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from leyline import _moved
 from leyline._lazy import lazily
 
 if TYPE_CHECKING:
@@ -45,3 +46,5 @@ __all__ = [
     "truncate",
     "wrap",
 ]
+
+_moved.install()

@@ -29,7 +29,7 @@ ROOMS = [
 ]
 MAY_IMPORT = {room: set(ROOMS[:index]) for index, room in enumerate(ROOMS)}
 MAY_IMPORT["policies"] = {"directives"}
-BELOW_ALL = {"_lazy"}
+BELOW_ALL = {"_lazy", "_moved"}
 LONGEST = 350
 
 

@@ -6,13 +6,17 @@ import ast
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
+import httpx
 import pytest
 
 import leyline
+from leyline._moved import moved
 from leyline.directives import errors
 
 ROOT = Path(__file__).parents[1]
@@ -234,3 +238,132 @@ def test_importing_is_light(code: str, heavy: set[str]) -> None:
     loaded = loaded_after(code)
     assert "leyline" in loaded
     assert not loaded & heavy
+
+
+# Modules by their names of before, and what the docs and scripts outside took from them.
+OLD = {
+    "leyline.backends.base": "Backend BackendError Capabilities ContextOverflowError Sampling TokenRenderer TurnInput",
+    "leyline.backends.openai_reply": "Assembly CutShortError MalformedReplyError read_completion read_message",
+    "leyline.backends.render": "Renderer RenderReport RenderingError",
+    "leyline.backends.sglang.build": "make_controller",
+    "leyline.backends.sglang.cache": "Controller",
+    "leyline.backends.sglang.client": "SGLangBackend ServerFacts",
+    "leyline.backends.sglang.entry": "register",
+    "leyline.backends.sglang.integrity": "accounting attach_accounting",
+    "leyline.backends.sglang.keys": "Keyring Space",
+    "leyline.backends.sglang.mover": "Mover",
+    "leyline.backends.sglang.ops": "Hit TreeOps all_agree",
+    "leyline.backends.sglang.plan": "Plan make_plan",
+    "leyline.backends.sglang.rope": "Rope",
+    "leyline.backends.template": "ChatTemplate normalise",
+    "leyline.backends.toolcalls": "ParsedOutput parse_output",
+    "leyline.evals.arms": "Arm ArmError parse_arm",
+    "leyline.evals.assemble": "assemble",
+    "leyline.evals.backends": "PlainBackend connect make_backend model_folder ModelError",
+    "leyline.evals.cachesim": "SimulatedBackend",
+    "leyline.evals.config": "ConfigError EvalConfig SuiteSpec",
+    "leyline.evals.engine": "run_eval",
+    "leyline.evals.journal": "Journal JournalError load",
+    "leyline.evals.models": "ModelNotFoundError PackError cache_dir names resolve tokenizer_file",
+    "leyline.evals.models.pack": "expand",
+    "leyline.evals.records": "Outcome TrialKey TrialRecord TurnRecord config_digest",
+    "leyline.evals.suites": "SUITES SuiteError TaskInfo load_suite",
+    "leyline.evals.suites.base": "Attempt Suite SuiteError TaskInfo",
+    "leyline.evals.suites.micro": "make_task write",
+    "leyline.evals.suites.micro.catalogue": "draw_unit",
+    "leyline.evals.suites.micro.documents": "documents episode",
+    "leyline.evals.suites.micro.env": "MicroEnv",
+    "leyline.evals.suites.micro.oracle": "Oracle",
+    "leyline.evals.suites.micro.units": "Unit",
+    "leyline.evals.textrender": "TextRenderer load_renderer _tokenizer",
+    "leyline.evals.traces": "Trajectory answer_places load_trajectories",
+    "leyline.harness.ledger": "Ledger LedgerError",
+    "leyline.harness.sandbox": "HarnessError Limits Sandbox",
+    "leyline.harness.session": "Session SessionTurn Totals",
+    "leyline.harness.tools.base": "Evaluation Tool ToolResult",
+    "leyline.harness.workspace": "DiskWorkspace MemoryWorkspace NoFileError Workspace WorkspaceError",
+    "leyline.policies.history": "calls",
+    "leyline.policies.text": "truncate",
+}
+# Those that stand where they stood, or are rooms now: no warning.
+STILL = {
+    "leyline.backends.gate": "Gate GatedBackend",
+    "leyline.backends.mock": "MockBackend tool_call",
+    "leyline.backends.openai": "OpenAIBackend",
+    "leyline.backends.sglang": "SGLangBackend",
+    "leyline.backends.sglang.launch": "plan_launch",
+    "leyline.evals.replay": "Setting replay summarise",
+    "leyline.evals.replay.recorded": "RecordedBackend",
+    "leyline.evals.stats": "Interval Ratio StatsError cluster_ratio holm mcnemar solve_rate wilson",
+    "leyline.harness.agent": "Event Limits run_agent",
+    "leyline.harness.tasks": "FilesTask",
+    "leyline.harness.trajectory": "TrajectoryWriter read_trajectory",
+}
+
+
+@pytest.mark.parametrize("module", OLD)
+def test_an_old_name_still_works_and_says_where_it_is_now(module: str) -> None:
+    if module.startswith("leyline.backends.sglang.") and not module.endswith("client"):
+        pytest.importorskip("torch", reason="the plugin runs in a server, which has torch")
+    for name in OLD[module].split():
+        with pytest.warns(DeprecationWarning, match=rf"^{module} is now leyline\.[\w.]+"):
+            exec(f"from {module} import {name}", {})
+
+
+def test_an_old_module_warns_by_itself_and_is_no_copy() -> None:
+    for name in [name for name in sys.modules if name.startswith("leyline.evals.models")]:
+        del sys.modules[name]
+    with pytest.warns(DeprecationWarning, match=r"leyline\.models; import what you need from leyline\.models"):
+        old = import_module("leyline.evals.models")
+    with pytest.warns(DeprecationWarning, match=r"^leyline\.evals\.models\.pack is now leyline\.models\.pack"):
+        pack = import_module("leyline.evals.models.pack")
+    with pytest.warns(DeprecationWarning, match="leyline"):
+        assert old.PackError is pack.PackError is import_module("leyline.models").PackError
+
+
+@pytest.mark.parametrize("module", STILL)
+def test_a_name_that_stayed_does_not_warn(module: str) -> None:
+    for name in STILL[module].split():
+        exec(f"from {module} import {name}", {})
+
+
+@pytest.mark.parametrize("module", sorted(old for old in moved() if not old.startswith("leyline.evals.commands")))
+def test_every_line_of_the_table_leads_somewhere(module: str) -> None:
+    assert all(find_spec(place.partition(":")[0]) for place in moved()[module])
+
+
+@pytest.mark.parametrize(
+    "module", ["leyline.nothing", "leyline.evals.nothing", "leyline.evals.journal.nothing", "leyline.evals.suites.no"]
+)
+def test_a_module_that_never_was_is_not_found(module: str) -> None:
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning), pytest.raises(ModuleNotFoundError):
+        import_module(module)
+    with (
+        warnings.catch_warnings(action="ignore", category=DeprecationWarning),
+        pytest.raises(ImportError, match="nothing"),
+    ):
+        exec("from leyline.evals.journal import nothing", {})
+
+
+def test_an_old_script_may_still_put_its_own_renderer(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = import_module("leyline.backends.sglang.client")
+    backend = import_module("leyline.backends.sglang.client.backend")
+    monkeypatch.setattr(client, "find_renderer", lambda source: f"mine for {source}")
+    info = {"model_path": "m", "version": "0", "max_req_input_len": 8}
+    server = httpx.MockTransport(lambda request: httpx.Response(200, json=info))
+    served = backend.SGLangBackend("http://fake", http_client=httpx.Client(transport=server))
+    assert served.renderer == "mine for m"
+
+
+def test_no_code_of_ours_uses_an_old_name() -> None:
+    old = {*moved()} | {"leyline.harness.session", "leyline.harness.sandbox", "leyline.harness.workspace"}
+    files = [
+        path for folder in ("leyline", "benchmarks", "scripts", "training") for path in (ROOT / folder).rglob("*.py")
+    ]
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {module}"
+        for path in files
+        for module in imported(path.read_text(encoding="utf-8"))
+        if any(module == name or module.startswith(f"{name}.") for name in moved()) or module in old
+    ]
+    assert not wrong

@@ -16,10 +16,10 @@ import httpx
 from leyline.backends.contract import BackendError, Capabilities, ContextOverflowError, Turn, TurnInput, Usage
 from leyline.backends.http.affinity import affinity_headers
 from leyline.backends.sglang.client.facts import ServerFacts
+from leyline.backends.sglang import client
 from leyline.backends.sglang.client.generated import Generation
 from leyline.backends.sglang.client.requests import generate_body, wire_request
 from leyline.backends.sglang.client.server import Transport
-from leyline.backends.sglang.client.tokenizer import find_renderer
 from leyline.directives import Fallback, LeylineError, Message, Receipt, WireError
 from leyline.rendering.render import Renderer
 from leyline.rendering.toolcalls import parse_output
@@ -64,7 +64,8 @@ class SGLangBackend:
             base_url, api_key=api_key, timeout=timeout, retries=retries, http_client=http_client
         )
         self.facts = ServerFacts.ask(self._transport, facts_url)
-        self._renderer = find_renderer(tokenizer or self.facts.tokenizer)
+        # Asked of the package, where a script may have put one of its own.
+        self._renderer = client.find_renderer(tokenizer or self.facts.tokenizer)
         self._capabilities: Capabilities | None = None
 
     @property
