@@ -56,7 +56,7 @@ ROOMS = {
         MockBackend MockRequest Sampling tool_call Turn TurnInput Usage
     """,
     "leyline.backends.conformance": """
-        CHAT_CHECKS Rig run_conformance TOKEN_CHECKS
+        CHAT_CHECKS ConformanceError Rig run_conformance TOKEN_CHECKS
     """,
     "leyline.backends.local": """
         LocalBackend

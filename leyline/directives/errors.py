@@ -11,6 +11,7 @@
     │   ├── ContextOverflowError   prompt and answer do not fit into the model's context
     │   ├── CutShortError          a stream ended without its last chunk
     │   └── RenderingError         the messages cannot be made into tokens
+    ├── ConformanceError           a backend breaks a promise of the contract
     ├── GateError                  a gate cannot be read, or belongs to another model
     ├── ModelError                 no model has this name
     ├── ModelNotFoundError         no bundled model has this name

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from leyline.backends.conformance import CHAT_CHECKS, TOKEN_CHECKS, run_conformance
+from leyline.backends import conformance
+from leyline.backends.conformance import CHAT_CHECKS, TOKEN_CHECKS, ConformanceError, run_conformance
 from leyline.backends.contract import Turn, TurnInput
 from leyline.backends.mock import MockBackend
 from leyline.backends.openai.backend import OpenAIBackend
@@ -100,6 +105,39 @@ WRONG: dict[str, Callable[[TurnInput], TurnInput]] = {
 @pytest.mark.parametrize("check", WRONG)
 def test_a_backend_that_breaks_a_promise_fails_its_check(make_backend: Callable[..., Any], check: str) -> None:
     others = [c.__name__ for c in TOKEN_CHECKS if c.__name__ != check]
-    with pytest.raises(AssertionError, match=check):
+    with pytest.raises(ConformanceError, match=rf"^{check}: .+: expected .+, found .+") as failure:
         run_conformance(lambda: Wrong(make_backend(), WRONG[check]), skip=others, **SETTINGS)  # type: ignore[arg-type]
+    assert failure.value.check == check
     assert run_conformance(make_backend, skip=others, **SETTINGS) == [check]
+
+
+def test_a_check_says_what_it_expected_and_found_under_python_o_too() -> None:
+    """`python -O` leaves every `assert` out."""
+    program = """
+from dataclasses import replace
+from leyline.backends import MockBackend
+from leyline.backends.conformance import ConformanceError, run_conformance
+
+class Wrong(MockBackend):
+    def chat(self, messages, tools, session):
+        turn = super().chat(messages, tools, session)
+        return replace(turn, message={**turn.message, "role": "user"})
+
+try:
+    run_conformance(lambda: Wrong(lambda messages: "a word"))
+except ConformanceError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-O", "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "check_chat: the answer has another role: expected assistant, found user\n"
+
+
+def test_no_check_is_an_assert() -> None:
+    folder = Path(conformance.__file__).parent
+    asserts = [
+        f"{path.name}:{node.lineno}"
+        for path in sorted(folder.glob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Assert)
+    ]
+    assert not asserts

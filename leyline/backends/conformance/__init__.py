@@ -1,8 +1,9 @@
 """The one conformance suite of backends, through the `Backend` protocol only: for a model in process and for servers.
 
 `run_conformance(fresh)` picks the checks by what the backend says of itself. Each check is a function that takes a
-`Rig` and raises `AssertionError` with words; nothing here needs pytest. Answers are compared by their greedy tokens, so
-a model that splices must have weights of a real scale: with dummy ones every answer is the same and nothing can fail.
+`Rig` and raises `ConformanceError`, which says what was expected and what was found; nothing here needs pytest, and
+nothing is an `assert`. Answers are compared by their greedy tokens, so a model that splices must have weights of a real
+scale: with dummy ones every answer is the same and nothing can fail.
 """
 
 from __future__ import annotations
@@ -13,34 +14,38 @@ from typing import Any
 from leyline.backends.conformance import edits as of_edits
 from leyline.backends.conformance import found as of_found
 from leyline.backends.conformance import isolation
+from leyline.backends.conformance.expect import ConformanceError, equal, holds
 from leyline.backends.conformance.rig import Rig
 from leyline.backends.contract import Backend, TurnInput
 from leyline.directives import Fallback
 
-__all__ = ["CHAT_CHECKS", "TOKEN_CHECKS", "Rig", "run_conformance"]
+__all__ = ["CHAT_CHECKS", "TOKEN_CHECKS", "ConformanceError", "Rig", "run_conformance"]
 
 
 def check_chat(rig: Rig) -> None:
     """A backend that renders by itself: it answers, counts, and says that directives were not honoured."""
     backend = rig.fresh()
     capabilities = backend.capabilities()
-    assert not capabilities.splice, "a backend that splices must take token ids"
-    assert capabilities.reason, "a backend that cannot splice must say why"
+    equal(capabilities.splice, False, "a backend that splices must take token ids")
+    holds(capabilities.reason, "a backend that cannot splice must say why", expected="a reason")
     history: list[dict[str, Any]] = [{"role": "user", "content": "Say a word."}]
     for edits in (0, 2):
         before = [dict(m) for m in history]
         request = TurnInput("conformance", edits=edits)
         backend.prewarm(request)
         turn = backend.chat(history, None, request)
-        assert history == before, "the backend changed the messages that it was given"
-        assert turn.message.get("role") == "assistant", f"the answer has the role {turn.message.get('role')}"
+        equal(history, before, "the backend changed the messages that it was given")
+        equal(turn.message.get("role"), "assistant", "the answer has another role")
         r = turn.receipt
-        assert r.prefix_tokens + r.prefilled_tokens == r.prompt_tokens, "the receipt's parts do not add up"
-        assert r.spliced_tokens == 0, "a plain server moves nothing"
-        assert (turn.usage.prompt_tokens, turn.usage.cached_tokens) == (r.prompt_tokens, r.prefix_tokens)
-        assert r.directives == edits == len(r.acknowledged), "each edit must be acknowledged"
-        expected = Fallback.BACKEND_HAS_NO_SPLICE if edits else None
-        assert r.fallback is expected, f"{edits} edits gave the reason {r.fallback}"
+        equal(r.prefix_tokens + r.prefilled_tokens, r.prompt_tokens, "the receipt's parts do not add up")
+        equal(r.spliced_tokens, 0, "a plain server moves nothing")
+        equal(
+            (turn.usage.prompt_tokens, turn.usage.cached_tokens),
+            (r.prompt_tokens, r.prefix_tokens),
+            "usage and receipt disagree",
+        )
+        equal((r.directives, len(r.acknowledged)), (edits, edits), "each edit must be acknowledged")
+        equal(r.fallback, Fallback.BACKEND_HAS_NO_SPLICE if edits else None, f"{edits} edits gave another reason")
         history += [turn.message, {"role": "user", "content": "Another one."}]
     backend.close()
 
@@ -83,7 +88,7 @@ def run_conformance(
     computes: bool = True,
     skip: Sequence[str] = (),
 ) -> list[str]:
-    """Run every check that fits the backend; returns their names. Raises AssertionError naming the one that failed.
+    """Run every check that fits the backend; returns their names. Raises ConformanceError naming the one that failed.
 
     The parameters are those of `Rig`; `skip` names checks to leave out.
     """
@@ -95,7 +100,7 @@ def run_conformance(
         rig.seed_again()
         try:
             check(rig)
-        except AssertionError as error:
-            raise AssertionError(f"{check.__name__}: {error}") from error
+        except ConformanceError as error:
+            raise error.of(check.__name__) from error
         passed.append(check.__name__)
     return passed

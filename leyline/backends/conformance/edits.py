@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from leyline.backends.conformance.expect import at_least, at_most, equal, given, one_of
 from leyline.backends.conformance.rig import Rig, answer
 from leyline.directives import Directive, EditScript, Mode, Outcome
 
@@ -11,8 +12,8 @@ from leyline.directives import Directive, EditScript, Mode, Outcome
 def check_capabilities(rig: Rig) -> None:
     """A backend under this suite splices and takes token ids."""
     capabilities = rig.fresh().capabilities()
-    assert capabilities.splice, f"the backend does not splice: {capabilities.reason}"
-    assert capabilities.tokens, "the backend does not take token ids"
+    equal(capabilities.splice, True, f"the backend does not splice ({capabilities.reason})")
+    equal(capabilities.tokens, True, "the backend does not take token ids")
 
 
 def check_prefix_cache(rig: Rig) -> None:
@@ -20,14 +21,14 @@ def check_prefix_cache(rig: Rig) -> None:
     backend = rig.fresh()
     prompt = rig.tokens(rig.length)
     first = rig.ask(backend, prompt)
-    assert first.receipt.prefix_tokens == 0, "an empty cache cannot hit"
+    equal(first.receipt.prefix_tokens, 0, "an empty cache cannot hit")
     again = rig.ask(backend, prompt)
-    assert again.receipt.prefix_tokens >= len(prompt) - 1 - rig.slack, "a repeated prompt must hit"
-    assert answer(again) == answer(first), "a cached prompt was answered otherwise than a cold one"
+    at_least(again.receipt.prefix_tokens, len(prompt) - 1 - rig.slack, "a repeated prompt must hit")
+    equal(answer(again), answer(first), "a cached prompt was answered otherwise than a cold one")
     held = (*prompt, *answer(first))
     more = rig.ask(backend, (*held, *rig.tokens(9)))
-    assert more.receipt.prefix_tokens >= len(prompt) - rig.slack, "a continued session must hit its last prompt"
-    assert more.receipt.lineage is None, "a session that never amortised has no lineage"
+    at_least(more.receipt.prefix_tokens, len(prompt) - rig.slack, "a continued session must hit its last prompt")
+    equal(more.receipt.lineage, None, "a session that never amortised has no lineage")
 
 
 def check_amortize(rig: Rig) -> None:
@@ -40,22 +41,22 @@ def check_amortize(rig: Rig) -> None:
         held = rig.opened(backend)
         prompt, turn = rig.edited(backend, held, script, tail)
         r, d = turn.receipt, script.directives[0]
-        assert r.fallback is None, f"a valid directive fell back: {r.fallback} ({r.detail})"
-        assert r.spliced_tokens >= len(held) - d.end - rig.slack - 1, f"only {r.spliced_tokens} tokens were moved"
-        assert {s.delta for s in r.splices} == {d.delta}, "a run moved by another distance than the edit's"
-        assert r.acknowledged == (Outcome.SPLICED,), "the directive was not acknowledged as spliced"
-        assert r.approximate_from is not None
-        assert r.approximate_from >= d.start, "tokens before the edit are honest"
+        equal(r.fallback, None, f"a valid directive fell back ({r.detail})")
+        at_least(r.spliced_tokens, len(held) - d.end - rig.slack - 1, "too few tokens were moved")
+        equal({s.delta for s in r.splices}, {d.delta}, "a run moved by another distance than the edit's")
+        equal(r.acknowledged, (Outcome.SPLICED,), "the directive was not acknowledged as spliced")
+        given(r.approximate_from, "a spliced turn does not say from where it is approximate")
+        at_least(r.approximate_from, d.start, "tokens before the edit are honest")
         answers.append(answer(turn))
-    assert answers[0] == answers[1], "the same splice gave two answers"
+    equal(answers[0], answers[1], "the same splice gave two answers")
     follow = rig.ask(
         backend, (*prompt, *answer(turn), *rig.tokens(5)), lineage=r.lineage, lineage_start=r.approximate_from
     )
-    assert follow.receipt.prefix_tokens >= len(prompt) - rig.slack, (
-        "the next turn of a lineage must hit its last prompt"
+    at_least(
+        follow.receipt.prefix_tokens, len(prompt) - rig.slack, "the next turn of a lineage must hit its last prompt"
     )
-    assert follow.receipt.lineage is not None, "the lineage was lost while its KV was used"
-    assert follow.receipt.approximate_from == r.approximate_from, "approximate_from moved without an edit"
+    given(follow.receipt.lineage, "the lineage was lost while its KV was used")
+    equal(follow.receipt.approximate_from, r.approximate_from, "approximate_from moved without an edit")
 
 
 def check_retry(rig: Rig) -> None:
@@ -65,8 +66,8 @@ def check_retry(rig: Rig) -> None:
     script, tail = rig.middle(replacement=rig.tokens(3)), rig.tokens(5)
     _, first = rig.edited(backend, held, script, tail)
     _, again = rig.edited(backend, held, script, tail)
-    assert answer(first) == answer(again), "a repeated turn gave another answer"
-    assert first.receipt.lineage == again.receipt.lineage, "a repeated turn got another lineage"
+    equal(answer(first), answer(again), "a repeated turn gave another answer")
+    equal(first.receipt.lineage, again.receipt.lineage, "a repeated turn got another lineage")
 
 
 def check_several(rig: Rig) -> None:
@@ -83,10 +84,10 @@ def check_several(rig: Rig) -> None:
     )
     _, turn = rig.edited(backend, held, script, rig.tokens(5))
     r = turn.receipt
-    assert r.fallback is None, f"valid directives fell back: {r.fallback} ({r.detail})"
+    equal(r.fallback, None, f"valid directives fell back ({r.detail})")
     deltas = [-(step // 2), 2 - step // 2, 4 - step // 2]
-    assert sorted({s.delta for s in r.splices}) == deltas, f"the runs moved by {[s.delta for s in r.splices]}"
-    assert r.acknowledged == (Outcome.SPLICED,) * 3, "each directive must be acknowledged as spliced"
+    equal(sorted({s.delta for s in r.splices}), deltas, "the runs moved by other distances")
+    equal(r.acknowledged, (Outcome.SPLICED,) * 3, "each directive must be acknowledged as spliced")
 
 
 def check_seam(rig: Rig) -> None:
@@ -98,7 +99,7 @@ def check_seam(rig: Rig) -> None:
         held = rig.opened(backend)
         _, turn = rig.edited(backend, held, rig.middle(), rig.tokens(5), seam=seam)
         moved.append(turn.receipt.spliced_tokens)
-    assert moved[0] - moved[1] >= 8, f"with a seam of 8 tokens {moved[1]} were moved, without one {moved[0]}"
+    at_least(moved[0] - moved[1], 8, f"of {moved[0]} tokens, a seam of 8 kept back too few")
 
 
 def check_chain(rig: Rig) -> None:
@@ -111,11 +112,11 @@ def check_chain(rig: Rig) -> None:
         script = EditScript((Directive(start, start + 15, rig.tokens(2)),))
         prompt, turn = rig.edited(backend, held, script, rig.tokens(12), **carried)
         r = turn.receipt
-        assert r.fallback is None, f"edit {number} in a row fell back: {r.fallback} ({r.detail})"
-        assert r.spliced_tokens >= len(held) - script.directives[0].end - rig.slack - 1, (
-            f"edit {number} moved too little"
+        equal(r.fallback, None, f"edit {number} in a row fell back ({r.detail})")
+        at_least(
+            r.spliced_tokens, len(held) - script.directives[0].end - rig.slack - 1, f"edit {number} moved too little"
         )
-        assert r.approximate_from is not None
+        given(r.approximate_from, "a spliced turn does not say from where it is approximate")
         carried = {"lineage": r.lineage, "lineage_start": r.approximate_from}
         held = (*prompt, *answer(turn))
 
@@ -128,11 +129,11 @@ def check_forget(rig: Rig) -> None:
         script = rig.middle(Mode.FORGET, replacement=replacement)
         prompt, turn = rig.edited(backend, held, script, rig.tokens(6))
         r = turn.receipt
-        assert r.prefix_tokens <= script.directives[0].start + len(replacement), "FORGET reused tokens behind its span"
-        assert r.spliced_tokens == 0, "FORGET moved tokens"
-        assert r.approximate_from is None, "an honest session became approximate by a FORGET"
-        assert r.acknowledged == (Outcome.FORGOTTEN,), "the directive was not acknowledged as forgotten"
-        assert answer(turn) == rig.cold(prompt), "FORGET was answered otherwise than a clean prefill"
+        at_most(r.prefix_tokens, script.directives[0].start + len(replacement), "FORGET reused tokens behind its span")
+        equal(r.spliced_tokens, 0, "FORGET moved tokens")
+        equal(r.approximate_from, None, "an honest session became approximate by a FORGET")
+        equal(r.acknowledged, (Outcome.FORGOTTEN,), "the directive was not acknowledged as forgotten")
+        equal(answer(turn), rig.cold(prompt), "FORGET was answered otherwise than a clean prefill")
 
 
 def check_auto(rig: Rig) -> None:
@@ -141,18 +142,19 @@ def check_auto(rig: Rig) -> None:
     held = rig.opened(backend)
     prompt, turn = rig.edited(backend, held, rig.middle(Mode.AUTO), rig.tokens(5))
     r = turn.receipt
-    assert r.fallback is None, f"AUTO fell back: {r.fallback} ({r.detail})"
-    assert r.choice is not None, "the receipt does not say what AUTO took"
-    assert set(r.choice.expected) >= {"splice", "prefill"}, f"expected of {set(r.choice.expected)} only"
-    assert r.choice.expected[r.choice.taken] == min(r.choice.expected.values()), "AUTO took what it expected slower"
-    if r.choice.taken == "prefill":
-        assert (r.spliced_tokens, r.acknowledged) == (0, (Outcome.PREFILLED,)), "a prefill that moved tokens"
-        assert answer(turn) == rig.cold(prompt), "what AUTO prefilled was answered otherwise than a clean prefill"
+    equal(r.fallback, None, f"AUTO fell back ({r.detail})")
+    choice = given(r.choice, "the receipt does not say what AUTO took")
+    for way in ("splice", "prefill"):
+        one_of(way, choice.expected, "AUTO did not say what it expected of every way")
+    equal(choice.expected[choice.taken], min(choice.expected.values()), "AUTO took what it expected slower")
+    if choice.taken == "prefill":
+        equal((r.spliced_tokens, r.acknowledged), (0, (Outcome.PREFILLED,)), "a prefill that moved tokens")
+        equal(answer(turn), rig.cold(prompt), "what AUTO prefilled was answered otherwise than a clean prefill")
     else:
-        assert r.spliced_tokens > 0, "a splice that moved nothing"
-        assert r.acknowledged == (Outcome.SPLICED,), "the directive was not acknowledged as spliced"
+        at_least(r.spliced_tokens, 1, "a splice that moved nothing")
+        equal(r.acknowledged, (Outcome.SPLICED,), "the directive was not acknowledged as spliced")
     _, forgot = rig.edited(backend, held, rig.middle(Mode.FORGET), rig.tokens(5))
-    assert forgot.receipt.choice is None, "FORGET leaves nothing to choose"
+    equal(forgot.receipt.choice, None, "FORGET leaves nothing to choose")
 
 
 def check_mixed(rig: Rig) -> None:
@@ -163,9 +165,9 @@ def check_mixed(rig: Rig) -> None:
     script = EditScript((Directive(step, step + 9), Directive(3 * step, 3 * step + 9, (), Mode.FORGET)))
     _, turn = rig.edited(backend, held, script, rig.tokens(6))
     r = turn.receipt
-    assert r.spliced_tokens > 0, "the run between AMORTIZE and FORGET was not moved"
-    assert all(s.end <= 3 * step - 9 for s in r.splices), "tokens behind a FORGET were moved"
-    assert r.acknowledged == (Outcome.SPLICED, Outcome.FORGOTTEN), f"acknowledged as {r.acknowledged}"
+    at_least(r.spliced_tokens, 1, "the run between AMORTIZE and FORGET was not moved")
+    at_most(max(s.end for s in r.splices), 3 * step - 9, "tokens behind a FORGET were moved")
+    equal(r.acknowledged, (Outcome.SPLICED, Outcome.FORGOTTEN), "the directives were acknowledged as something else")
 
 
 def check_each_directive(rig: Rig) -> None:
@@ -185,15 +187,15 @@ def check_each_directive(rig: Rig) -> None:
         cuts = (Directive(k * step, k * step + 9, (), mode) for k, mode in enumerate(modes, 1))
         _, turn = rig.edited(backend, held, EditScript(tuple(cuts)), rig.tokens(6))
         said = [str(mode) for mode in modes]
-        assert turn.receipt.acknowledged == expected, f"{said} were acknowledged as {turn.receipt.acknowledged}"
-        assert turn.receipt.fallback is None, f"{said} fell back: {turn.receipt.fallback} ({turn.receipt.detail})"
+        equal(turn.receipt.acknowledged, expected, f"{said} were acknowledged as something else")
+        equal(turn.receipt.fallback, None, f"{said} fell back ({turn.receipt.detail})")
     backend = rig.fresh()
     held = rig.opened(backend)
     script = EditScript((Directive(step, step + 9), Directive(3 * step, 3 * step + 9, (), forget)))
     _, turn = rig.edited(backend, held, script, rig.tokens(6), honest=True)
     told = turn.receipt.acknowledged
-    assert told == (Outcome.PREFILLED, forgotten), f"an honest request's were acknowledged as {told}"
-    assert turn.receipt.spliced_tokens == 0, "an honest request moved tokens"
+    equal(told, (Outcome.PREFILLED, forgotten), "an honest request's were acknowledged as something else")
+    equal(turn.receipt.spliced_tokens, 0, "an honest request moved tokens")
 
 
 def check_nothing_behind(rig: Rig) -> None:
@@ -204,4 +206,4 @@ def check_nothing_behind(rig: Rig) -> None:
     script = EditScript((Directive(step, step + 9), Directive(step + 9, step + 12, rig.tokens(2))))
     _, turn = rig.edited(backend, held, script, rig.tokens(6))
     told = turn.receipt.acknowledged
-    assert told == (Outcome.CACHED, Outcome.SPLICED), f"two directives that touch were acknowledged as {told}"
+    equal(told, (Outcome.CACHED, Outcome.SPLICED), "two directives that touch were acknowledged as something else")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from leyline.backends.conformance.expect import at_least, equal, holds
 from leyline.backends.conformance.rig import Rig, answer
 from leyline.directives import Mode
 
@@ -13,29 +14,29 @@ def check_found(rig: Rig) -> None:
         backend = rig.fresh()
         first = rig.tokens(rig.length)
         opened = rig.ask(backend, first, allow=mode)
-        assert opened.receipt.held == 0, f"a new session is said to hold {opened.receipt.held} tokens"
+        equal(opened.receipt.held, 0, "a new session is said to hold tokens")
         held = (*first, *answer(opened))
         script, tail = rig.middle(mode, replacement=rig.tokens(3)), rig.tokens(6)
         prompt = (*script.apply(held), *tail)
         turn = rig.ask(backend, prompt, allow=mode)
         r = turn.receipt
-        assert r.held == len(held), f"the session holds {len(held)} tokens, and the receipt says {r.held}"
-        assert r.found, "an edit was not found"
-        assert r.found[0].start == script.directives[0].start, "the first edit was found at another place"
+        equal(r.held, len(held), "the receipt says of another number of tokens that the session holds them")
+        holds(r.found, "an edit was not found", expected="one")
+        equal(r.found[0].start, script.directives[0].start, "the first edit was found at another place")
         other = rig.fresh()
         rig.seed_again()
         _, told = rig.edited(other, rig.opened(other), script, tail)
-        assert r.spliced_tokens == told.receipt.spliced_tokens, "found edits splice other tokens than told ones"
-        assert answer(turn) == answer(told), "found edits are answered otherwise than told ones"
+        equal(r.spliced_tokens, told.receipt.spliced_tokens, "found edits splice other tokens than told ones")
+        equal(answer(turn), answer(told), "found edits are answered otherwise than told ones")
         if mode is Mode.FORGET:
-            assert r.spliced_tokens == 0, "something behind a FORGET was moved"
-            assert answer(turn) == rig.cold(prompt), "a FORGET that was found is not the clean prefill"
+            equal(r.spliced_tokens, 0, "something behind a FORGET was moved")
+            equal(answer(turn), rig.cold(prompt), "a FORGET that was found is not the clean prefill")
             continue
         again = (*prompt, *answer(turn), *rig.tokens(5))
         next_turn = rig.ask(backend, again, allow=mode).receipt
-        assert not next_turn.found, "an append-only turn was taken for an edit"
+        equal(next_turn.found, (), "an append-only turn was taken for an edit")
         reused = next_turn.prefix_tokens
-        assert reused >= len(prompt) - rig.slack, "the next turn of a session does not hit what was spliced for it"
+        at_least(reused, len(prompt) - rig.slack, "the next turn of a session does not hit what was spliced for it")
 
 
 def check_found_is_the_tenants(rig: Rig) -> None:
@@ -45,5 +46,5 @@ def check_found_is_the_tenants(rig: Rig) -> None:
     rig.ask(backend, prompt, allow=Mode.AMORTIZE, tenant="a")
     changed = (*prompt[:20], *prompt[60:], *rig.tokens(6))
     r = rig.ask(backend, changed, allow=Mode.AMORTIZE, tenant="b").receipt
-    assert (r.held, r.found, r.spliced_tokens) == (0, (), 0), "a tenant was served from another one's session"
-    assert rig.ask(backend, changed, tenant="a").receipt.held is None, "a session was used unasked"
+    equal((r.held, r.found, r.spliced_tokens), (0, (), 0), "a tenant was served from another one's session")
+    equal(rig.ask(backend, changed, tenant="a").receipt.held, None, "a session was used unasked")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from leyline.backends.conformance.expect import ConformanceError, at_least, at_most, equal, given, one_of
 from leyline.backends.conformance.rig import NOT_HELD, Rig, answer
 from leyline.directives import Directive, EditScript, Fallback, Mode
 
@@ -24,12 +25,16 @@ def check_isolation(rig: Rig) -> None:
         rig.seed_again()
         backend = rig.fresh()
         prompt, turn = rig.edited(backend, rig.opened(backend), script, tail)
-        differs = answer(turn) != clean or not rig.computes
-        assert differs, "the spliced answer equals the clean one, so nothing is checked; use another seed"
+        if answer(turn) == clean and rig.computes:
+            raise ConformanceError(
+                "nothing is checked, use another seed",
+                expected="another answer to the spliced prompt than to the clean one",
+                found="the same",
+            )
         carried = {"lineage": turn.receipt.lineage, "lineage_start": turn.receipt.approximate_from}
         other = rig.ask(backend, prompt, **{**carried, **settings})
-        assert other.receipt.lineage is None, f"{who} got a lineage"
-        assert answer(other) == clean, f"{who} was answered from approximate KV"
+        equal(other.receipt.lineage, None, f"{who} got a lineage")
+        equal(answer(other), clean, f"{who} was answered from approximate KV")
 
 
 def check_tenants(rig: Rig) -> None:
@@ -37,10 +42,10 @@ def check_tenants(rig: Rig) -> None:
     backend = rig.fresh()
     prompt = rig.tokens(rig.length)
     rig.ask(backend, prompt, tenant="a")
-    assert rig.ask(backend, prompt, tenant="b").receipt.prefix_tokens == 0, "a tenant hit another one's cache"
-    assert rig.ask(backend, prompt).receipt.prefix_tokens == 0, "a request without a tenant hit a tenant's cache"
+    equal(rig.ask(backend, prompt, tenant="b").receipt.prefix_tokens, 0, "a tenant hit another one's cache")
+    equal(rig.ask(backend, prompt).receipt.prefix_tokens, 0, "a request without a tenant hit a tenant's cache")
     again = rig.ask(backend, prompt, tenant="a").receipt.prefix_tokens
-    assert again >= len(prompt) - 1 - rig.slack, "a tenant missed its own cache"
+    at_least(again, len(prompt) - 1 - rig.slack, "a tenant missed its own cache")
 
 
 def check_heal(rig: Rig) -> None:
@@ -49,14 +54,14 @@ def check_heal(rig: Rig) -> None:
     held = rig.opened(backend)
     prompt, turn = rig.edited(backend, held, rig.middle(), rig.tokens(6))
     r = turn.receipt
-    assert r.approximate_from is not None
+    approximate = given(r.approximate_from, "a spliced turn does not say from where it is approximate")
     carried = {"lineage": r.lineage, "lineage_start": r.approximate_from}
     held = (*prompt, *answer(turn))
     heal = EditScript((Directive(10, 10, (), Mode.FORGET),))
     prompt, turn = rig.edited(backend, held, heal, rig.tokens(5), **carried)
-    assert turn.receipt.prefix_tokens <= r.approximate_from, "a FORGET reused approximate KV behind it"
-    assert turn.receipt.approximate_from is None, "the session is still approximate behind its FORGET"
-    assert answer(turn) == rig.cold(prompt), "a healed session was answered otherwise than a clean prefill"
+    at_most(turn.receipt.prefix_tokens, approximate, "a FORGET reused approximate KV behind it")
+    equal(turn.receipt.approximate_from, None, "the session is still approximate behind its FORGET")
+    equal(answer(turn), rig.cold(prompt), "a healed session was answered otherwise than a clean prefill")
 
 
 def check_keeps_approximate(rig: Rig) -> None:
@@ -66,17 +71,17 @@ def check_keeps_approximate(rig: Rig) -> None:
         held = rig.opened(backend)
         prompt, turn = rig.edited(backend, held, rig.middle(), rig.tokens(6))
         r = turn.receipt
-        assert r.approximate_from is not None
+        given(r.approximate_from, "a spliced turn does not say from where it is approximate")
         carried = {"lineage": r.lineage, "lineage_start": r.approximate_from}
         held, late = (*prompt, *answer(turn)), len(prompt) - 20
         script = EditScript((Directive(late, late + 5, (), Mode.FORGET),))
         prompt, turn = rig.edited(backend, held, script, rig.tokens(5), honest=honest, **carried)
-        assert turn.receipt.prefix_tokens <= late, "FORGET reused tokens behind its span"
+        at_most(turn.receipt.prefix_tokens, late, "FORGET reused tokens behind its span")
         if honest:
-            assert turn.receipt.lineage is None, "an honest request kept a lineage"
-            assert answer(turn) == rig.cold(prompt), "an honest request was answered otherwise than a clean prefill"
+            equal(turn.receipt.lineage, None, "an honest request kept a lineage")
+            equal(answer(turn), rig.cold(prompt), "an honest request was answered otherwise than a clean prefill")
         else:
-            assert turn.receipt.approximate_from == r.approximate_from, "the start of the approximate part moved"
+            equal(turn.receipt.approximate_from, r.approximate_from, "the start of the approximate part moved")
 
 
 def check_bad_directives(rig: Rig) -> None:
@@ -102,10 +107,10 @@ def check_bad_directives(rig: Rig) -> None:
         backend = rig.fresh()
         rig.opened(backend)
         turn = rig.ask(backend, asked, **settings)
-        assert turn.receipt.fallback in reasons, f"a directive {what} gave the reason {turn.receipt.fallback}"
-        assert turn.receipt.spliced_tokens == 0, f"a directive {what} moved tokens"
-        assert turn.receipt.lineage is None, f"a directive {what} made a lineage"
-        assert answer(turn) == rig.cold(asked), f"a directive {what} changed the answer"
+        one_of(turn.receipt.fallback, reasons, f"a directive {what} gave another reason")
+        equal(turn.receipt.spliced_tokens, 0, f"a directive {what} moved tokens")
+        equal(turn.receipt.lineage, None, f"a directive {what} made a lineage")
+        equal(answer(turn), rig.cold(asked), f"a directive {what} changed the answer")
 
 
 def check_purge(rig: Rig) -> None:
@@ -121,11 +126,11 @@ def check_purge(rig: Rig) -> None:
         rig.edited(backend, held, script, rig.tokens(6), purge=purge)
         again = rig.ask(backend, held[: rig.length]).receipt.prefix_tokens
         if purge and mode is Mode.FORGET:
-            assert again <= script.directives[0].start, f"{again} tokens of the purged branch are still in the cache"
+            at_most(again, script.directives[0].start, "tokens of the purged branch are still in the cache")
         else:
-            assert again >= kept, f"{mode} with purge={purge} evicted the old branch"
+            at_least(again, kept, f"{mode} with purge={purge} evicted the old branch")
     backend = rig.fresh()
     held = rig.opened(backend)
     rig.ask(backend, rig.tokens(6), source=held, script=rig.middle(Mode.FORGET), purge=True)
     again = rig.ask(backend, held[: rig.length]).receipt.prefix_tokens
-    assert again >= kept, "a FORGET that does not lead to the prompt evicted its source"
+    at_least(again, kept, "a FORGET that does not lead to the prompt evicted its source")

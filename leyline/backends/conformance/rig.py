@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from leyline.backends.conformance.expect import at_least, at_most, equal, given
 from leyline.backends.contract import Backend, Sampling, Turn, TurnInput
 from leyline.directives import Directive, EditScript, Fallback, Mode, Rendered
 
@@ -77,28 +78,30 @@ class Rig:
 
 def answer(turn: Turn) -> Tokens:
     """The generated tokens."""
-    assert turn.output_ids is not None, "a backend that takes token ids must say which tokens it generated"
-    return turn.output_ids
+    return given(turn.output_ids, "a backend that takes token ids must say which tokens it generated")
 
 
 def check_receipt(turn: Turn, prompt: Tokens, script: EditScript) -> None:
     """What every receipt must fulfil, whatever was asked."""
     r = turn.receipt
-    assert r.prompt_tokens == len(prompt), f"the receipt counts {r.prompt_tokens} of {len(prompt)} prompt tokens"
-    assert r.prefix_tokens + r.spliced_tokens + r.prefilled_tokens == len(prompt), "the receipt's parts do not add up"
-    assert r.prefilled_tokens >= 1, "the last prompt token cannot come from the cache"
-    assert sum(s.end - s.start for s in r.splices) == r.spliced_tokens, "the splices do not add up to spliced_tokens"
+    equal(r.prompt_tokens, len(prompt), "the receipt counts other prompt tokens")
+    equal(r.prefix_tokens + r.spliced_tokens + r.prefilled_tokens, len(prompt), "the receipt's parts do not add up")
+    at_least(r.prefilled_tokens, 1, "the last prompt token cannot come from the cache")
+    equal(sum(s.end - s.start for s in r.splices), r.spliced_tokens, "the splices do not add up to spliced_tokens")
     position = 0
     for s in r.splices:
-        assert position <= s.start < s.end <= len(prompt), f"splice [{s.start}, {s.end}) is out of order or of range"
+        wrong = f"splice [{s.start}, {s.end}) is out of order or of range"
+        at_least(s.start, position, wrong)
+        at_least(s.end, s.start + 1, wrong)
+        at_most(s.end, len(prompt), wrong)
         position = s.end
     asked = len(script) + len(r.found)
-    assert r.directives == asked == len(r.acknowledged), "each directive must be acknowledged"
-    assert (r.approximate_from is None) == (r.lineage is None), "a lineage and approximate_from come together"
+    equal((r.directives, len(r.acknowledged)), (asked, asked), "each directive must be acknowledged")
+    equal(r.approximate_from is None, r.lineage is None, "a lineage and approximate_from come together")
     if r.splices:
-        assert r.approximate_from is not None, "a spliced prompt is approximate"
-        assert r.approximate_from <= r.splices[0].start, "approximate_from lies behind the first spliced token"
+        approximate = given(r.approximate_from, "a spliced prompt is approximate")
+        at_most(approximate, r.splices[0].start, "approximate_from lies behind the first spliced token")
     u = turn.usage
-    assert u.prompt_tokens == len(prompt), "usage and receipt disagree on the prompt"
-    assert u.cached_tokens == r.prefix_tokens + r.spliced_tokens, "usage and receipt disagree on the cached tokens"
-    assert u.completion_tokens >= len(answer(turn)), "usage counts fewer tokens than were generated"
+    equal(u.prompt_tokens, len(prompt), "usage and receipt disagree on the prompt")
+    equal(u.cached_tokens, r.prefix_tokens + r.spliced_tokens, "usage and receipt disagree on the cached tokens")
+    at_least(u.completion_tokens, len(answer(turn)), "usage counts fewer tokens than were generated")
