@@ -78,7 +78,7 @@ ROOMS = {
         Workspace WorkspaceError WrapError WrapReport WrapTurn
     """,
     "leyline.suites": """
-        Attempt load_suite Suite SuiteError SUITES SuiteSpec TaskInfo
+        Attempt load_suite Suite suite_names SuiteError SUITES SuiteSpec TaskInfo
     """,
     "leyline.suites.micro": """
         Bug describe Document documents episode export_debug_gym Level LEVELS make_task MicroTask

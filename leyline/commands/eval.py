@@ -27,9 +27,9 @@ class _Group(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        from leyline.suites import SUITES
+        from leyline.suites import suite_names
 
-        named = cmd_name in SUITES or any(letter in cmd_name for letter in "./:")
+        named = cmd_name in suite_names() or any(letter in cmd_name for letter in "./:")
         return super().get_command(ctx, SUITE if named else cmd_name)
 
 

@@ -1,11 +1,14 @@
 """Suites by name, and the two that bring tasks of their own kind: micro and debug-gym folders."""
 
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
-from leyline.suites import SUITES, SuiteError, load_suite
+from leyline.commands.eval import app
+from leyline.suites import SUITES, SuiteError, load_suite, registry, suite_names
 from leyline.suites.debug_gym.folders import mini_nightmare
 from leyline.suites.micro import MicroTask, make_task
 from leyline.suites.micro.micro_suite import MicroSuite
@@ -58,6 +61,39 @@ def test_an_unknown_suite_says_which_there_are() -> None:
 def test_a_folder_that_is_no_text_is_one_line(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(SuiteError, match=message):
         load_suite(SuiteSpec(name=name, options=options))
+
+
+def test_a_package_offers_a_suite_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    points = EntryPoints(
+        [
+            EntryPoint("short_micro", "leyline.suites.micro.micro_suite:MicroSuite", registry.GROUP),
+            EntryPoint("broken", "no_such_package:Suite", registry.GROUP),
+            EntryPoint("exits", "suite_that_exits:Suite", registry.GROUP),
+            EntryPoint("micro", "no_such_package:Suite", registry.GROUP),
+        ]
+    )
+    monkeypatch.setattr(registry, "entry_points", lambda group: points.select(group=group))
+    (tmp_path / "suite_that_exits.py").write_text("raise SystemExit(3)")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert suite_names() == [*SUITES, "broken", "exits", "short_micro"]
+    assert isinstance(load_suite(SuiteSpec(name="short_micro", options={"count": 2})), MicroSuite)
+    assert isinstance(load_suite(SuiteSpec(name="micro")), MicroSuite)
+    with pytest.raises(SuiteError, match=r"^unknown suite 'short_mikro'; .*short_micro; did you mean short_micro\?"):
+        load_suite(SuiteSpec(name="short_mikro"))
+    with pytest.raises(SuiteError, match=r"options are levels, .*; did you mean count\?"):
+        load_suite(SuiteSpec(name="short_micro", options={"cuont": 2}))
+    with pytest.raises(SuiteError, match=r"'broken' \(no_such_package:Suite\) cannot be imported: No module"):
+        load_suite(SuiteSpec(name="broken"))
+    with pytest.raises(SuiteError, match=r"'exits' \(suite_that_exits:Suite\) cannot be imported: 3"):
+        load_suite(SuiteSpec(name="exits"))
+
+
+def test_the_command_takes_the_suite_of_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = EntryPoints([EntryPoint("short_micro", "leyline.suites.micro.micro_suite:MicroSuite", registry.GROUP)])
+    monkeypatch.setattr(registry, "entry_points", lambda group: points.select(group=group))
+    command = get_command(app)
+    assert command.get_command(None, "short_micro") is not None  # type: ignore[attr-defined, arg-type]
+    assert command.get_command(None, "nothing") is None  # type: ignore[attr-defined, arg-type]
 
 
 def test_micro_deals_its_levels_in_turn() -> None:
