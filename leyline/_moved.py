@@ -93,8 +93,8 @@ evals.suites.swebench_rows       suites.swebench.rows
 evals.suites.swebench_score      evals.trials.scoring
 evals.tally                      evals.trials.tally
 evals.textrender                 rendering.textrender models.find rendering.tokenizer:read_tokenizer:_tokenizer
-evals.traces                     evals.replay.traces
-evals.trial                      evals.trials.trial
+evals.traces                     evals.replay.traces evals.trials.turns
+evals.trial                      evals.trials.trial evals.trials.turns
 harness._confine                 harness.sandbox._confine
 harness.disk                     harness.sandbox.disk
 harness.inputs                   harness.session.inputs
@@ -108,7 +108,7 @@ harness.process                  harness.sandbox.process
 harness.proposals                harness.session.proposals
 harness.snapshot                 harness.workspace.snapshot
 harness.tools.base               harness.tools.tool
-harness.wrap.report              harness.wrap.account
+harness.wrap.report              harness.wrap
 policies.history                 policies.reading.calls
 policies.shell                   policies.reading.shell
 policies.size                    policies.reading.sizes
@@ -192,8 +192,9 @@ def _module(place: str) -> ModuleType:
 
 
 def _warn(old: str, places: Sequence[str], stacklevel: int) -> None:
+    now = " and ".join(place.partition(":")[0] for place in places)
     warnings.warn(
-        f"{old} is now {' and '.join(place.partition(':')[0] for place in places)}; import what you need from {_room(places[0])}",
+        f"{old} is now {now}; import what you need from {_room(places[0])}",
         DeprecationWarning,
         stacklevel=stacklevel,
     )

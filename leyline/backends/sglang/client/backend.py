@@ -15,8 +15,8 @@ import httpx
 
 from leyline.backends.contract import BackendError, Capabilities, ContextOverflowError, Turn, TurnInput, Usage
 from leyline.backends.http.affinity import affinity_headers
-from leyline.backends.sglang.client.facts import ServerFacts
 from leyline.backends.sglang import client
+from leyline.backends.sglang.client.facts import ServerFacts
 from leyline.backends.sglang.client.generated import Generation
 from leyline.backends.sglang.client.requests import generate_body, wire_request
 from leyline.backends.sglang.client.server import Transport
