@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from leyline._version import __version__
     from leyline.directives import Directive, EditScript, LeylineError, MessageEdit, Mode, Receipt
     from leyline.harness import Editor, Session
+    from leyline.harness.transport import transport
     from leyline.harness.wrap import wrap
     from leyline.policies import DROP, Policy, load_policy, rule, truncate
 else:
@@ -24,6 +25,7 @@ else:
             "leyline.directives": "Directive EditScript LeylineError MessageEdit Mode Receipt",
             "leyline.harness.editor": "Editor",
             "leyline.harness.session.session": "Session",
+            "leyline.harness.transport": "transport",
             "leyline.harness.wrap": "wrap",
             "leyline.policies": "DROP Policy load_policy rule truncate",
         },
@@ -43,6 +45,7 @@ __all__ = [
     "__version__",
     "load_policy",
     "rule",
+    "transport",
     "truncate",
     "wrap",
 ]

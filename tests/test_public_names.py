@@ -26,7 +26,7 @@ PACKAGE = ROOT / "leyline"
 ROOMS = {
     "leyline": """
         __version__ Directive DROP Editor EditScript LeylineError load_policy MessageEdit Mode Policy
-        Receipt rule Session truncate wrap
+        Receipt rule Session transport truncate wrap
     """,
     "leyline.directives": """
         apply_edits BackendError canonical Choice choose Costs CostsError diff Directive
