@@ -19,3 +19,15 @@ FEATURES = {
     "enable_unified_memory": "unified memory",
     "strip_thinking_cache": "strip_thinking_cache",
 }
+
+HOLE_FEATURES = {
+    "enable_lora": "LoRA",
+    "enable_dp_attention": "data-parallel attention",
+    "enable_two_batch_overlap": "two-batch overlap",
+    "enable_single_batch_overlap": "single-batch overlap",
+    "enable_pdmux": "prefill and decode multiplexing",
+    "enable_return_routed_experts": "the return of routed experts",
+    "enable_mis": "multi-item scoring",
+    "debug_tensor_dump_output_folder": "tensor dumps",
+}
+"""Settings under which only deletions are spliced: a forward takes its batch's sequences for the requests'."""

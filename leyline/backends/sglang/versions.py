@@ -8,6 +8,9 @@ from typing import Any
 
 from leyline.directives import LeylineError
 
+BACKEND = "leyline"
+"""The plugin's name for `--radix-cache-backend`."""
+
 _ADAPTERS = {"0.5.16": "adapter_0516", "0.5.23": "adapter_0523"}
 
 SUPPORTED = " and ".join(_ADAPTERS)

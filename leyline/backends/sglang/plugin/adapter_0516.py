@@ -7,22 +7,26 @@ A tenant's salt is part of `extra_key` in this release.
 
 from __future__ import annotations
 
+import sys
 from array import array
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
 from sglang.srt.managers.schedule_policy import AddReqResult
-from sglang.srt.mem_cache.base_prefix_cache import InsertParams, MatchPrefixParams
+from sglang.srt.mem_cache.base_prefix_cache import MatchPrefixParams
 from sglang.srt.mem_cache.common import evict_from_tree_cache
 from sglang.srt.mem_cache.radix_cache import RadixCache, RadixKey
+from sglang.srt.models.deepseek_common import attention_backend_handler
 
-from leyline.backends.sglang.plugin.build import make_controller
+from leyline.backends.sglang.plugin.build import build
 from leyline.backends.sglang.plugin.cache import Controller, wants_check
 from leyline.backends.sglang.plugin.integrity import attach_accounting
 from leyline.backends.sglang.plugin.keys import Space
-from leyline.backends.sglang.plugin.ops import Hit, all_agree
+from leyline.backends.sglang.plugin.ops import Held, Hit, all_agree
 from leyline.backends.sglang.plugin.runs import Plan
+from leyline.backends.sglang.plugin.staging import Staged
 
 
 class Ops:
@@ -51,11 +55,11 @@ class Ops:
             return torch.empty(0, dtype=torch.int64, device=self._cache.device)
         return torch.cat(values[::-1])[: hit.length].long()
 
-    def hold(self, hit: Hit) -> Any:
+    def hold(self, hit: Hit) -> Held:
         self._cache.inc_lock_ref(hit.node)
         return hit.node
 
-    def release(self, held: Any) -> None:
+    def release(self, held: Held) -> None:
         self._cache.dec_lock_ref(held)
 
     def room(self) -> int:
@@ -68,9 +72,6 @@ class Ops:
 
     def give_back(self, slots: torch.Tensor) -> None:
         self._cache.token_to_kv_pool_allocator.free(slots)
-
-    def publish(self, ids: array[int], slots: torch.Tensor, known: int, space: Space) -> None:
-        RadixCache.insert(self._cache, InsertParams(key=RadixKey(ids, space.extra_key), value=slots))
 
     def agree(self, ok: bool) -> bool:
         return all_agree(ok, self._group)
@@ -133,38 +134,23 @@ class LeylineRadixCache(RadixCache):  # type: ignore[misc]
             self.leyline.finish(req, plan)
 
     def cache_unfinished_req(self, req: Any, chunked: bool = False, **kwargs: Any) -> None:
-        space = Space(req.extra_key)
-        plan = self.leyline.plan(req, space)
+        plan = self.leyline.plan(req, Space(req.extra_key))
         self._computed(req, plan, req.extend_range.end)
         with self.leyline.writes(plan):
             super().cache_unfinished_req(req, chunked=chunked, **kwargs)
-        if chunked and plan is not None and plan.runs and not plan.closed:
-            self._advance(req, plan, space)
 
     def _computed(self, req: Any, plan: Plan | None, end: int) -> None:
         """Note that the request computed its tokens up to `end`."""
-        if plan is not None and plan.marks and end > req.cache_protected_len:
+        if plan is None or not plan.marks:
+            return
+        first = plan.computed_from(req.cache_protected_len)
+        if end > first:
             row = self.req_to_token_pool.req_to_token[req.req_pool_idx]
-            self.leyline.splicer.fresh(row[req.cache_protected_len : end].long())
-
-    def _advance(self, req: Any, plan: Plan, space: Space) -> None:
-        """At a chunk's end, where all of it is in the tree: move what follows, and continue behind it."""
-        ids, computed = req.full_untruncated_fill_ids, req.extend_range.end
-        if computed >= len(ids) or req.cache_protected_len != computed:
-            return
-        hit = self.leyline.advance(req, plan, ids, computed, req._compute_max_prefix_len(len(ids)), space)
-        if hit is None:
-            return
-        slots = self.leyline.splicer.slots(hit)
-        self.req_to_token_pool.write((req.req_pool_idx, slice(computed, hit.length)), slots[computed:])
-        self.inc_lock_ref(hit.node)
-        self.dec_lock_ref(req.last_node)
-        req.last_node, req.prefix_indices = hit.node, slots
-        req.cache_protected_len = req.kv_committed_len = req.kv.kv_allocated_len = hit.length
+            self.leyline.splicer.fresh(row[first:end].long())
 
 
 HOOKS: dict[str, Any] = {}
-"""AFTER hooks that only this version needs: here a receipt is sliced by token, so it goes out with the first one."""
+"""Hooks that only this version needs: here a receipt is sliced by token, so it goes out with the first one."""
 
 
 def create_cache(context: Any) -> Any:
@@ -176,12 +162,16 @@ def create_cache(context: Any) -> Any:
 
         return default_radix_cache_factory(context)
     cache = LeylineRadixCache(params)
-    cache.leyline = make_controller(context, Ops(cache, params.tp_cache_group))
+    cache.leyline = build(context, Ops(cache, params.tp_cache_group), sys.modules[__name__])
     return cache
 
 
-NOT_NOW = AddReqResult.OTHER
-"""The verdict that keeps a request in the queue without calling the pool full."""
+NO_ROOM = AddReqResult.NO_TOKEN
+"""The verdict on a request that the pool has no room for."""
+
+
+def space(req: Any) -> Space:
+    return Space(req.extra_key)
 
 
 def prefix_len(req: Any) -> int:
@@ -189,15 +179,30 @@ def prefix_len(req: Any) -> int:
     return len(req.prefix_indices)
 
 
-def extend_end(req: Any) -> int:
-    """Where the chunk that was just admitted ends."""
-    return int(req.extend_range.end)
+def protected_len(req: Any) -> int:
+    """Tokens of the request whose slots the tree owns."""
+    return int(req.cache_protected_len)
 
 
-def charge(adder: Any, tokens: int) -> None:
-    """Set `tokens` aside for the rest of this pass."""
-    adder.rem_total_token_offset += tokens
-    adder.cur_rem_token_offset += tokens
+def row(req: Any) -> int:
+    """The request's row in `req_to_token`."""
+    return int(req.req_pool_idx)
+
+
+def extend_prefix(req: Any, staged: Staged, cache: Any) -> Callable[[], None]:
+    """Let the request's prefix reach to the end of what is staged. Returns how to undo it."""
+    before = req.prefix_indices
+    req.prefix_indices = torch.cat([before.to(staged.slots.dtype), staged.slots])
+
+    def undo() -> None:
+        req.prefix_indices = before
+
+    return undo
+
+
+def absorbed(attention: Any, batch: Any) -> Any:
+    """The absorbed MLA path."""
+    return attention_backend_handler._dispatch_mla_subtype(attention, batch)
 
 
 def owned_slots(cache: Any) -> torch.Tensor:
@@ -205,6 +210,3 @@ def owned_slots(cache: Any) -> torch.Tensor:
     if not cache.root_node.children:
         return torch.empty(0, dtype=torch.int64, device=cache.device)
     return cache.all_values_flatten().long()  # type: ignore[no-any-return]
-
-
-__all__ = ["HOOKS", "NOT_NOW", "LeylineRadixCache", "charge", "create_cache", "extend_end", "owned_slots", "prefix_len"]

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 from array import array
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
 from sglang.srt.managers.schedule_policy import AddReqResult
-from sglang.srt.mem_cache.base_prefix_cache import InsertParams, MatchPrefixParams
+from sglang.srt.mem_cache.base_prefix_cache import MatchPrefixParams
 from sglang.srt.mem_cache.common import evict_from_tree_cache
 from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.mem_cache.registry import create_unified_radix_cache
 from sglang.srt.mem_cache.unified_radix_cache import UnifiedRadixCache
+from sglang.srt.models.deepseek_common import attention_backend_handler
 
-from leyline.backends.sglang.plugin.build import make_controller
+from leyline.backends.sglang.plugin.build import build
 from leyline.backends.sglang.plugin.cache import Controller, wants_check
 from leyline.backends.sglang.plugin.integrity import attach_accounting
 from leyline.backends.sglang.plugin.keys import Space
-from leyline.backends.sglang.plugin.ops import Hit, all_agree
+from leyline.backends.sglang.plugin.ops import Held, Hit, all_agree
+from leyline.backends.sglang.plugin.staging import Staged
+
+_PREFIX = "_leyline_prefix"
+"""On a new request, from its admission to its allocation: what stands in its prefix beside its tree path."""
 
 
 class Ops:
@@ -40,10 +47,10 @@ class Ops:
         slots: torch.Tensor = self._cache.path_device_indices(hit.node)
         return slots[: hit.length].long()
 
-    def hold(self, hit: Hit) -> Any:
+    def hold(self, hit: Hit) -> Held:
         return self._cache.lock(hit.node)
 
-    def release(self, held: Any) -> None:
+    def release(self, held: Held) -> None:
         self._cache.unlock(held)
 
     def room(self) -> int:
@@ -56,12 +63,6 @@ class Ops:
 
     def give_back(self, slots: torch.Tensor) -> None:
         self._cache.token_to_kv_pool_allocator.free(slots)
-
-    def publish(self, ids: array[int], slots: torch.Tensor, known: int, space: Space) -> None:
-        key = RadixKey(ids, space.extra_key, cache_salt=space.cache_salt)
-        UnifiedRadixCache.insert(
-            self._cache, InsertParams(key=key, value=slots, prev_prefix_len=known, inserted_len=known)
-        )
 
     def agree(self, ok: bool) -> bool:
         return all_agree(ok, self._cache.tp_group)
@@ -119,44 +120,28 @@ class LeylineRadixCache(UnifiedRadixCache):  # type: ignore[misc]
             params = replace(params, key=key)
         return super().insert(params)
 
+    def prefix_device_indices(self, req: Any) -> Any:
+        """The slots of a new request's prefix, of which the staged ones are its own."""
+        staged = req.__dict__.pop(_PREFIX, None)
+        if staged is None:
+            return super().prefix_device_indices(req)
+        path = self.path_device_indices(req.last_node)[: staged.start]
+        return torch.cat([path.long(), staged.slots.long()])
+
     def checkpoint_into_tree(self, req: Any, *, up_to: int, **kwargs: Any) -> None:
         """Every write of a request's KV: a chunk's end, the prefill's end, the finish."""
         plan = self.leyline.plan(req, Space(req.extra_key, req.cache_salt))
         if plan is None:
             super().checkpoint_into_tree(req, up_to=up_to, **kwargs)
             return
-        if plan.marks and up_to > req.kv.cache_protected_len:
+        first = plan.computed_from(req.kv.cache_protected_len)
+        if plan.marks and up_to > first:
             row = self.req_to_token_pool.req_to_token[req.kv.req_pool_idx]
-            self.leyline.splicer.fresh(row[req.kv.cache_protected_len : up_to].long())
+            self.leyline.splicer.fresh(row[first:up_to].long())
         with self.leyline.writes(plan):
             super().checkpoint_into_tree(req, up_to=up_to, **kwargs)
         if req.finished():
             self.leyline.finish(req, plan)
-
-    def checkpoint(self, req: Any, *, up_to: int, **kwargs: Any) -> None:
-        super().checkpoint(req, up_to=up_to, **kwargs)
-        space = Space(req.extra_key, req.cache_salt)
-        plan = self.leyline.plan(req, space)
-        if plan is None or not plan.runs or plan.closed or req.finished():
-            return
-        ids = req.full_untruncated_fill_ids
-        # Only at the end of a chunk, and only where all of it is in the tree (page aligned, insert not declined).
-        if up_to >= len(ids) or up_to != req.extend_end or req.kv.cache_protected_len != up_to:
-            return
-        hit = self.leyline.advance(req, plan, ids, up_to, req._compute_max_prefix_len(len(ids)), space)
-        if hit is not None:
-            self._continue_from(req, hit, up_to)
-
-    def _continue_from(self, req: Any, hit: Hit, computed: int) -> None:
-        """Give the request the longer prefix: its next chunk starts at `hit.length`."""
-        slots = self.leyline.splicer.slots(hit)[computed:]
-        lock = self.lock(hit.node)
-        self.req_to_token_pool.write((req.kv.req_pool_idx, slice(computed, hit.length)), slots)
-        self.unlock(req.lock)
-        req.lock, req.last_node = lock, hit.node
-        req.kv.cache_protected_len = req.kv.cache_inserted_len = hit.length
-        req.kv.kv_allocated_len = req.kv.kv_committed_len = hit.length
-        req.extend_end = hit.length
 
 
 def is_request_level(result: Any, streamer: Any, key: str) -> bool | None:
@@ -166,20 +151,24 @@ def is_request_level(result: Any, streamer: Any, key: str) -> bool | None:
 
 HOOKS = {
     "sglang.srt.managers.scheduler_components.output_streamer.SchedulerOutputStreamer."
-    "is_request_level_customized_info_key": is_request_level,
+    "is_request_level_customized_info_key": ("after", is_request_level),
 }
-"""AFTER hooks that only this version needs."""
+"""Hooks that only this version needs."""
 
 
 def create_cache(context: Any) -> Any:
     """The factory of the radix cache backend `leyline`."""
     cache = create_unified_radix_cache(context, cache_class=LeylineRadixCache)
-    cache.leyline = make_controller(context, Ops(cache))
+    cache.leyline = build(context, Ops(cache), sys.modules[__name__])
     return cache
 
 
-NOT_NOW = AddReqResult.OTHER
-"""The verdict that keeps a request in the queue without calling the pool full."""
+NO_ROOM = AddReqResult.NO_TOKEN
+"""The verdict on a request that the pool has no room for."""
+
+
+def space(req: Any) -> Space:
+    return Space(req.extra_key, req.cache_salt)
 
 
 def prefix_len(req: Any) -> int:
@@ -187,29 +176,37 @@ def prefix_len(req: Any) -> int:
     return int(req.prefix_len)
 
 
-def extend_end(req: Any) -> int:
-    """Where the chunk that was just admitted ends."""
-    return int(req.extend_end)
+def protected_len(req: Any) -> int:
+    """Tokens of the request whose slots the tree owns."""
+    return int(req.kv.cache_protected_len)
 
 
-def charge(adder: Any, tokens: int) -> None:
-    """Set `tokens` aside for the rest of this pass."""
-    adder.memory_budget.total_offset += tokens
-    adder.memory_budget.current_offset += tokens
+def row(req: Any) -> int:
+    """The request's row in `req_to_token`."""
+    return int(req.kv.req_pool_idx)
+
+
+def extend_prefix(req: Any, staged: Staged, cache: Any) -> Callable[[], None]:
+    """Let the request's prefix reach to the end of what is staged. Returns how to undo it."""
+    before = req.prefix_len
+    req.prefix_len = staged.end
+    if req.kv.holds_kv:  # a later chunk: its prefix is read from its row
+        cache.req_to_token_pool.write((req.kv.req_pool_idx, slice(staged.start, staged.end)), staged.slots)
+    else:
+        setattr(req, _PREFIX, staged)
+
+    def undo() -> None:
+        req.prefix_len = before
+        req.__dict__.pop(_PREFIX, None)
+
+    return undo
+
+
+def absorbed(attention: Any, batch: Any) -> Any:
+    """The absorbed MLA path."""
+    return attention_backend_handler._dispatch_mla_subtype(attention, batch)
 
 
 def owned_slots(cache: Any) -> torch.Tensor:
     """Every slot that the tree owns."""
     return cache.all_values_flatten().long()  # type: ignore[no-any-return]
-
-
-__all__ = [
-    "HOOKS",
-    "NOT_NOW",
-    "LeylineRadixCache",
-    "charge",
-    "create_cache",
-    "extend_end",
-    "owned_slots",
-    "prefix_len",
-]

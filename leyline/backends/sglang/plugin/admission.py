@@ -1,98 +1,88 @@
-"""Hooks on the prefill scheduler: chunks end where a run can be moved, and what a request will still take is set aside.
+"""Hooks on the prefill scheduler: a request with directives is admitted as one with a long prefix and a short tail.
 
-A prompt `prefix | R | suffix | tail` is served as one ordinary chunked request: the chunk `R` ends where the suffix
-starts, the suffix's KV is moved at that chunk's end, and the next chunk starts behind it.
-
-Stock SGLang relies on an unfinished chunk having used up the pass's token budget: nobody else is admitted before the
-chunked request is through, so the slots that its admission counted are still there. A chunk cut for a splice leaves
-budget over, and stock then admits others into the same pass on slots that the chunked request was promised. A later
-chunk of it, or a splice, finds the pool full of locked KV, and the scheduler dies in `alloc_for_extend`: in a pool of
-2400 slots, with forced retraction, 198 tokens were wanted, 105 free and none evictable. Stock has no such path, because
-its unfinished chunks leave no budget. So others may ride along, but what the chunked request will still take, moved
-tokens included, is set aside first, in every pass.
+What can be moved, and the holes between, get slots of the request's own before the scheduler looks at it. Its prefix
+is declared to reach to their end; where its tree path ends (`cache_protected_len`) stays as it was, so that its
+checkpoint publishes them and an abort frees them. Holes take their share of the pass's token budget. A request that is
+not admitted gives its slots back.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
-from leyline.backends.sglang.plugin.runs import Plan
+from leyline.backends.sglang.plugin.cache import Controller
+from leyline.backends.sglang.plugin.ops import Hit
+from leyline.backends.sglang.plugin.staging import MAX_HOLES, Staged
 
-log = logging.getLogger("leyline")
-
-_CUT = "_leyline_cut"
-"""Set on a PrefillAdder in whose pass a chunk was cut."""
-_MAX_ANSWER = 4096
-"""Answer tokens that stock reserves at most (SGLANG_CLIP_MAX_NEW_TOKENS_ESTIMATION)."""
+_HOLES = "_leyline_holes"
+"""On a PrefillAdder: pieces that the requests of its pass compute beside their tails."""
 
 
 class AdmissionHooks:
     """AROUND hooks for `PrefillAdder.add_one_req` and `add_chunked_req`, the same names since SGLang 0.5.16."""
 
-    def __init__(self, adapter: Any) -> None:
+    def __init__(self, adapter: Any, controller: Controller) -> None:
         self._adapter = adapter
+        self._controller = controller
 
     def add_one_req(self, original: Callable[..., Any], adder: Any, req: Any, *args: Any, **kwargs: Any) -> Any:
-        """Admit one waiting request; cut its first chunk at the next run."""
-        cut = self._cut(adder, req)
-        if cut is None and not getattr(adder, _CUT, False):
+        """Admit one waiting request."""
+        staged = self._stage(adder, req)
+        if staged is None:
             return original(adder, req, *args, **kwargs)
-        budget = adder.rem_chunk_tokens
-        limit = budget if cut is None else min(cut, budget)
-        has_chunked_req = args[0] if args else kwargs.get("has_chunked_req", False)
-        if has_chunked_req or adder.new_chunked_req is not None:
-            # Only one request may be in chunks; stock never gets here with one, its chunk took the whole budget.
-            need = len(req.full_untruncated_fill_ids) - self._adapter.prefix_len(req) - req.host_hit_length
-            if adder.ceil_paged_tokens(need) > limit:
-                return self._adapter.NOT_NOW
-        if cut is None or cut >= budget:
-            return original(adder, req, *args, **kwargs)
-        admitted = len(adder.can_run_list)
-        verdict = self._within(adder, cut, lambda: original(adder, req, *args, **kwargs))
-        if len(adder.can_run_list) == admitted:
+        verdict, admitted = self._admit(adder, req, staged, lambda: original(adder, req, *args, **kwargs))
+        if admitted or verdict is not self._adapter.NO_ROOM:
             return verdict
-        self._set_aside(adder, req)
-        return adder.budget_state()
+        # Its donor is held while it waits for slots, and may be what it waits for.
+        verdict = original(adder, req, *args, **kwargs)
+        if adder.can_run_list and adder.can_run_list[-1] is req:
+            self._controller.crowded_out(req, self._adapter.space(req))
+        return verdict
 
     def add_chunked_req(self, original: Callable[..., Any], adder: Any, req: Any) -> Any:
-        """Continue the request in chunks; cut this chunk at the next run."""
-        cut = self._cut(adder, req)
-        if cut is None or cut >= adder.rem_chunk_tokens:
+        """Continue the request in chunks."""
+        staged = self._stage(adder, req)
+        if staged is None:
             return original(adder, req)
-        rest = self._within(adder, cut, lambda: original(adder, req))
-        if rest is not None:
-            self._set_aside(adder, req)
-        return rest
+        return self._admit(adder, req, staged, lambda: original(adder, req))[0]
 
-    def _cut(self, adder: Any, req: Any) -> int | None:
-        """How many tokens the request's next chunk may have, or None for as many as fit."""
-        plan = getattr(req, "_leyline_plan", None)
-        if adder.rem_chunk_tokens is None or not isinstance(plan, Plan) or plan.closed:
+    def _stage(self, adder: Any, req: Any) -> Staged | None:
+        if not getattr(req, "_leyline_plan", None):
             return None
+        own = Hit(self._adapter.prefix_len(req), req.last_node)
+        if self._adapter.protected_len(req) != own.length:
+            return None  # the last chunk is not in the tree, whole
+        budget = adder.rem_input_tokens if adder.can_run_list else len(req.full_untruncated_fill_ids)
+        if adder.rem_chunk_tokens is not None:
+            budget = min(budget, adder.rem_chunk_tokens) - adder.page_size  # the tail needs some of it
+        left = MAX_HOLES - getattr(adder, _HOLES, 0)
+        return self._controller.stage(req, own, self._adapter.space(req), max(budget, 0), left)
+
+    def _admit(self, adder: Any, req: Any, staged: Staged, call: Callable[[], Any]) -> tuple[Any, bool]:
+        """Let the scheduler decide. Returns its verdict, and whether the request is in."""
+        count, computed = len(adder.can_run_list), staged.computed
+        undo = self._adapter.extend_prefix(req, staged, adder.tree_cache)
+        self._charge(adder, computed)
+        verdict = None
         try:
-            start = self._adapter.prefix_len(req)
-            cut = plan.next_cut(start, adder.page_size)
-        except Exception:
-            log.exception("looking for the next run failed; the request is prefilled from here on")
-            plan.closed = True
-            return None
-        return None if cut is None else cut - start
+            verdict = call()
+        finally:
+            admitted = len(adder.can_run_list) > count
+            if admitted:
+                setattr(adder, _HOLES, getattr(adder, _HOLES, 0) + len(staged.holes))
+                self._controller.commit(req, staged, self._adapter.space(req))
+            else:
+                undo()
+                self._charge(adder, -computed)
+                self._controller.splicer.unstage(staged)
+        return verdict, admitted
 
     @staticmethod
-    def _within(adder: Any, cut: int, call: Callable[[], Any]) -> Any:
-        """Run `call` with a chunk budget of `cut` tokens; afterwards only what it used is gone from the real one."""
-        budget = adder.rem_chunk_tokens
-        adder.rem_chunk_tokens = cut
-        try:
-            return call()
-        finally:
-            adder.rem_chunk_tokens = budget - (cut - adder.rem_chunk_tokens)
-
-    def _set_aside(self, adder: Any, req: Any) -> None:
-        """Charge the pass with what the request will still take: the rest of its prompt and its answer."""
-        setattr(adder, _CUT, True)
-        rest = len(req.full_untruncated_fill_ids) - self._adapter.extend_end(req)
-        answer = max(0, req.sampling_params.max_new_tokens - len(req.output_ids))
-        self._adapter.charge(adder, adder.ceil_paged_tokens(rest) + min(answer, _MAX_ANSWER) + 2 * adder.page_size)
+    def _charge(adder: Any, tokens: int) -> None:
+        if adder.rem_chunk_tokens is not None:
+            adder.rem_chunk_tokens -= tokens
+        adder.rem_input_tokens -= tokens
+        # The scheduler takes holes for part of the prefix, and counts them among the hits.
+        adder.log_hit_tokens -= tokens
+        adder.log_input_tokens += tokens

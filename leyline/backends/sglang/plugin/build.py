@@ -5,23 +5,26 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from leyline.backends.sglang.plugin.admission import AdmissionHooks
 from leyline.backends.sglang.plugin.cache import Controller
+from leyline.backends.sglang.plugin.forward import ForwardHooks
 from leyline.backends.sglang.plugin.keys import Keyring
 from leyline.backends.sglang.plugin.metrics import Metrics
-from leyline.backends.sglang.plugin.move_counts import DEFAULT_LIMIT, Generations
-from leyline.backends.sglang.plugin.mover import Mover
+from leyline.backends.sglang.plugin.move_counts import Generations, limit_from_environment
+from leyline.backends.sglang.plugin.mover import Mover, TorchMover
 from leyline.backends.sglang.plugin.ops import TreeOps
-from leyline.backends.sglang.plugin.refuse import find_rope, server_refusal
-from leyline.backends.sglang.plugin.splicer import Move, Splicer
+from leyline.backends.sglang.plugin.refuse import find_rope, hole_refusal, server_refusal
+from leyline.backends.sglang.plugin.splicer import Splicer
 
 log = logging.getLogger("leyline")
 
 SECRET_VARIABLE = "LEYLINE_SECRET"
-GENERATIONS_VARIABLE = "LEYLINE_MAX_GENERATIONS"
+_ADDER = "sglang.srt.managers.schedule_policy.PrefillAdder"
 
 
 def ensure_secret() -> None:
@@ -40,41 +43,56 @@ def _shared_secret(group: Any) -> bytes:
     return secret.encode()
 
 
-def order_after_forward(model_runner: Any) -> Any:
-    """A function that makes the current stream wait for every forward pass launched so far; nothing on a CPU."""
-    stream = getattr(model_runner, "forward_stream", None)
-    if torch.device(model_runner.device).type != "cuda" or stream is None:
-        return lambda: None
-    return lambda: torch.cuda.current_stream().wait_stream(stream)
+def build(context: Any, ops: TreeOps, adapter: Any) -> Controller:
+    """One rank's plugin, with its hooks in place where the server splices.
 
-
-def make_controller(context: Any, ops: TreeOps) -> Controller:
-    """context: SGLang's cache build context; ops: the adapter over the cache that was just built."""
+    context: SGLang's cache build context; ops: the adapter over the cache that was just built; adapter: its module.
+    """
     args, params = context.server_args, context.params
     runner = context.tp_worker.model_runner
     allocator = params.token_to_kv_pool_allocator
     pool = allocator.get_kvcache()
     refusal = server_refusal(args, context, pool, runner.model)
     rope = find_rope(runner.model)
-    move: Move = (
-        _refused_move if refusal is not None or rope is None else Mover(pool, rope, order_after_forward(runner))
-    )
-    limit = int(os.environ.get(GENERATIONS_VARIABLE, DEFAULT_LIMIT))
-    splicer = Splicer(
-        ops,
-        Keyring(_shared_secret(params.tp_cache_group)),
-        move,
-        Generations(allocator.size + 2 * ops.page, allocator.device, limit),
-        chunked=(params.chunked_prefill_size or 0) > 0,
-    )
+    no_holes = hole_refusal(args, runner)
+    limit = limit_from_environment()
+    counts = Generations(allocator.size + 2 * ops.page, allocator.device, limit, _settle(runner))
+    keyring = Keyring(_shared_secret(params.tp_cache_group))
+    splicer = Splicer(ops, keyring, counts, rope.positions if rope is not None else 0, no_holes)
     labels = {"model_name": str(args.served_model_name or args.model_path), "tp_rank": str(context.tp_rank)}
     metrics = Metrics(bool(args.enable_metrics) and context.tp_rank == 0, labels)
-    if refusal is not None:
-        log.warning("leyline: this server does not splice (%s: %s)", refusal.reason, refusal.detail)
-    else:
-        log.info("leyline: ready, page size %d, at most %d moves a token", ops.page, limit)
-    return Controller(splicer, metrics, ops.page, context.model_config.context_len, refusal)
+    controller = Controller(splicer, metrics, ops.page, context.model_config.context_len, refusal)
+    if refusal is not None or rope is None:
+        log.warning("leyline: this server does not splice (%s: %s)", *(refusal or ("no", "RoPE table")))
+        _install(adapter.HOOKS)
+        return controller
+    mover: Mover = TorchMover(pool, rope)
+    _install(
+        {
+            **adapter.HOOKS,
+            f"{_ADDER}.add_one_req": ("around", AdmissionHooks(adapter, controller).add_one_req),
+            f"{_ADDER}.add_chunked_req": ("around", AdmissionHooks(adapter, controller).add_chunked_req),
+            **ForwardHooks(adapter, controller, ops, mover, counts).targets(),
+        }
+    )
+    log.info("leyline: ready, page size %d, at most %d moves a token", ops.page, limit)
+    if no_holes is not None:
+        log.warning("leyline: only deletions are spliced (%s: %s)", no_holes.reason, no_holes.detail)
+    return controller
 
 
-def _refused_move(*_: Any) -> None:
-    raise RuntimeError("this server does not splice")
+def _install(hooks: dict[str, tuple[str, Callable[..., Any]]]) -> None:
+    """Hook into this process, which selected the plugin."""
+    from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+
+    for target, (when, hook) in hooks.items():
+        HookRegistry.register(target, hook, HookType.AFTER if when == "after" else HookType.AROUND)
+    HookRegistry.apply_hooks()
+
+
+def _settle(runner: Any) -> Callable[[], None]:
+    """A function that makes the current stream wait for every forward launched so far; nothing on a CPU."""
+    stream = getattr(runner, "forward_stream", None)
+    if torch.device(runner.device).type != "cuda" or stream is None:
+        return lambda: None
+    return lambda: torch.cuda.current_stream().wait_stream(stream)

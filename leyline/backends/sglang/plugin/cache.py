@@ -19,6 +19,7 @@ from leyline.backends.sglang.plugin.ops import Hit
 from leyline.backends.sglang.plugin.receipts import make_receipt
 from leyline.backends.sglang.plugin.runs import FIELD, Plan, Refusal, make_plan, wire_value
 from leyline.backends.sglang.plugin.splicer import Splicer
+from leyline.backends.sglang.plugin.staging import Staged
 from leyline.directives import Fallback
 
 log = logging.getLogger("leyline")
@@ -26,6 +27,8 @@ log = logging.getLogger("leyline")
 CHECK_FIELD = "leyline_check"
 DEBUG_VARIABLE = "LEYLINE_DEBUG"
 _ATTRIBUTE = "_leyline_plan"
+STAGED = "_leyline_staged"
+"""On a request, from its admission until its batch is prepared."""
 
 
 @dataclass
@@ -89,16 +92,40 @@ class Controller:
         self.report(req, plan, space)
         return key
 
-    def advance(self, req: Any, plan: Plan, ids: array[int], computed: int, limit: int, space: Space) -> Hit | None:
-        """After a chunk: the longer hit to continue from, or None."""
-        hit = None
+    def stage(self, req: Any, own: Hit, space: Space, budget: int, holes: int) -> Staged | None:
+        """Slots for what the request's next forward moves and computes beside its tail; see `Splicer.stage`."""
+        plan = getattr(req, _ATTRIBUTE, None)
+        if not isinstance(plan, Plan) or plan.closed or not plan.runs or own.length % self.page:
+            return None
         try:
-            hit = self.splicer.advance(plan, ids, computed, limit, space)
+            ids = req.full_untruncated_fill_ids
+            return self.splicer.stage(plan, ids, own, req._compute_max_prefix_len(len(ids)), space, budget, holes)
         except Exception:
-            log.exception("splicing failed; the rest of the request is prefilled")
+            log.exception("splicing failed; the request is served honestly")
             plan.give_up(Fallback.INTERNAL_ERROR, "splicing failed; see the server's log")
+            return None
+
+    def commit(self, req: Any, staged: Staged, space: Space) -> None:
+        """The request was admitted with what is staged: it is on its way to the next forward."""
+        plan: Plan = getattr(req, _ATTRIBUTE)
+        self.splicer.commit(plan, req.full_untruncated_fill_ids, staged)
+        setattr(req, STAGED, staged)
         self.report(req, plan, space)
-        return hit
+
+    def crowded_out(self, req: Any, space: Space) -> None:
+        """The pool had room for the request, but not for its donor beside it."""
+        plan: Plan = getattr(req, _ATTRIBUTE)
+        plan.refuse(Fallback.NO_SLOTS, "the pool has no room for the request beside the KV that it is moved from")
+        self.report(req, plan, space)
+
+    def unmoved(self, req: Any, staged: Staged, space: Space) -> None:
+        """The move of an admitted request failed: all that was staged is computed in its forward."""
+        plan: Plan = getattr(req, _ATTRIBUTE)
+        moved = {(move.start, move.end) for move in staged.moves}
+        plan.splices = [splice for splice in plan.splices if (splice.start, splice.end) not in moved]
+        plan.give_up(Fallback.INTERNAL_ERROR, f"moving the tokens {staged.start} to {staged.end} failed")
+        self.refusal = self.refusal or Refusal(Fallback.INTERNAL_ERROR, "a move failed; see the server's log")
+        self.report(req, plan, space)
 
     def report(self, req: Any, plan: Plan, space: Space) -> None:
         """Attach the receipt. It describes the prefill that gave the first token, so it is final from then on."""

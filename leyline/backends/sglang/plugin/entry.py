@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-BACKEND = "leyline"
-"""The name for `--radix-cache-backend`."""
-
-_POLICY = "sglang.srt.managers.schedule_policy.PrefillAdder"
 _CHAT_STREAM = "sglang.srt.entrypoints.openai.serving_chat.OpenAIServingChat._generate_chat_stream"
 
 
 def register() -> None:
-    """Register the radix-cache backend and its hooks. Where the backend is not selected, nothing changes."""
+    """Register the radix-cache backend. The scheduler's hooks come with its cache: a server that did not select it runs
+    on stock code, but for a look at the selection at the start of a streamed chat."""
     import sglang
     from sglang.srt.mem_cache.registry import register_radix_cache_backend, registered_radix_cache_backends
     from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
-    from leyline.backends.sglang.versions import UnsupportedVersionError, adapter_for
+    from leyline.backends.sglang.versions import BACKEND, UnsupportedVersionError, adapter_for
 
     if BACKEND in registered_radix_cache_backends():
         return
@@ -26,18 +23,12 @@ def register() -> None:
     except UnsupportedVersionError as error:
         register_radix_cache_backend(BACKEND, _refuse(error))
         return
-    from leyline.backends.sglang.plugin.admission import AdmissionHooks
     from leyline.backends.sglang.plugin.build import ensure_secret
     from leyline.backends.sglang.plugin.streaming import around_chat_stream
 
     ensure_secret()
     register_radix_cache_backend(BACKEND, adapter.create_cache)
-    hooks = AdmissionHooks(adapter)
-    HookRegistry.register(f"{_POLICY}.add_one_req", hooks.add_one_req, HookType.AROUND)
-    HookRegistry.register(f"{_POLICY}.add_chunked_req", hooks.add_chunked_req, HookType.AROUND)
     HookRegistry.register(_CHAT_STREAM, around_chat_stream, HookType.AROUND)
-    for target, hook in adapter.HOOKS.items():
-        HookRegistry.register(target, hook, HookType.AFTER)
 
 
 def _refuse(error: Exception) -> Any:

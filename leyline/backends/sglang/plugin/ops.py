@@ -10,6 +10,9 @@ import torch
 
 from leyline.backends.sglang.plugin.keys import Space
 
+Held = Any
+"""What `hold` gave, for `release`: SGLang's own kind of lock."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hit:
@@ -26,15 +29,16 @@ class TreeOps(Protocol):
     def page(self) -> int: ...
 
     def match(self, ids: array[int], limit: int, space: Space) -> Hit:
-        """The longest prefix of `ids[:limit]` in the cache. May split nodes: older hits' nodes are stale then."""
+        """The longest prefix of `ids[:limit]` in the cache. May split nodes, which leaves earlier hits valid: a node
+        that is split goes on as its lower part."""
 
     def slots(self, hit: Hit) -> torch.Tensor:
         """The KV slots of a hit, `(length,)` int64 on the device."""
 
-    def hold(self, hit: Hit) -> Any:
+    def hold(self, hit: Hit) -> Held:
         """Keep the hit's path from being evicted, until `release`."""
 
-    def release(self, held: Any) -> None: ...
+    def release(self, held: Held) -> None: ...
 
     def room(self) -> int:
         """Slots that are free or could be freed."""
@@ -43,10 +47,7 @@ class TreeOps(Protocol):
         """Slots for `tokens` (whole pages), evicting if needed; None when there is no room."""
 
     def give_back(self, slots: torch.Tensor) -> None:
-        """Free slots of `reserve` that were not published."""
-
-    def publish(self, ids: array[int], slots: torch.Tensor, known: int, space: Space) -> None:
-        """Put the path `ids` with its `slots` into the tree, which then owns `slots[known:]`."""
+        """Free slots of `reserve`."""
 
     def agree(self, ok: bool) -> bool:
         """Whether it went well on every rank."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from leyline.backends.sglang.features import FEATURES
+from leyline.backends.sglang.features import FEATURES, HOLE_FEATURES
 from leyline.backends.sglang.plugin.rope import Rope
 from leyline.backends.sglang.plugin.runs import Refusal
 from leyline.directives import Fallback
@@ -45,6 +45,11 @@ ROPES = frozenset(
         "YaRNScalingRotaryEmbedding",
     }
 )
+BACKENDS = frozenset({"fa3", "torch_native", "triton"})
+"""Attention backends whose prefill writes the K and V of a whole batch before it reads; each was held to the oracle.
+
+flashinfer's ragged path reads the prefix first; others were not tried.
+"""
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _POOLS = frozenset({"MHATokenToKVPool", "MLATokenToKVPool"})
 
@@ -70,6 +75,23 @@ def _features(args: Any, context: Any) -> Refusal | None:
     if getattr(context, "is_dsa", False):
         used.append("DeepSeek sparse attention")
     return Refusal(Fallback.UNSUPPORTED_FEATURE, f"the server runs with {used[0]}") if used else None
+
+
+def hole_refusal(args: Any, runner: Any) -> Refusal | None:
+    """Why this server cannot compute holes as further sequences of a forward, or None. Deletions need none."""
+    used = [text for name, text in HOLE_FEATURES.items() if getattr(args, name, None)]
+    if (getattr(args, "attn_dp_size", 1) or 1) > 1:
+        used.append("data-parallel attention")
+    if getattr(args, "moe_a2a_backend", "none") not in (None, "none"):
+        used.append(f"the expert-parallel backend {args.moe_a2a_backend}")
+    if used:
+        detail = f"a replacement or a seam cannot be computed beside the tail with {used[0]}"
+        return Refusal(Fallback.UNSUPPORTED_FEATURE, detail)
+    backend = str(runner.prefill_attention_backend_str)
+    if backend in BACKENDS:
+        return None
+    detail = f"a replacement or a seam needs the attention backend {', '.join(sorted(BACKENDS))}, not {backend}"
+    return Refusal(Fallback.UNSUPPORTED_FEATURE, detail)
 
 
 def _kv_pool(pool: Any) -> Refusal | None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from leyline.backends.sglang.plugin.keys import MAX_MARKS, Keyring, LineageError, Mark, Space
 from leyline.directives import EditScript, Fallback, Mode, Splice, WireError, WireRequest
+
+if TYPE_CHECKING:
+    from leyline.backends.sglang.plugin.ops import Hit
 
 FIELD = "leyline"
 HINTS_FIELD = "kv_hints"
@@ -27,6 +30,17 @@ class Run(NamedTuple):
     directive: int
 
 
+class Donor(NamedTuple):
+    """The cached path that runs are moved from; the first `honest` tokens of it are under no mark."""
+
+    hit: Hit
+    honest: int
+
+    @property
+    def length(self) -> int:
+        return self.hit.length
+
+
 class Refusal(NamedTuple):
     """Why something is served by honest prefill."""
 
@@ -42,8 +56,8 @@ class Plan:
     runs: what may be moved, ascending. short: runs that hold no whole page before the prompt's last token, and are
     computed. marks: of the prompt's path; donor_marks: of the source's path. name: names the mark that the first moved
     token will carry. purge_from: evict the source's branch from this token on. reach: how many source tokens the cache
-    holds. kept: native hits, beside the splices. skipped, closed: no more moves in that run, or at all. attempts:
-    admissions that took slots.
+    holds. donor: where they are, between the look-up and the admission that follows at once. kept: native hits, beside
+    the splices. skipped, closed: no more moves in that run, or at all.
     """
 
     script: EditScript = field(default_factory=EditScript)
@@ -58,10 +72,10 @@ class Plan:
     fallback: Fallback | None = None
     detail: str | None = None
     reach: int = 0
+    donor: Donor | None = None
     kept: list[tuple[int, int]] = field(default_factory=list)
     splices: list[Splice] = field(default_factory=list)
     skipped: set[Run] = field(default_factory=set)
-    attempts: int = 0
     closed: bool = False
     reported: bool = False
 
@@ -81,29 +95,23 @@ class Plan:
             self.fallback = self.detail = None
             self.skipped.clear()
 
-    def run_at(self, position: int) -> Run | None:
-        """The run that `position` lies in."""
-        return next((run for run in self._open() if run.start <= position < run.end), None)
-
-    def _open(self) -> tuple[Run, ...]:
-        return () if self.closed else tuple(run for run in self.runs if run not in self.skipped)
-
-    def skip(self, run: Run, reason: Fallback, detail: str) -> None:
-        """Prefill what is left of one run."""
-        self.refuse(reason, detail)
-        self.skipped.add(run)
+    def open_runs(self) -> Sequence[Run]:
+        """The runs that may still be moved."""
+        if self.closed:
+            return ()
+        return [run for run in self.runs if run not in self.skipped] if self.skipped else self.runs
 
     def usable_end(self, run: Run, page: int) -> int:
         """Where the run ends on a page bound, as far as the cache holds its source."""
         return min(run.end, self.reach + run.shift) // page * page
 
-    def next_cut(self, position: int, page: int) -> int | None:
-        """The first token behind `position` at which a run with a donor starts: where a prefill chunk must end."""
-        return next((r.start for r in self._open() if position < r.start < self.usable_end(r, page)), None)
+    def computed_from(self, position: int) -> int:
+        """From where on behind `position` all that is computed was computed as the prompt's tail."""
+        return max(position, max((splice.end for splice in self.splices), default=0))
 
     def potential(self, position: int, page: int) -> int:
         """How many tokens from `position` on the donors could still give."""
-        return sum(max(0, self.usable_end(run, page) - max(run.start, position)) for run in self._open())
+        return sum(max(0, self.usable_end(run, page) - max(run.start, position)) for run in self.open_runs())
 
 
 def wire_value(custom_params: Any) -> Any:

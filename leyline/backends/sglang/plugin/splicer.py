@@ -1,8 +1,9 @@
-"""Growing the cache tree along an edited prompt: the heart of the plugin, free of any SGLang version.
+"""From a plan to moves: the heart of the plugin, free of any SGLang version.
 
 The tree holds the source (what the server computed before). The prompt shares its beginning; behind the first edit the
-tree has nothing. Growing walks the prompt: where a run's source is cached, its KV is copied to new slots, rotated, and
-published under the prompt's marked path. Afterwards the scheduler's ordinary prefix match finds it.
+tree has nothing. When a request is admitted, slots of its own are reserved for all that can be moved and for the holes
+between, and its prefix is declared to reach to their end. Nothing goes into the tree before the forward: the request's
+ordinary checkpoint publishes its row under its marks, and an abort frees it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import logging
 import time
 from array import array
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -19,215 +19,188 @@ from leyline.backends.sglang.plugin.keys import Keyring, Mark, Space
 from leyline.backends.sglang.plugin.move_counts import Generations
 from leyline.backends.sglang.plugin.ops import Hit, TreeOps
 from leyline.backends.sglang.plugin.receipts import missing_donor
-from leyline.backends.sglang.plugin.runs import Plan, Run
+from leyline.backends.sglang.plugin.runs import Donor, Plan, Refusal
+from leyline.backends.sglang.plugin.staging import Move, Staged, fit, gaps, movable
 from leyline.directives import Fallback, Splice
 
 log = logging.getLogger("leyline")
 
-MAX_ATTEMPTS = 3
-"""Admissions for which one request may take slots anew: a full pool could evict each time what was just moved."""
-
-Move = Callable[[torch.Tensor, torch.Tensor, int, int], None]
-
 
 class Splicer:
-    """Grows one rank's tree. Every decision depends only on the tree and the request, so all ranks decide alike."""
+    """Plans one rank's moves. Every decision depends only on the tree and the request, so all ranks decide alike."""
 
-    def __init__(self, ops: TreeOps, keyring: Keyring, move: Move, generations: Generations, chunked: bool) -> None:
-        """chunked: whether prefill can stop in the middle of a prompt (chunked prefill is on)."""
+    def __init__(
+        self,
+        ops: TreeOps,
+        keyring: Keyring,
+        generations: Generations,
+        positions: int,
+        no_holes: Refusal | None = None,
+    ) -> None:
+        """positions: what the model's RoPE table covers. no_holes: why this server computes no hole beside a tail."""
         self._ops = ops
         self.keyring = keyring
-        self._move = move
         self._generations = generations
-        self._chunked = chunked
+        self._positions = positions
+        self._no_holes = no_holes
 
     def admit(self, plan: Plan, ids: array[int], limit: int, space: Space) -> array[int]:
-        """Before a request is scheduled: grow as far as possible without computing. Returns the key to match.
+        """Before a request is scheduled: find its path and its donor. Returns the key to match.
 
         ids: the prompt (and, after a retraction, what was generated). limit: how many of them may be matched.
         """
         ops = self._ops
         plan.start_over()
-        plan.reach = self._reach(plan, space)
         if plan.purge_from is not None:
             self._purge(plan, space)
-        moved_to = plan.splices[-1].end if plan.splices else 0
-        held = self._drop_evicted(plan, ids, limit, space)
-        if plan.marks and not plan.splices:
-            self._prefer_honest(plan, ids, limit, space, held)
-        before = len(plan.splices)
-        hit = self._grow(plan, ids, limit, space)
-        plan.kept = _gaps(hit.length, plan.splices)
+        plan.donor = self._donor(plan, space)
+        plan.reach = plan.donor.length
+        hit = self._path(plan, ids, limit, space)
+        plan.kept = gaps(0, hit.length, ((splice.start, splice.end) for splice in plan.splices))
         if plan.runs and not plan.closed:
             if limit < len(ids) - 1 and plan.runs[-1].start >= limit:
                 said = f"logprobs of the prompt are asked for from token {limit} on: nothing behind it is reused"
                 plan.refuse(Fallback.UNSUPPORTED_FEATURE, said)
             self._explain(plan, hit.length)
-        if len(plan.splices) > before:
-            plan.attempts += 1
-            if plan.attempts == MAX_ATTEMPTS:
-                if plan.next_cut(hit.length, ops.page) is not None:
-                    plan.refuse(
-                        Fallback.NO_SLOTS, f"slots were taken {MAX_ATTEMPTS} times before the request was scheduled"
-                    )
-                plan.closed = True
-        if plan.closed and hit.length < moved_to:
-            plan.refuse(
-                Fallback.NO_SLOTS, f"moved KV was evicted {MAX_ATTEMPTS} times before the request was scheduled"
-            )
         nothing_kept = bool(plan.marks) and not plan.splices and hit.length <= plan.marks[0].position
-        if nothing_kept and plan.next_cut(hit.length, ops.page) is None:
+        if nothing_kept and not plan.potential(hit.length, ops.page):
             # Nothing approximate is left of the lineage: what is computed now is honest and belongs to everyone.
             plan.marks = ()
-            plan.kept = _gaps(ops.match(ids, limit, space).length, [])
+            plan.kept = gaps(0, ops.match(ids, limit, space).length, ())
         return self.keyring.marked(ids, plan.marks)
 
-    def advance(self, plan: Plan, ids: array[int], computed: int, limit: int, space: Space) -> Hit | None:
-        """At a chunk's end, with `[0, computed)` in the tree: the longer hit, or None when nothing could be moved."""
-        if plan.run_at(computed) is None:
-            return None
-        before = len(plan.splices)
-        hit = self._grow(plan, ids, limit, space, computed)
-        if hit.length <= computed:
-            return None
-        plan.kept += [(max(a, computed), b) for a, b in _gaps(hit.length, plan.splices[before:]) if b > computed]
-        return hit
+    def stage(
+        self, plan: Plan, ids: array[int], own: Hit, limit: int, space: Space, budget: int, holes: int
+    ) -> Staged | None:
+        """Slots for all that can be moved behind the request's own path, and for the holes before it. None: nothing.
 
-    def slots(self, hit: Hit) -> torch.Tensor:
-        """The KV slots of a hit, `(length,)` int64 on the device."""
-        return self._ops.slots(hit)
+        own: what the request holds, in whole pages. budget: tokens that may be computed in holes; holes: pieces.
+        """
+        ops, position = self._ops, own.length
+        donor, plan.donor = plan.donor or self._donor(plan, space), None
+        reach, limit = min(donor.length, self._positions), min(limit, self._positions)
+        found = movable(plan.open_runs(), position, reach, limit, ops.page)
+        if self._no_holes is not None:
+            budget = 0
+        if not found or not (moves := fit(found, position, budget, holes)):
+            return None
+        began = time.perf_counter()
+        held = [ops.hold(own), ops.hold(donor.hit)]
+        try:
+            source = ops.slots(donor.hit)
+            bound = self._bound(plan, donor)
+            if bound >= self._generations.limit:
+                found, bound = self._sparing(plan, found, source, donor)
+                moves = fit(found, position, budget, holes)
+            marks = plan.marks or (Mark(moves[0].start, plan.name),) if moves else ()
+            if not moves or moves[0].start < marks[0].position:
+                return None
+            end = moves[-1].end
+            slots = ops.reserve(end - position) if end - position <= ops.room() else None
+            if slots is None:
+                plan.refuse(Fallback.NO_SLOTS, f"{ops.room()} slots could be freed for {end - position} tokens")
+                return None
+            staged = Staged(position, end, slots, source, donor.honest, moves, marks, held, bound + 1)
+            staged.seconds = time.perf_counter() - began
+            held = []
+            return staged
+        finally:
+            for handle in held:
+                ops.release(handle)
+
+    def unstage(self, staged: Staged) -> None:
+        """The request was not admitted."""
+        self._ops.give_back(staged.slots)
+        self.release(staged)
+
+    def commit(self, plan: Plan, ids: array[int], staged: Staged) -> None:
+        """The request was admitted: its next forward moves and computes what is staged."""
+        seconds = round(staged.seconds / len(staged.moves), 6)
+        plan.splices += [Splice(start, end, run.shift, seconds) for run, start, end in staged.moves]
+        plan.marks = staged.marks
+        self._generations.bounds.note(staged.marks[0].name, ids, staged.end, staged.bound)
+
+    def release(self, staged: Staged) -> None:
+        """The move was launched, or will not be: its donor may be evicted."""
+        for handle in staged.held:
+            self._ops.release(handle)
+        staged.held = []
 
     def fresh(self, slots: torch.Tensor) -> None:
         """Note that the KV in `slots` was computed, not moved."""
         self._generations.reset(slots)
 
-    def _reach(self, plan: Plan, space: Space) -> int:
-        """How many tokens of the source are cached, honestly or in the request's own lineage."""
+    def _donor(self, plan: Plan, space: Space) -> Donor:
+        """The longer of the honest source path and the lineage's."""
         if not plan.runs or plan.closed:
-            return 0
-        length = len(plan.source)
-        reach = self._ops.match(plan.source, length, space).length
-        if plan.donor_marks:
-            marked = self.keyring.marked(plan.source, plan.donor_marks)
-            reach = max(reach, self._ops.match(marked, length, space).length)
-        return reach
+            return Donor(Hit(0, None), 0)
+        need = len(plan.source)
+        honest = self._ops.match(plan.source, need, space)
+        if honest.length < need // self._ops.page * self._ops.page and plan.donor_marks:
+            own = self._ops.match(self.keyring.marked(plan.source, plan.donor_marks), need, space)
+            if own.length > honest.length:
+                return Donor(own, plan.donor_marks[0].position)
+        return Donor(honest, honest.length)
 
-    def _drop_evicted(self, plan: Plan, ids: array[int], limit: int, space: Space) -> int:
-        """Forget what an earlier admission moved or found moved, and the cache holds no longer: it may be moved anew.
-
-        With it goes the request's own mark, where nothing behind it is left. The next move may start before it, and
-        would be published under keys that the mark does not cover, which every request can hit. Returns how many tokens
-        of the marked path are held, 0 without marks.
-        """
-        if not plan.marks:
-            return 0
-        held = self._ops.match(self.keyring.marked(ids, plan.marks), limit, space).length
-        plan.splices = [replace(s, end=min(s.end, held)) for s in plan.splices if s.start < held]
-        if plan.marks[0].name == plan.name and held <= plan.marks[0].position:
-            plan.marks = ()
-        return held
-
-    def _prefer_honest(self, plan: Plan, ids: array[int], limit: int, space: Space, own: int) -> None:
-        """Leave the lineage where honest KV reaches as far as its `own` tokens and its donors could."""
-        plain = self._ops.match(ids, limit, space).length
-        if plain <= plan.marks[0].position:
-            return
-        if plain >= own + plan.potential(own, self._ops.page):
-            plan.marks = ()
-
-    def _grow(self, plan: Plan, ids: array[int], limit: int, space: Space, held: int = 0) -> Hit:
-        """held: tokens whose path the request already holds, and must not leave: other slots are not locked for it."""
-        hit = self._resume(plan, ids, limit, space, held)
-        while (run := plan.run_at(hit.length)) is not None:
-            if not self._splice(plan, run, ids, hit, limit, space):
-                break
-            hit = self._ops.match(self.keyring.marked(ids, plan.marks), limit, space)
-        return hit
-
-    def _resume(self, plan: Plan, ids: array[int], limit: int, space: Space, held: int) -> Hit:
-        """The prompt's own path; without marks, also the path that an equal request may have left."""
-        hit = self._ops.match(self.keyring.marked(ids, plan.marks), limit, space)
-        if plan.marks or plan.closed or not plan.runs:
+    def _path(self, plan: Plan, ids: array[int], limit: int, space: Space) -> Hit:
+        """What the cache holds of the prompt: under its marks, or honestly, or under an equal request's mark."""
+        plain = None
+        if plan.marks:
+            own = self._ops.match(self.keyring.marked(ids, plan.marks), limit, space)
+            self._drop_evicted(plan, own.length)
+            if plan.marks and not plan.splices:
+                plain = self._prefer_honest(plan, ids, limit, space, own.length)
+            if plan.marks:
+                return own
+        hit = plain or self._ops.match(ids, limit, space)
+        if plan.closed or not plan.runs:
             return hit
-        for position in (plan.runs[0].start, hit.length):
-            if plan.run_at(position) is None or not held <= position <= hit.length:
+        for position in dict.fromkeys((plan.runs[0].start, hit.length)):
+            if position > hit.length or not any(run.start <= position < run.end for run in plan.open_runs()):
                 continue
             marks = (Mark(position, plan.name),)
             twin = self._ops.match(self.keyring.marked(ids, marks), limit, space)
             if twin.length > hit.length:
                 plan.marks = marks
                 return twin
-        return self._ops.match(ids, limit, space)
+        return hit
 
-    def _donor(self, plan: Plan, need: int, space: Space) -> tuple[Hit, int]:
-        """The longer of the honest source path and the lineage's, up to `need` tokens, and how much of it is honest."""
-        honest = self._ops.match(plan.source, need, space)
-        if honest.length < need and plan.donor_marks:
-            own = self._ops.match(self.keyring.marked(plan.source, plan.donor_marks), need, space)
-            if own.length > honest.length:
-                return own, plan.donor_marks[0].position
-        return honest, honest.length
+    def _drop_evicted(self, plan: Plan, held: int) -> None:
+        """Forget what an earlier admission moved, and the cache holds no longer: it may be moved anew.
 
-    def _splice(self, plan: Plan, run: Run, ids: array[int], hit: Hit, limit: int, space: Space) -> bool:
-        """Move the KV of `[hit.length, ...)` in `run`. Returns whether the tree grew."""
-        ops, start = self._ops, hit.length
-        page = ops.page
-        end = min(run.end, limit) // page * page
-        if end <= start or start % page:
-            return False
-        if len(ids) - start > ops.room():
-            plan.refuse(Fallback.NO_SLOTS, f"{ops.room()} slots could be freed for the {len(ids) - start} tokens left")
-            return False
-        donor, honest = self._donor(plan, -(-(end - run.shift) // page) * page, space)
-        end = min(end, donor.length + run.shift) // page * page
-        if end <= start:
-            return False
-        # The donor's walk may have split nodes of the prompt's path: look both up again before holding them.
-        marks = plan.marks or (Mark(start, plan.name),)
-        if start < marks[0].position:
-            log.error("token %d would be moved to before its mark at %d", start, marks[0].position)
-            plan.give_up(Fallback.INTERNAL_ERROR, f"token {start} would be moved to before its mark")
-            return False
-        hit = ops.match(self.keyring.marked(ids, plan.marks), limit, space)
-        held = [ops.hold(hit), ops.hold(donor)]
-        try:
-            donor_slots = ops.slots(donor)[start - run.shift : end - run.shift]
-            honest = max(0, honest - (start - run.shift))
-            end = start + self._generations.allowed(donor_slots, honest) // page * page
-            if end <= start:
-                plan.skip(run, Fallback.GENERATION_LIMIT, f"token {start} was moved {self._generations.limit} times")
-                return False
-            donor_slots = donor_slots[: end - start]
-            slots = ops.reserve(end - start)
-            if slots is None:
-                plan.give_up(Fallback.NO_SLOTS, f"no room for the {end - start} tokens from {start} on")
-                return False
-            began = time.perf_counter()
-            try:
-                if not ops.agree(self._moved(donor_slots, slots, start - run.shift, start)):
-                    raise RuntimeError("the copy failed on a rank")
-                self._generations.moved(donor_slots, slots, honest)
-                path = self.keyring.marked(ids[:end], marks)
-                ops.publish(path, torch.cat([ops.slots(hit)[:start], slots]), start, space)
-            except Exception:
-                ops.give_back(slots)
-                log.exception("moving %d tokens failed", end - start)
-                plan.give_up(Fallback.INTERNAL_ERROR, f"moving the {end - start} tokens from {start} on failed")
-                return False
-        finally:
-            for handle in held:
-                ops.release(handle)
-        plan.marks = marks
-        plan.splices.append(Splice(start, end, run.shift, round(time.perf_counter() - began, 6)))
-        return True
+        With it goes the request's own mark, where nothing behind it is left. The next move may start before it, and
+        would be published under keys that the mark does not cover, which every request can hit.
+        """
+        plan.splices = [replace(s, end=min(s.end, held)) for s in plan.splices if s.start < held]
+        if plan.marks[0].name == plan.name and held <= plan.marks[0].position:
+            plan.marks = ()
 
-    def _moved(self, source: torch.Tensor, target: torch.Tensor, old: int, new: int) -> bool:
-        try:
-            self._move(source, target, old, new)
-        except Exception:
-            log.exception("copying KV failed")
-            return False
-        return True
+    def _prefer_honest(self, plan: Plan, ids: array[int], limit: int, space: Space, own: int) -> Hit | None:
+        """Leave the lineage where honest KV reaches as far as its `own` tokens and its donors could."""
+        plain = self._ops.match(ids, limit, space)
+        if plain.length <= plan.marks[0].position or plain.length < own + plan.potential(own, self._ops.page):
+            return None
+        plan.marks = ()
+        return plain
+
+    def _bound(self, plan: Plan, donor: Donor) -> int:
+        if donor.honest >= donor.length or not plan.donor_marks:
+            return 0
+        return self._generations.bounds.of(plan.donor_marks[0].name, plan.source)
+
+    def _sparing(self, plan: Plan, found: list[Move], source: torch.Tensor, donor: Donor) -> tuple[list[Move], int]:
+        """`found` without what was moved too often, and the most moves among the rest."""
+        allowed, most = self._generations.allowed(found, source, donor.honest)
+        kept = []
+        for before, (run, start, end) in zip(found, allowed, strict=True):
+            end = end // self._ops.page * self._ops.page
+            if end < before.end:
+                plan.refuse(Fallback.GENERATION_LIMIT, f"token {end} was moved {self._generations.limit} times")
+            if end > start:
+                kept.append(Move(run, start, end))
+            else:
+                plan.skipped.add(run)
+        return kept, most
 
     def _explain(self, plan: Plan, length: int) -> None:
         """Say which runs cannot be moved. Not the last one, unless it is the only one: it may be new text."""
@@ -237,8 +210,11 @@ class Splicer:
             plan.give_up(*missing_donor(plan))
         elif lacking[:-1] or (lacking and lacking[-1] is not plan.runs[-1]):
             plan.refuse(*missing_donor(plan))
-        if not self._chunked and plan.next_cut(length, page) is not None:
-            plan.give_up(Fallback.UNSUPPORTED_FEATURE, "a replacement or a seam needs chunked prefill, which is off")
+        if self._no_holes is None:
+            return
+        found = movable(plan.open_runs(), length, plan.reach, plan.runs[-1].end, page)
+        if len(fit(found, length, 0, len(found))) < len(found):
+            plan.refuse(*self._no_holes)
 
     def _purge(self, plan: Plan, space: Space) -> None:
         """Evict what was computed behind the forgotten span, in both forms of the source's path."""
@@ -248,15 +224,3 @@ class Splicer:
             done &= self._ops.drop_branch(self.keyring.marked(plan.source, plan.donor_marks), start, space)
         if not done and plan.detail is None:
             plan.detail = "purge: part of the old branch is in use by other requests and was left to eviction"
-
-
-def _gaps(length: int, splices: list[Splice]) -> list[tuple[int, int]]:
-    """`[0, length)` without the splices."""
-    gaps, position = [], 0
-    for splice in sorted(splices, key=lambda s: s.start):
-        if splice.start > position:
-            gaps.append((position, splice.start))
-        position = max(position, splice.end)
-    if length > position:
-        gaps.append((position, length))
-    return gaps

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from leyline.backends.sglang.plugin.runs import FIELD, wire_value
+from leyline.backends.sglang.versions import BACKEND
 
 _DONE = "data: [DONE]"
 
@@ -18,6 +19,8 @@ _DONE = "data: [DONE]"
 def around_chat_stream(original: Callable[..., Any], serving: Any, adapted: Any, request: Any, *args: Any) -> Any:
     """AROUND hook for `OpenAIServingChat._generate_chat_stream`, an async generator of server-sent events."""
     stream = original(serving, adapted, request, *args)
+    if getattr(serving.tokenizer_manager.server_args, "radix_cache_backend", BACKEND) != BACKEND:
+        return stream
     params = adapted.sampling_params if isinstance(adapted.sampling_params, dict) else {}
     if wire_value(params.get("custom_params")) is None:
         return stream

@@ -44,6 +44,10 @@ class Servers:
     def stock(self, kind: str) -> Server:
         return self._get(kind, "stock")
 
+    def talking(self, kind: str) -> Server:
+        """With the plugin, and a log that tells of each prefill pass."""
+        return self._get(kind, "talking", "--log-level", "info", pool=6000)
+
     def pressed(self, kind: str) -> Server:
         """With the plugin; the scheduler reserves nothing for what running requests will still answer."""
         return self._get(kind, "pressed", "--schedule-conservativeness", "0", pool=PRESSED_POOL)

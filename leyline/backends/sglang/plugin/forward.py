@@ -1,0 +1,172 @@
+"""Hooks around a forward pass: what its requests move is launched before it, their holes ride in it, and leave unseen.
+
+Moves are launched on the stream of the forwards, one launch for all requests of a pass: they stand behind every forward
+whose KV they may read and before the one that reads theirs, and nobody waits for them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+
+from leyline.backends.sglang.plugin.absorb import absorbs
+from leyline.backends.sglang.plugin.cache import STAGED, Controller
+from leyline.backends.sglang.plugin.ghosts import Ghost, Real, add_ghosts
+from leyline.backends.sglang.plugin.move_counts import Generations
+from leyline.backends.sglang.plugin.mover import Mover, joined, tokens_of
+from leyline.backends.sglang.plugin.ops import TreeOps
+from leyline.backends.sglang.plugin.staging import Staged
+
+log = logging.getLogger("leyline")
+
+_WORK = "_leyline_work"
+"""On a ScheduleBatch, from its preparation to its forward."""
+_REAL = "_leyline_real"
+"""On a ForwardBatch with ghosts."""
+
+
+class _Work(NamedTuple):
+    """What one request of a batch moves and computes beside its tail."""
+
+    place: int
+    req: Any
+    staged: Staged
+
+
+class ForwardHooks:
+    """The hooks of one rank. A batch without staged requests passes through."""
+
+    def __init__(self, adapter: Any, controller: Controller, ops: TreeOps, mover: Mover, counts: Generations) -> None:
+        self._adapter = adapter
+        self._controller = controller
+        self._ops = ops
+        self._mover = mover
+        self._counts = counts
+        self._running: list[Real] = []
+        # A runner copies the ForwardBatch on its way to the model, so what is running cannot be read from it.
+
+    def prepared(self, result: Any, batch: Any) -> None:
+        """AFTER `ScheduleBatch.prepare_for_extend`: the batch's slots are taken; donors need no protection any more."""
+        work = []
+        for place, req in enumerate(batch.reqs):
+            staged = getattr(req, STAGED, None)
+            if staged is None:
+                continue
+            setattr(req, STAGED, None)
+            self._controller.splicer.release(staged)
+            self._count_hits(req, staged)
+            work.append(_Work(place, req, staged))
+        if work:
+            setattr(batch, _WORK, work)
+
+    def _count_hits(self, req: Any, staged: Staged) -> None:
+        """Holes stand in the prefix, but are no hits."""
+        if req.retracted_stain:
+            return
+        if req.cached_tokens_device == staged.end:  # its first chunk
+            req.cached_tokens_device -= staged.computed
+        req.cached_tokens -= staged.computed
+
+    def init_new(self, original: Callable[..., Any], cls: Any, batch: Any, runner: Any, *args: Any, **kw: Any) -> Any:
+        """AROUND `ForwardBatch.init_new`, on the stream of the forwards: launch the moves, add the holes."""
+        work = getattr(batch, _WORK, None)
+        if not work:
+            return original(cls, batch, runner, *args, **kw)
+        setattr(batch, _WORK, None)
+        self._move(work)
+        forward = original(cls, batch, runner, *args, **kw)
+        ghosts = [
+            Ghost(place, self._adapter.row(req), start, end, list(req.full_untruncated_fill_ids[start:end]))
+            for place, req, staged in work
+            for start, end in staged.holes
+        ]
+        if ghosts:
+            setattr(forward, _REAL, add_ghosts(forward, ghosts, runner))
+        return forward
+
+    def _move(self, work: list[_Work]) -> None:
+        ok = True
+        try:
+            parts = [tokens_of(staged) for _, _, staged in work]
+            self._mover(joined(parts))
+            for tokens, (_, _, staged) in zip(parts, work, strict=True):
+                self._counts.reset(staged.slots)
+                self._counts.moved(tokens.source, tokens.target, tokens.old < staged.honest)
+                _keep(staged)
+        except Exception:
+            log.exception("moving KV failed; it is computed instead")
+            ok = False
+        if self._ops.agree(ok):
+            return
+        for _, req, staged in work:
+            computed = staged.computed
+            staged.holes = [(staged.start, staged.end)]
+            self._counts.reset(staged.slots)
+            req.cached_tokens -= staged.computed - computed
+            self._controller.unmoved(req, staged, self._adapter.space(req))
+
+    def forward(self, original: Callable[..., Any], runner: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        """AROUND `ModelRunner.forward`: ghosts end with it; sampling sees the batch as it was."""
+        real: Real | None = getattr(batch, _REAL, None)
+        if real is None:
+            return original(runner, batch, *args, **kwargs)
+        # Captured prefill graphs take logits of every sequence, and have a row for each that the server may run.
+        graphs, runner.prefill_cuda_graph_runner = runner.prefill_cuda_graph_runner, None
+        self._running.append(real)
+        try:
+            return original(runner, batch, *args, **kwargs)
+        finally:
+            self._running.pop()
+            runner.prefill_cuda_graph_runner = graphs
+            setattr(batch, _REAL, None)
+            real.restore(batch)
+
+    def load_batch(self, original: Callable[..., Any], runner: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        """AROUND `EagerRunner.load_batch`: its static buffers have no room for ghosts; run on the batch's own tensors,
+        as SGLANG_EAGER_INPUT_NO_COPY does."""
+        return dataclasses.replace(batch) if self._running else original(runner, batch, *args, **kwargs)
+
+    def logits(self, original: Callable[..., Any], processor: Any, *args: Any, **kwargs: Any) -> Any:
+        """AROUND `LogitsProcessor.forward(input_ids, hidden_states, lm_head, metadata, ...)`: none for ghosts."""
+        if not self._running:
+            return original(processor, *args, **kwargs)
+        real, (ids, hidden, head, metadata, *rest) = self._running[-1], args
+
+        def cut(value: Any) -> Any:
+            rows = isinstance(value, torch.Tensor) and value.dim() and len(value) == len(hidden)
+            return value[: real.tokens] if rows else value
+
+        rest = [cut(value) for value in rest]
+        kwargs = {name: cut(value) for name, value in kwargs.items()}
+        return original(processor, cut(ids), cut(hidden), head, real.cut(metadata), *rest, **kwargs)
+
+    def dispatch(self, original: Callable[..., Any], attention: Any, batch: Any, backend: str) -> Any:
+        """AROUND `_handle_attention_backend` of DeepSeek-like models: the absorbed path where it costs less."""
+        if self._running and absorbs(attention, batch):
+            return self._adapter.absorbed(attention, batch)
+        return original(attention, batch, backend)
+
+    def targets(self) -> dict[str, tuple[str, Callable[..., Any]]]:
+        """Where each hook goes, by SGLang's dotted name."""
+        return {
+            "sglang.srt.managers.schedule_batch.ScheduleBatch.prepare_for_extend": ("after", self.prepared),
+            "sglang.srt.model_executor.forward_batch_info.ForwardBatch.init_new": ("around", self.init_new),
+            "sglang.srt.model_executor.model_runner.ModelRunner.forward": ("around", self.forward),
+            "sglang.srt.model_executor.runner.eager_runner.EagerRunner.load_batch": ("around", self.load_batch),
+            "sglang.srt.layers.logits_processor.LogitsProcessor.forward": ("around", self.logits),
+            "sglang.srt.models.deepseek_common.attention_backend_handler._handle_attention_backend": (
+                "around",
+                self.dispatch,
+            ),
+        }
+
+
+def _keep(staged: Staged) -> None:
+    """The scheduler's stream made these tensors, and may give their memory away before this stream is through."""
+    for tensor in (staged.slots, staged.source):
+        if tensor.is_cuda:
+            tensor.record_stream(torch.cuda.current_stream())
