@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from array import array
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from leyline.backends.sglang.plugin.move_counts import Generations
-from leyline.backends.sglang.plugin.mover import Mover
+from leyline.backends.sglang.plugin.move_counts import Bounds, Generations, limit_from_environment
+from leyline.backends.sglang.plugin.mover import Tokens, TorchMover
 from leyline.backends.sglang.plugin.rope import Rope
+from leyline.backends.sglang.plugin.runs import Run
+from leyline.backends.sglang.plugin.staging import Move
+from leyline.directives import LeylineError
 
 POSITIONS, WIDTH, MAGNITUDE = 4096, 16, 1.3
 ANGLES = 1.0 / 10000.0 ** (torch.arange(0, WIDTH, 2, dtype=torch.float64) / WIDTH)
@@ -83,10 +87,8 @@ def test_moving_copies_values_and_rotates_only_the_rotary_part_of_keys(latent: i
     pool = Pool(latent)
     before = [buffer.clone() for buffer in pool.buffers()]
     source, target = torch.tensor([5, 9, 6, 40]), torch.tensor([70, 3, 71, 72])
-    waited = []
-    Mover(pool, rope(latent is None), lambda: waited.append(True))(source, target, 50, 20)
-    assert waited == [True]
     steps = torch.arange(4)
+    TorchMover(pool, rope(latent is None))(Tokens(source, target, steps + 50, steps + 20))
     for index, (old, new) in enumerate(zip(before, pool.buffers(), strict=True)):
         untouched = torch.ones(99, dtype=torch.bool)
         untouched[target] = False
@@ -103,24 +105,58 @@ def test_moving_copies_values_and_rotates_only_the_rotary_part_of_keys(latent: i
         assert (new[target][..., start : start + WIDTH].double() - wanted).abs().max() < 1e-5
 
 
-def test_a_position_behind_the_table_is_an_error_before_anything_is_copied() -> None:
-    pool = Pool(None)
-    before = [buffer.clone() for buffer in pool.buffers()]
-    with pytest.raises(IndexError):
-        Mover(pool, rope(True), lambda: None)(torch.tensor([1, 2]), torch.tensor([3, 4]), 0, POSITIONS - 1)
-    assert all(torch.equal(a, b) for a, b in zip(before, pool.buffers(), strict=True))
-
-
 def test_moves_are_counted_behind_a_lineages_mark() -> None:
     counts = Generations(20, "cpu", limit=2)
     a, b, c, d = (torch.arange(start, start + 4) for start in (0, 4, 8, 12))
-    assert counts.allowed(a, honest=4) == 4
-    counts.moved(a, b, honest=4)
-    counts.moved(b, c, honest=0)
-    assert counts.allowed(c, honest=0) == 0
-    assert counts.allowed(c, honest=3) == 3
-    assert counts.allowed(c, honest=9) == 4
+    moves = [Move(Run(10, 14, 10, 0), 10, 14)]
+
+    def allowed(slots: torch.Tensor, honest: int) -> tuple[int, int]:
+        (move,), most = counts.allowed(moves, slots, honest)
+        return move.end - move.start, most
+
+    def moved(source: torch.Tensor, target: torch.Tensor, honest: int) -> None:
+        counts.moved(source, target, torch.arange(4) < honest)
+
+    counts.reset(torch.arange(20))
+    assert allowed(a, honest=4) == (4, 0)
+    moved(a, b, honest=4)
+    moved(b, c, honest=0)
+    assert allowed(c, honest=0) == (0, 0)
+    assert allowed(c, honest=3) == (3, 0)
+    assert allowed(c, honest=9) == (4, 0)
     counts.reset(c[2:])
-    assert counts.allowed(c[2:], honest=0) == 2
-    counts.moved(c, d, honest=1)
-    assert counts.allowed(d, honest=0) == 1
+    assert allowed(c, honest=2) == (4, 0)
+    moved(c, d, honest=1)
+    assert allowed(d, honest=0) == (1, 1)
+
+
+def test_a_bound_belongs_to_a_path() -> None:
+    bounds = Bounds(limit=9)
+    path, other = array("q", range(100)), array("q", [*range(60), *range(200, 240)])
+    assert bounds.of(b"root", path) == 9, "nothing is known of it"
+    bounds.note(b"root", path, 80, 1)
+    bounds.note(b"root", other, 90, 5)
+    assert bounds.of(b"root", array("q", [*path, 7, 8])) == 1
+    assert bounds.of(b"root", other) == 5
+    assert bounds.of(b"root", array("q", range(300, 400))) == 5, "an unknown path of a known lineage"
+    bounds.note(b"root", array("q", [*range(1, 41), *path[40:]]), 80, 3)
+    assert bounds.of(b"root", path) == 3, "paths that cannot be told apart share the larger bound"
+    assert bounds.of(b"another", path) == 9
+
+
+@pytest.mark.parametrize("text", ["256", "-1", "many", "", "3.5", "9" * 30])
+def test_a_limit_that_cannot_be_counted_is_an_error_in_one_line(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEYLINE_MAX_GENERATIONS", text)
+    with pytest.raises(LeylineError, match="whole number from 0 to 255") as error:
+        limit_from_environment()
+    assert "\n" not in str(error.value)
+
+
+def test_a_counter_holds_the_largest_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEYLINE_MAX_GENERATIONS", "255")
+    counts = Generations(3, "cpu", limit_from_environment())
+    slot, honest = torch.tensor([1]), torch.tensor([False])
+    for _ in range(255):
+        counts.moved(slot, slot, honest)
+    (move,), _ = counts.allowed([Move(Run(0, 1, 0, 0), 0, 1)], slot, 0)
+    assert move.end == move.start

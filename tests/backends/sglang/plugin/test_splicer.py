@@ -1,4 +1,4 @@
-"""Growing a tree along an edited prompt, over a cache in plain Python."""
+"""From an edited prompt to moves into its own slots, over a cache in plain Python."""
 
 from __future__ import annotations
 
@@ -8,144 +8,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from splice_rig import RING, SPACE, Rig
 
 from leyline.backends.sglang.plugin.cache import Controller
-from leyline.backends.sglang.plugin.keys import Keyring, Space
 from leyline.backends.sglang.plugin.metrics import Metrics
-from leyline.backends.sglang.plugin.move_counts import Generations
-from leyline.backends.sglang.plugin.ops import Hit
 from leyline.backends.sglang.plugin.receipts import make_receipt
-from leyline.backends.sglang.plugin.runs import Plan, Refusal, make_plan
-from leyline.backends.sglang.plugin.splicer import Splicer
+from leyline.backends.sglang.plugin.runs import Refusal, make_plan
 from leyline.directives import Directive, EditScript, Fallback, Mode, Outcome, Receipt, WireRequest
-
-RING = Keyring(b"secret")
-SPACE = Space()
-
-
-class Tree:
-    """`TreeOps` as a dict from prefixes of whole pages to the slots of their last page."""
-
-    def __init__(self, slots: int, page: int) -> None:
-        self.page = page
-        self.size = slots
-        self.paths: dict[tuple[int, ...], list[int]] = {}
-        self.free = list(range(1, slots + 1))
-        self.held = 0
-        self.moved: set[int] = set()
-        self.fail_agree = self.fail_publish = False
-
-    def match(self, ids: array[int], limit: int, space: Space) -> Hit:
-        found = 0
-        while found + self.page <= min(limit, len(ids)) and tuple(ids[: found + self.page]) in self.paths:
-            found += self.page
-        return Hit(found, tuple(ids[:found]))
-
-    def slots(self, hit: Hit) -> torch.Tensor:
-        pages = [self.paths[hit.node[:end]] for end in range(self.page, hit.length + 1, self.page)]
-        return torch.tensor([slot for page in pages for slot in page], dtype=torch.int64)
-
-    def hold(self, hit: Hit) -> Any:
-        self.held += 1
-        return hit
-
-    def release(self, held: Any) -> None:
-        self.held -= 1
-
-    def room(self) -> int:
-        return len(self.free)
-
-    def reserve(self, tokens: int) -> torch.Tensor | None:
-        assert tokens % self.page == 0
-        if tokens > len(self.free):
-            return None
-        taken, self.free = self.free[:tokens], self.free[tokens:]
-        self.moved -= set(taken)
-        return torch.tensor(taken, dtype=torch.int64)
-
-    def give_back(self, slots: torch.Tensor) -> None:
-        self.free += slots.tolist()
-
-    def publish(self, ids: array[int], slots: torch.Tensor, known: int, space: Space) -> None:
-        assert len(slots) == len(ids)
-        if self.fail_publish:
-            raise RuntimeError("the tree refused")
-        for start in range(known, len(ids), self.page):
-            path = tuple(ids[: start + self.page])
-            assert path not in self.paths
-            self.paths[path] = slots[start : start + self.page].tolist()
-
-    def agree(self, ok: bool) -> bool:
-        return ok and not self.fail_agree
-
-    def drop_branch(self, ids: array[int], start: int, space: Space) -> bool:
-        return True
-
-    def compute(self, ids: array[int], upto: int) -> int:
-        """What a prefill of `ids[:upto]` leaves in the tree. Returns how many tokens are there now."""
-        hit = self.match(ids, upto, SPACE)
-        end = upto // self.page * self.page
-        slots = self.reserve(end - hit.length)
-        assert slots is not None
-        self.publish(ids[:end], torch.cat([self.slots(hit), slots]), hit.length, SPACE)
-        return end
-
-    def evict(self, path: tuple[int, ...]) -> None:
-        """Evict a path and all that stands on it."""
-        for longer in [other for other in self.paths if other[: len(path)] == path]:
-            self.free += self.paths.pop(longer)
-
-    def honest(self) -> bool:
-        """Whether no request without a mark could hit a slot whose KV was moved."""
-        return not any(self.moved & set(page) for path, page in self.paths.items() if max(path) < 2**31)
-
-    def adds_up(self) -> bool:
-        owned = [slot for page in self.paths.values() for slot in page]
-        return sorted(owned + self.free) == list(range(1, self.size + 1)) and self.held == 0
-
-
-class Rig:
-    """A splicer over a tree, whose "KV" is a note: the token, where it was computed, and how it was moved."""
-
-    def __init__(self, page: int = 1, slots: int = 4000, limit: int = 32) -> None:
-        self.tree = Tree(slots, page)
-        self.moves: list[tuple[list[int], list[int], int, int]] = []
-        self.fail_moves = False
-        self.splicer = Splicer(self.tree, RING, self._move, Generations(slots + 2, "cpu", limit), chunked=True)
-
-    def _move(self, source: torch.Tensor, target: torch.Tensor, old: int, new: int) -> None:
-        if self.fail_moves:
-            raise RuntimeError("the copy failed")
-        self.moves.append((source.tolist(), target.tolist(), old, new))
-        self.tree.moved |= set(target.tolist())
-
-    def serve(self, prompt: list[int], value: str | None) -> tuple[Plan | None, Receipt | None]:
-        """Serve a prompt as the scheduler does: match, then chunks that end at the cuts. Greedy in pages."""
-        ids = array("q", prompt)
-        if value is None:
-            self.tree.compute(ids, len(ids))
-            return None, None
-        plan = make_plan(value, ids, SPACE, RING, page=self.tree.page, max_tokens=4096)
-        return plan, self.finish(plan, ids)
-
-    def finish(self, plan: Plan, ids: array[int]) -> Receipt:
-        """Admit a request, for the first time or again, and compute it to its end."""
-        limit = len(ids) - 1
-        key = self.splicer.admit(plan, ids, limit, SPACE)
-        done = self.tree.match(key, limit, SPACE).length
-        while True:
-            cut = plan.next_cut(done, self.tree.page)
-            if cut is None:
-                break
-            marked = RING.marked(ids, plan.marks)
-            done = self.tree.compute(marked, cut)
-            hit = self.splicer.advance(plan, ids, done, limit, SPACE)
-            done = hit.length if hit is not None else done
-        self.tree.compute(RING.marked(ids, plan.marks), len(ids))
-        return make_receipt(plan, len(ids), RING, SPACE)
 
 
 @st.composite
@@ -216,38 +87,18 @@ PROMPT = [*SCRIPT.apply(SOURCE), 1]
 VALUE = WireRequest.build(SCRIPT, SOURCE).to_json()
 
 
-@pytest.mark.parametrize("how", ["the copy raises", "another rank fails", "the tree refuses"])
-def test_a_failed_copy_loses_no_slot_and_is_served_honestly(how: str) -> None:
-    rig = Rig()
-    rig.serve(SOURCE, None)
-    rig.fail_moves = how == "the copy raises"
-    rig.tree.fail_agree = how == "another rank fails"
-    rig.tree.fail_publish = how == "the tree refuses"
-    ids = array("q", PROMPT)
-    controller = Controller(rig.splicer, Metrics(False), 1, 4096)
-    request = SimpleNamespace(origin_input_ids=ids, output_ids=[], customized_info=None, sampling_params=None)
-    plan = make_plan(VALUE, ids, SPACE, RING, page=1, max_tokens=4096)
-    key = controller.admit(request, plan, ids, len(ids) - 1, SPACE)
-    assert list(key) == PROMPT
-    receipt = Receipt.from_meta_info(request.customized_info)
-    assert receipt is not None
-    assert receipt.fallback is Fallback.INTERNAL_ERROR
-    assert receipt.splices == ()
-    assert receipt.approximate_from is None
-    assert rig.tree.adds_up()
-
-
 def test_without_room_nothing_is_moved() -> None:
     rig = Rig()
     rig.serve(SOURCE, None)
     rest, rig.tree.free = rig.tree.free[10:], rig.tree.free[:10]
-    plan = make_plan(VALUE, array("q", PROMPT), SPACE, RING, page=1, max_tokens=4096)
-    rig.splicer.admit(plan, array("q", PROMPT), len(PROMPT) - 1, SPACE)
+    ids = array("q", PROMPT)
+    plan = make_plan(VALUE, ids, SPACE, RING, page=1, max_tokens=4096)
+    own = rig.tree.match(rig.splicer.admit(plan, ids, len(ids) - 1, SPACE), len(ids) - 1, SPACE)
+    assert rig.splicer.stage(plan, ids, own, len(ids) - 1, SPACE, 100, 9) is None
     assert plan.fallback is Fallback.NO_SLOTS
-    assert rig.moves == []
     rig.tree.free += rest
     assert rig.tree.adds_up()
-    rig.splicer.admit(plan, array("q", PROMPT), len(PROMPT) - 1, SPACE)
+    rig.finish(plan, ids)
     assert plan.fallback is None, "a later admission, with room, starts over"
     assert len(rig.moves) == 1
 
@@ -264,21 +115,22 @@ def test_an_unknown_source_is_told_from_an_evicted_one() -> None:
     assert receipt.fallback is Fallback.DONOR_MISSING
 
 
-def test_a_look_at_a_retried_request_takes_slots_a_limited_number_of_times() -> None:
-    """A pool that evicts at once what was moved must not be made to move it for ever."""
+def test_a_request_that_waits_keeps_nothing_and_moves_nothing() -> None:
     rig = Rig()
     rig.serve(SOURCE, None)
     ids = array("q", PROMPT)
     plan = make_plan(VALUE, ids, SPACE, RING, page=1, max_tokens=4096)
     for _ in range(10):
-        rig.splicer.admit(plan, ids, len(ids) - 1, SPACE)
-        for path in [path for path in rig.tree.paths if max(path) > 2**60]:
-            rig.tree.free += rig.tree.paths.pop(path)
-    assert len(rig.moves) == 3
-    assert plan.fallback is Fallback.NO_SLOTS
+        own = rig.tree.match(rig.splicer.admit(plan, ids, len(ids) - 1, SPACE), len(ids) - 1, SPACE)
+        staged = rig.splicer.stage(plan, ids, own, len(ids) - 1, SPACE, 100, 9)
+        assert staged is not None
+        assert (staged.start, staged.end) == (20, 70)
+        assert rig.tree.held == 2
+        rig.splicer.unstage(staged)
+        assert rig.tree.adds_up()
+    assert rig.moves == []
     assert plan.splices == []
     assert plan.marks == ()
-    assert rig.tree.adds_up()
 
 
 @pytest.mark.parametrize("left", [0, 40])
@@ -288,11 +140,10 @@ def test_what_was_moved_again_after_eviction_counts_once(left: int) -> None:
     rig.serve(SOURCE, None)
     ids = array("q", PROMPT)
     plan = make_plan(VALUE, ids, SPACE, RING, page=1, max_tokens=4096)
-    rig.splicer.admit(plan, ids, len(ids) - 1, SPACE)
+    rig.finish(plan, ids)
     for path in [path for path in rig.tree.paths if max(path) > 2**60 and len(path) > left]:
         rig.tree.free += rig.tree.paths.pop(path)
-    rig.splicer.admit(plan, ids, len(ids) - 1, SPACE)
-    receipt = make_receipt(plan, len(ids), RING, SPACE)
+    receipt = rig.finish(plan, ids)
     assert (receipt.prefix_tokens, receipt.spliced_tokens, receipt.prefilled_tokens) == (20, 50, 1)
     assert [(s.start, s.end) for s in receipt.splices] == ([(20, 40), (40, 70)] if left else [(20, 70)])
 
@@ -305,21 +156,19 @@ def test_a_move_that_starts_earlier_after_eviction_has_its_mark_there(replacemen
     rig.serve(SOURCE, None)
     script = EditScript((Directive(20, 30, replacement, Mode.AMORTIZE),))
     prompt = [*script.apply(SOURCE), 1]
-    ids, limit = array("q", prompt), len(prompt) - 1
+    ids = array("q", prompt)
     value = WireRequest.build(script, SOURCE).to_json()
     rig.serve(prompt[:40], None)
+    plan = make_plan(value, ids, SPACE, RING, page=1, max_tokens=4096)
     if who == "an equal one":
         rig.serve(prompt, value)
-    plan = make_plan(value, ids, SPACE, RING, page=1, max_tokens=4096)
-    rig.splicer.admit(plan, ids, limit, SPACE)
+        rig.splicer.admit(plan, ids, len(prompt) - 1, SPACE)
+    else:
+        rig.finish(plan, ids)
     assert plan.marks[0].position == 40
     assert bool(plan.splices) is (who == "the request")
     rig.tree.evict(tuple(prompt[:21]))
-    done = rig.tree.match(rig.splicer.admit(plan, ids, limit, SPACE), limit, SPACE).length
-    if replacement:
-        rig.tree.compute(RING.marked(ids, plan.marks), plan.next_cut(done, 1) or 0)
-        rig.splicer.advance(plan, ids, 23, limit, SPACE)
-    receipt = make_receipt(plan, len(ids), RING, SPACE)
+    receipt = rig.finish(plan, ids)
     assert receipt.approximate_from == plan.splices[0].start == 20 + len(replacement)
     assert rig.tree.match(ids, len(ids), SPACE).length == 20 + len(replacement)
     assert rig.tree.honest()
@@ -338,7 +187,10 @@ def test_no_eviction_between_admissions_lets_moved_kv_out_of_its_lineage(
     ids, value = array("q", prompt), WireRequest.build(script, source, seam=seam).to_json()
     plan = make_plan(value, ids, SPACE, RING, page=page, max_tokens=4096)
     for _ in range(3):
-        rig.splicer.admit(plan, ids, len(ids) - 1 - rng.choice([0, 0, 20]) % len(ids), SPACE)
+        if rng.random() < 0.5:
+            rig.splicer.admit(plan, ids, len(ids) - 1 - rng.choice([0, 0, 20]) % len(ids), SPACE)
+        else:
+            rig.finish(plan, ids, page * rng.randint(2, 40))
         for path in rng.sample(sorted(rig.tree.paths), min(2, len(rig.tree.paths))):
             if rng.random() < 0.7:
                 rig.tree.evict(path)
@@ -358,11 +210,10 @@ def test_a_request_that_leaves_its_lineage_counts_the_honest_hit() -> None:
     rig.serve(SOURCE, None)
     ids = array("q", PROMPT)
     plan = make_plan(VALUE, ids, SPACE, RING, page=1, max_tokens=4096)
-    rig.splicer.admit(plan, ids, len(ids) - 1, SPACE)
+    rig.finish(plan, ids)
     for path in [path for path in rig.tree.paths if max(path) > 2**60]:
         rig.tree.free += rig.tree.paths.pop(path)
     rig.serve(PROMPT[:30], None)
-    rig.tree.free = []
     key = rig.splicer.admit(plan, ids, len(ids) - 1, SPACE)
     assert list(key) == PROMPT
     assert make_receipt(plan, len(ids), RING, SPACE).prefix_tokens == 30
@@ -413,27 +264,6 @@ def test_a_run_of_no_whole_page_is_not_called_cached() -> None:
     assert again is not None
     assert again.acknowledged == (Outcome.CACHED, Outcome.CACHED)
     assert again.fallback is None
-
-
-def test_a_request_in_chunks_never_leaves_the_path_that_it_holds() -> None:
-    """An equal request may move meanwhile what this one had no room for: only this one's own slots are locked."""
-    rig = Rig()
-    rig.serve(SOURCE, None)
-    ids = array("q", PROMPT)
-    plan = make_plan(VALUE, ids, SPACE, RING, page=1, max_tokens=4096)
-    rest, rig.tree.free = rig.tree.free, []
-    rig.splicer.admit(plan, ids, len(ids) - 1, SPACE)
-    assert plan.fallback is Fallback.NO_SLOTS
-    rig.tree.free = rest
-    _, twin = rig.serve(PROMPT, VALUE)
-    assert twin is not None
-    assert twin.approximate_from == 20
-    computed = rig.tree.compute(ids, 40)
-    own = rig.tree.slots(rig.tree.match(ids, computed, SPACE)).tolist()
-    hit = rig.splicer.advance(plan, ids, computed, len(ids) - 1, SPACE)
-    assert hit is not None
-    assert rig.tree.slots(hit).tolist()[:computed] == own
-    assert rig.tree.adds_up()
 
 
 def test_logprobs_of_the_prompt_are_told_as_the_reason() -> None:
@@ -489,26 +319,6 @@ def test_a_receipt_that_cannot_be_counted_stays_out_of_the_scheduler(caplog: pyt
     assert "counting a request failed" in caplog.text
 
 
-def test_a_last_attempt_that_leaves_runs_behind_says_why() -> None:
-    """The attempt moves the first run; the second one, behind a replacement, would need a further one."""
-    rig = Rig()
-    rig.serve(SOURCE, None)
-    script = EditScript((Directive(10, 15, (), Mode.AMORTIZE), Directive(40, 45, (7, 8, 9), Mode.AMORTIZE)))
-    prompt = [*script.apply(SOURCE), 1]
-    ids = array("q", prompt)
-    value = WireRequest.build(script, SOURCE).to_json()
-    plan = make_plan(value, ids, SPACE, RING, page=1, max_tokens=4096)
-    for attempt in range(3):
-        if attempt:
-            for path in [path for path in rig.tree.paths if max(path) > 2**60]:
-                rig.tree.free += rig.tree.paths.pop(path)
-        rig.splicer.admit(plan, ids, len(ids) - 1, SPACE)
-        assert plan.closed is (attempt == 2)
-    receipt = make_receipt(plan, len(ids), RING, SPACE)
-    assert receipt.acknowledged == (Outcome.SPLICED, Outcome.PREFILLED)
-    assert receipt.fallback is Fallback.NO_SLOTS
-
-
 @pytest.mark.parametrize("page", [1, 4])
 @pytest.mark.parametrize("behind", [1, 4])
 def test_a_run_that_ends_with_the_prompts_last_token_is_told_as_what_it_is(page: int, behind: int) -> None:
@@ -553,3 +363,67 @@ def test_a_turn_with_a_longer_tail_finds_what_was_moved_ahead_of_it(before: bool
     _, other = rig.serve([*known, 900], value)
     assert other is not None
     assert other.prefix_tokens == 10, "other removed tokens do not share the path"
+
+
+@given(edits(), st.sampled_from([1, 4]), st.integers(0, 9), st.integers(2, 60))
+@settings(max_examples=80, deadline=None)
+def test_in_any_chunks_the_same_is_moved_or_computed_in_its_place(
+    turn: tuple[list[int], EditScript, list[int]], page: int, seam: int, chunk: int
+) -> None:
+    source, script, prompt = turn
+    whole, rig = Rig(page), Rig(page)
+    value = WireRequest.build(script, source, seam=seam).to_json()
+    for each in (whole, rig):
+        each.serve(source, None)
+    _, expected = whole.serve(prompt, value)
+    ids = array("q", prompt)
+    plan = make_plan(value, ids, SPACE, RING, page=page, max_tokens=4096)
+    receipt = rig.finish(plan, ids, chunk * page)
+    assert expected is not None
+    assert receipt.prefix_tokens == expected.prefix_tokens
+    assert rig.tree.honest()
+    assert rig.tree.adds_up()
+    spans = [(splice.start, splice.end) for splice in expected.splices]
+    for splice in receipt.splices:
+        assert any(a <= splice.start and splice.end <= b for a, b in spans)
+    # A chunk that ends in a hole computes some of the run behind it: less than one page, each time.
+    assert expected.spliced_tokens - receipt.spliced_tokens <= page * (len(prompt) // chunk + 1)
+
+
+def test_a_token_is_moved_a_limited_number_of_times_on_every_branch_of_a_lineage() -> None:
+    """The bound of a path is the host's; where it reaches the limit, what was counted a slot decides."""
+    rig = Rig(limit=3)
+    source: list[int] = list(range(100, 400))
+    rig.serve(source, None)
+    known: dict[str, Any] = {}
+    script = EditScript((Directive(20, 21, (), Mode.AMORTIZE),))
+    late = EditScript((Directive(250, 251, (), Mode.AMORTIZE),))
+    moved = []
+    for turn in range(6):
+        edit = late if turn in (1, 2) else script
+        prompt = edit.apply(source)
+        _, receipt = rig.serve(prompt, WireRequest.build(edit, source, **known).to_json())
+        assert receipt is not None
+        known = {"lineage": receipt.lineage, "lineage_start": receipt.approximate_from}
+        moved.append((receipt.spliced_tokens, receipt.fallback))
+        source = prompt
+    # Those from 250 on are moved in turns 0, 1 and 2, and computed in turn 3; those before, in 0, 3 and 4.
+    limit = Fallback.GENERATION_LIMIT
+    assert [fallback for _, fallback in moved] == [None, None, None, limit, None, limit]
+    assert moved[3][0] == 230 - 1
+    assert int(rig.counts._count.max()) == 3
+
+
+def test_without_holes_only_what_follows_the_prefix_is_moved() -> None:
+    refusal = Refusal(Fallback.UNSUPPORTED_FEATURE, "a replacement or a seam needs another attention backend")
+    rig = Rig(no_holes=refusal)
+    rig.serve(SOURCE, None)
+    _, receipt = rig.serve(PROMPT, VALUE)
+    assert receipt is not None
+    assert receipt.fallback is None
+    assert receipt.spliced_tokens == 50
+    script = EditScript((Directive(10, 15, (), Mode.AMORTIZE), Directive(40, 45, (7, 8, 9), Mode.AMORTIZE)))
+    _, receipt = rig.serve([*script.apply(SOURCE), 1], WireRequest.build(script, SOURCE).to_json())
+    assert receipt is not None
+    assert receipt.acknowledged == (Outcome.SPLICED, Outcome.PREFILLED)
+    assert (receipt.fallback, receipt.detail) == refusal
