@@ -19,11 +19,14 @@ from leyline.backends.sglang.plugin.move_counts import Generations, limit_from_e
 from leyline.backends.sglang.plugin.mover import Mover, TorchMover
 from leyline.backends.sglang.plugin.ops import TreeOps
 from leyline.backends.sglang.plugin.refuse import find_rope, hole_refusal, server_refusal
+from leyline.backends.sglang.plugin.rope import Rope
 from leyline.backends.sglang.plugin.splicer import Splicer
+from leyline.directives import LeylineError
 
 log = logging.getLogger("leyline")
 
 SECRET_VARIABLE = "LEYLINE_SECRET"
+MOVER_VARIABLE = "LEYLINE_MOVER"
 _ADDER = "sglang.srt.managers.schedule_policy.PrefillAdder"
 
 
@@ -66,7 +69,7 @@ def build(context: Any, ops: TreeOps, adapter: Any) -> Controller:
         log.warning("leyline: this server does not splice (%s: %s)", *(refusal or ("no", "RoPE table")))
         _install(adapter.HOOKS)
         return controller
-    mover: Mover = TorchMover(pool, rope)
+    mover = choose_mover(pool, rope, torch.device(runner.device))
     _install(
         {
             **adapter.HOOKS,
@@ -79,6 +82,21 @@ def build(context: Any, ops: TreeOps, adapter: Any) -> Controller:
     if no_holes is not None:
         log.warning("leyline: only deletions are spliced (%s: %s)", no_holes.reason, no_holes.detail)
     return controller
+
+
+def choose_mover(pool: Any, rope: Rope, device: torch.device) -> Mover:
+    """The fused kernel on a GPU, plain PyTorch elsewhere, or what LEYLINE_MOVER (`triton` or `torch`) says."""
+    wanted = os.environ.get(MOVER_VARIABLE, "triton" if device.type == "cuda" else "torch")
+    if wanted not in ("triton", "torch"):
+        raise LeylineError(f"{MOVER_VARIABLE} is {wanted!r}; give triton or torch")
+    if wanted == "triton":
+        try:
+            from leyline.backends.sglang.plugin.kernel import KernelMover
+
+            return KernelMover(pool, rope)
+        except Exception:
+            log.exception("leyline: the kernel cannot be used here; moving with plain PyTorch, which is slower")
+    return TorchMover(pool, rope)
 
 
 def _install(hooks: dict[str, tuple[str, Callable[..., Any]]]) -> None:

@@ -51,11 +51,17 @@ class Rope:
     @property
     def positions(self) -> int:
         """How many positions the table covers."""
-        return int(self._module.cos_sin_cache.shape[0])
+        return int(self.table.shape[0])
+
+    @property
+    def table(self) -> torch.Tensor:
+        """`(positions, dim)`: cosines, then sines."""
+        table: torch.Tensor = self._module.cos_sin_cache
+        return table
 
     def between(self, old: torch.Tensor, new: torch.Tensor) -> Rotation:
         """The rotation from positions `old` to `new`, both `(tokens,)` int64."""
-        table = self._module.cos_sin_cache
+        table = self.table
         old_cos, old_sin = table[old].float().chunk(2, -1)
         new_cos, new_sin = table[new].float().chunk(2, -1)
         cos = new_cos * old_cos + new_sin * old_sin
