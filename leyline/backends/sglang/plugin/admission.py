@@ -13,7 +13,7 @@ from typing import Any
 
 from leyline.backends.sglang.plugin.cache import Controller
 from leyline.backends.sglang.plugin.ops import Hit
-from leyline.backends.sglang.plugin.staging import MAX_HOLES, Staged
+from leyline.backends.sglang.plugin.staging import MAX_HOLES, Room, Staged
 
 _HOLES = "_leyline_holes"
 """On a PrefillAdder: pieces that the requests of its pass compute beside their tails."""
@@ -50,14 +50,13 @@ class AdmissionHooks:
     def _stage(self, adder: Any, req: Any) -> Staged | None:
         if not getattr(req, "_leyline_plan", None):
             return None
-        own = Hit(self._adapter.prefix_len(req), req.last_node)
-        if self._adapter.protected_len(req) != own.length:
-            return None  # the last chunk is not in the tree, whole
+        length = self._adapter.prefix_len(req)
+        own = Hit(length, req.last_node) if self._adapter.protected_len(req) == length else None
         budget = adder.rem_input_tokens if adder.can_run_list else len(req.full_untruncated_fill_ids)
         if adder.rem_chunk_tokens is not None:
             budget = min(budget, adder.rem_chunk_tokens) - adder.page_size  # the tail needs some of it
-        left = MAX_HOLES - getattr(adder, _HOLES, 0)
-        return self._controller.stage(req, own, self._adapter.space(req), max(budget, 0), left)
+        room = Room(max(budget, 0), MAX_HOLES - getattr(adder, _HOLES, 0))
+        return self._controller.stage(req, own, self._adapter.space(req), room)
 
     def _admit(self, adder: Any, req: Any, staged: Staged, call: Callable[[], Any]) -> tuple[Any, bool]:
         """Let the scheduler decide. Returns its verdict, and whether the request is in."""

@@ -19,7 +19,7 @@ from leyline.backends.sglang.plugin.ops import Hit
 from leyline.backends.sglang.plugin.receipts import make_receipt
 from leyline.backends.sglang.plugin.runs import FIELD, Plan, Refusal, make_plan, wire_value
 from leyline.backends.sglang.plugin.splicer import Splicer
-from leyline.backends.sglang.plugin.staging import Staged
+from leyline.backends.sglang.plugin.staging import Room, Staged
 from leyline.directives import Fallback
 
 log = logging.getLogger("leyline")
@@ -92,18 +92,25 @@ class Controller:
         self.report(req, plan, space)
         return key
 
-    def stage(self, req: Any, own: Hit, space: Space, budget: int, holes: int) -> Staged | None:
-        """Slots for what the request's next forward moves and computes beside its tail; see `Splicer.stage`."""
-        plan = getattr(req, _ATTRIBUTE, None)
-        if not isinstance(plan, Plan) or plan.closed or not plan.runs or own.length % self.page:
+    def stage(self, req: Any, own: Hit | None, space: Space, room: Room) -> Staged | None:
+        """Slots for what the request's next forward moves and computes beside its tail; see `Splicer.stage`.
+
+        own: what the request holds in the tree, or None where its last chunk is not whole in it.
+        """
+        plan: Plan = getattr(req, _ATTRIBUTE)
+        donor, plan.donor = plan.donor, None  # the tree may change before the request is seen again
+        if own is None or own.length % self.page or plan.closed or not plan.runs:
             return None
+        said, staged = plan.fallback, None
         try:
             ids = req.full_untruncated_fill_ids
-            return self.splicer.stage(plan, ids, own, req._compute_max_prefix_len(len(ids)), space, budget, holes)
+            staged = self.splicer.stage(plan, ids, own, donor, req._compute_max_prefix_len(len(ids)), space, room)
         except Exception:
             log.exception("splicing failed; the request is served honestly")
             plan.give_up(Fallback.INTERNAL_ERROR, "splicing failed; see the server's log")
-            return None
+        if plan.fallback is not said:
+            self.report(req, plan, space)
+        return staged
 
     def commit(self, req: Any, staged: Staged, space: Space) -> None:
         """The request was admitted with what is staged: it is on its way to the next forward."""

@@ -1,4 +1,4 @@
-"""All layers and all runs of a pass in one launch: a Triton kernel that copies KV rows and rotates their keys on the way.
+"""All layers and all runs of a pass in one launch: a Triton kernel that copies KV rows and rotates keys on the way.
 
 Every token carries its own slots and positions, so runs with different shifts, of different requests, are one launch.
 Layers are reached from the first one's buffer by offsets in units of 16 elements, which the compiler thus knows to be
@@ -23,7 +23,7 @@ _TOKENS = {"latent": 8, "heads": 16}
 
 
 @triton.jit
-def _ratio(table, old, new, i, mask, half: tl.constexpr):  # type: ignore[no-untyped-def]
+def _ratio(table, old, new, i, mask, half: tl.constexpr):
     """cos and sin of theta(new) - theta(old), `(tokens, half)` fp32, from rows `[cos | sin]`."""
     row_old = table + old[:, None] * (2 * half) + i[None, :]
     row_new = table + new[:, None] * (2 * half) + i[None, :]
@@ -38,7 +38,7 @@ def _ratio(table, old, new, i, mask, half: tl.constexpr):  # type: ignore[no-unt
 
 
 @triton.jit
-def _turn(base, source, target, at, cos, sin, inside, half: tl.constexpr, neox: tl.constexpr, row: tl.constexpr):  # type: ignore[no-untyped-def]
+def _turn(base, source, target, at, cos, sin, inside, half: tl.constexpr, neox: tl.constexpr, row: tl.constexpr):
     """Move the `2 * half` elements from `at` on, rotated."""
     block: tl.constexpr = cos.shape[1]
     read, write = base + source[:, None] * row + at, base + target[:, None] * row + at
@@ -60,7 +60,7 @@ def _turn(base, source, target, at, cos, sin, inside, half: tl.constexpr, neox: 
 
 
 @triton.jit
-def _copy(base, source, target, at, inside, count: tl.constexpr, block: tl.constexpr, row: tl.constexpr):  # type: ignore[no-untyped-def]
+def _copy(base, source, target, at, inside, count: tl.constexpr, block: tl.constexpr, row: tl.constexpr):
     """Move the `count` elements from `at` on as they are."""
     j = tl.arange(0, block)
     mask = inside[:, None] & (j < count)[None, :]
@@ -69,7 +69,7 @@ def _copy(base, source, target, at, inside, count: tl.constexpr, block: tl.const
 
 
 @triton.jit(do_not_specialize=["count"])
-def _move_latent(  # type: ignore[no-untyped-def]
+def _move_latent(
     first,
     offsets,
     table,
@@ -100,7 +100,7 @@ def _move_latent(  # type: ignore[no-untyped-def]
 
 
 @triton.jit(do_not_specialize=["count"])
-def _move_heads(  # type: ignore[no-untyped-def]
+def _move_heads(
     first_key,
     first_value,
     key_offsets,
@@ -153,7 +153,7 @@ class KernelMover:
         if self._latent:
             self._buffers = pool.kv_buffer
             self._rank = int(pool.kv_lora_rank)
-            self._offsets = (_offsets(pool.kv_buffer),)
+            self._offsets: tuple[torch.Tensor, ...] = (_offsets(pool.kv_buffer),)
         else:
             self._buffers, self._values = pool.k_buffer, pool.v_buffer
             self._offsets = (_offsets(pool.k_buffer), _offsets(pool.v_buffer))

@@ -70,6 +70,11 @@ class Generations:
                 most = max(most, int(there[: end - start].max()))
         return allowed, most
 
+    def most(self, slots: torch.Tensor) -> int:
+        """How often the KV in one of `slots` was moved at most. Waits for the device."""
+        self._settle()
+        return int(self._count[slots].max()) if len(slots) else 0
+
     def moved(self, source: torch.Tensor, target: torch.Tensor, honest: torch.Tensor) -> None:
         """The KV of `source` was copied to `target`; where `honest`, it was computed where it stands."""
         self._count[target] = torch.where(honest, 0, self._count[source]) + 1

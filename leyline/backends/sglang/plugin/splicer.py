@@ -20,7 +20,7 @@ from leyline.backends.sglang.plugin.move_counts import Generations
 from leyline.backends.sglang.plugin.ops import Hit, TreeOps
 from leyline.backends.sglang.plugin.receipts import missing_donor
 from leyline.backends.sglang.plugin.runs import Donor, Plan, Refusal
-from leyline.backends.sglang.plugin.staging import Move, Staged, fit, gaps, movable
+from leyline.backends.sglang.plugin.staging import Move, Room, Staged, fit, gaps, movable
 from leyline.directives import Fallback, Splice
 
 log = logging.getLogger("leyline")
@@ -70,28 +70,32 @@ class Splicer:
         return self.keyring.marked(ids, plan.marks)
 
     def stage(
-        self, plan: Plan, ids: array[int], own: Hit, limit: int, space: Space, budget: int, holes: int
+        self, plan: Plan, ids: array[int], own: Hit, donor: Donor | None, limit: int, space: Space, room: Room
     ) -> Staged | None:
         """Slots for all that can be moved behind the request's own path, and for the holes before it. None: nothing.
 
-        own: what the request holds, in whole pages. budget: tokens that may be computed in holes; holes: pieces.
+        own: what the request holds, in whole pages. donor: what `admit` found, if nothing happened since.
         """
         ops, position = self._ops, own.length
-        donor, plan.donor = plan.donor or self._donor(plan, space), None
+        donor = donor or self._donor(plan, space)
         reach, limit = min(donor.length, self._positions), min(limit, self._positions)
         found = movable(plan.open_runs(), position, reach, limit, ops.page)
         if self._no_holes is not None:
-            budget = 0
-        if not found or not (moves := fit(found, position, budget, holes)):
+            room = Room(0, room.holes)
+        if not found or not (moves := fit(found, position, room)):
             return None
         began = time.perf_counter()
         held = [ops.hold(own), ops.hold(donor.hit)]
         try:
             source = ops.slots(donor.hit)
-            bound = self._bound(plan, donor)
-            if bound >= self._generations.limit:
+            if len(source) != donor.length:
+                raise RuntimeError(f"the donor has {len(source)} slots for {donor.length} tokens")
+            kept, bound = self._bounds(plan, ids, own, donor)
+            if max(kept, bound) >= self._generations.limit:
+                first = plan.marks[0].position if plan.marks else position
+                kept = self._generations.most(ops.slots(own)[first:])
                 found, bound = self._sparing(plan, found, source, donor)
-                moves = fit(found, position, budget, holes)
+                moves = fit(found, position, room)
             marks = plan.marks or (Mark(moves[0].start, plan.name),) if moves else ()
             if not moves or moves[0].start < marks[0].position:
                 return None
@@ -100,7 +104,7 @@ class Splicer:
             if slots is None:
                 plan.refuse(Fallback.NO_SLOTS, f"{ops.room()} slots could be freed for {end - position} tokens")
                 return None
-            staged = Staged(position, end, slots, source, donor.honest, moves, marks, held, bound + 1)
+            staged = Staged(position, end, slots, source, donor.honest, moves, marks, held, max(kept, bound + 1))
             staged.seconds = time.perf_counter() - began
             held = []
             return staged
@@ -183,10 +187,16 @@ class Splicer:
         plan.marks = ()
         return plain
 
-    def _bound(self, plan: Plan, donor: Donor) -> int:
-        if donor.honest >= donor.length or not plan.donor_marks:
-            return 0
-        return self._generations.bounds.of(plan.donor_marks[0].name, plan.source)
+    def _bounds(self, plan: Plan, ids: array[int], own: Hit, donor: Donor) -> tuple[int, int]:
+        """How often a token of the request's own path, and of its donor, was moved at most."""
+        known, bound = self._generations.bounds, 0
+        if donor.honest < donor.length:
+            bound = known.of(plan.donor_marks[0].name, plan.source)
+        if not plan.marks or own.length <= plan.marks[0].position:
+            return 0, bound
+        # Up to the first edit both paths are one.
+        shared = plan.script and own.length <= plan.script.directives[0].start
+        return bound if shared else known.of(plan.marks[0].name, ids), bound
 
     def _sparing(self, plan: Plan, found: list[Move], source: torch.Tensor, donor: Donor) -> tuple[list[Move], int]:
         """`found` without what was moved too often, and the most moves among the rest."""
@@ -213,7 +223,7 @@ class Splicer:
         if self._no_holes is None:
             return
         found = movable(plan.open_runs(), length, plan.reach, plan.runs[-1].end, page)
-        if len(fit(found, length, 0, len(found))) < len(found):
+        if len(fit(found, length, Room(0, len(found)))) < len(found):
             plan.refuse(*self._no_holes)
 
     def _purge(self, plan: Plan, space: Space) -> None:

@@ -20,6 +20,13 @@ MAX_HOLES = 256
 """Holes of one forward, over all its requests: a backend's page table has a row for each."""
 
 
+class Room(NamedTuple):
+    """What a forward may compute beside the tails of its requests: tokens, and holes."""
+
+    tokens: int
+    holes: int
+
+
 class Move(NamedTuple):
     """Prompt tokens `[start, end)`, whole pages of `run`, take the KV of their source."""
 
@@ -72,17 +79,17 @@ def movable(runs: Iterable[Run], position: int, reach: int, limit: int, page: in
     return moves
 
 
-def fit(moves: Sequence[Move], position: int, budget: int, most: int) -> tuple[Move, ...]:
-    """The moves whose holes, from `position` on, come to at most `budget` tokens and about `most` pieces.
+def fit(moves: Sequence[Move], position: int, room: Room) -> tuple[Move, ...]:
+    """The moves whose holes, from `position` on, have room beside the tail.
 
     The shortest moves are left out first: what they hold is computed with the hole around it.
     """
-    if len(moves) > most:
-        kept = sorted(sorted(moves, key=lambda move: move.start - move.end)[:most], key=lambda move: move.start)
+    if len(moves) > room.holes:
+        kept = sorted(sorted(moves, key=lambda move: move.start - move.end)[: room.holes], key=lambda move: move.start)
     else:
         kept = list(moves)
     fitting: list[Move] = []
-    at, left = position, budget
+    at, left = position, room.tokens
     for move in kept:
         left -= move.start - at
         if left < 0:

@@ -13,7 +13,7 @@ from leyline.backends.sglang.plugin.ops import Held, Hit
 from leyline.backends.sglang.plugin.receipts import make_receipt
 from leyline.backends.sglang.plugin.runs import Plan, Refusal, make_plan
 from leyline.backends.sglang.plugin.splicer import Splicer
-from leyline.backends.sglang.plugin.staging import Staged
+from leyline.backends.sglang.plugin.staging import Room, Staged
 from leyline.directives import Receipt
 
 RING = Keyring(b"secret")
@@ -132,7 +132,7 @@ class Rig:
         own = self.tree.match(self.splicer.admit(plan, ids, limit, SPACE), limit, SPACE)
         while True:
             row = self.tree.slots(own)
-            staged = self.splicer.stage(plan, ids, own, limit, SPACE, chunk - page, 256)
+            staged = self.splicer.stage(plan, ids, own, None, limit, SPACE, Room(chunk - page, 256))
             left = chunk
             if staged is not None:
                 row = torch.cat([row, staged.slots])

@@ -16,7 +16,7 @@ from leyline.backends.sglang.plugin.keys import Space
 from leyline.backends.sglang.plugin.metrics import Metrics
 from leyline.backends.sglang.plugin.runs import make_plan
 from leyline.backends.sglang.plugin.staging import MAX_HOLES, Staged
-from leyline.directives import Directive, EditScript, Fallback, Mode, WireRequest
+from leyline.directives import Directive, EditScript, Fallback, Mode, Receipt, WireRequest
 
 
 class AddReqResult(Enum):
@@ -91,8 +91,10 @@ def edit(*spans: tuple[int, int, int]) -> EditScript:
 class Scene:
     """An edited request in front of the scheduler. Its source is cached."""
 
-    def __init__(self, script: EditScript, chunk: int | None = 512, slots: int = 4000, answer: int = 10) -> None:
-        self.rig = Rig(slots=slots)
+    def __init__(
+        self, script: EditScript, chunk: int | None = 512, slots: int = 4000, answer: int = 10, limit: int = 32
+    ) -> None:
+        self.rig = Rig(slots=slots, limit=limit)
         self.rig.serve(SOURCE, None)
         self.controller = Controller(self.rig.splicer, Metrics(False), 1, 4096)
         self.hooks = AdmissionHooks(Adapter, self.controller)
@@ -215,6 +217,16 @@ def test_many_holes_leave_the_shortest_runs_out() -> None:
     scene.adder._leyline_holes = MAX_HOLES - 3
     scene.admit()
     assert [(s.start, s.end) for s in scene.plan.splices] == [(21, 40), (43, 60), (61, 300)]
+
+
+def test_what_was_moved_too_often_is_computed_and_the_receipt_says_so() -> None:
+    scene = Scene(edit((20, 30, 3)), limit=0)
+    assert scene.admit() is AddReqResult.CONTINUE
+    assert scene.adder.chunks == [("edited", 20, len(scene.prompt) - 20)]
+    receipt = Receipt.from_meta_info(scene.req.customized_info)
+    assert receipt is not None
+    assert receipt.fallback is Fallback.GENERATION_LIMIT
+    assert scene.rig.tree.held == 0
 
 
 def test_a_failure_never_reaches_the_scheduler(caplog: pytest.LogCaptureFixture) -> None:

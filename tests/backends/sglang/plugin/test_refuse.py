@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from leyline.backends.sglang.plugin.refuse import server_refusal
+from leyline.backends.sglang.plugin.refuse import hole_refusal, server_refusal
 from leyline.directives import Fallback
 
 
@@ -121,3 +121,29 @@ def test_models_and_pools(args: dict[str, Any], reason: Fallback) -> None:
 def test_a_model_can_be_allowed_at_the_users_own_risk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEYLINE_ALLOW_MODEL", "Gemma3ForCausalLM,Other")
     assert refusal(model=Gemma3ForCausalLM()) is None
+
+
+@pytest.mark.parametrize(
+    ("args", "backend", "said"),
+    [
+        ({}, "flashinfer", "not flashinfer"),
+        ({}, "trtllm_mla", "not trtllm_mla"),
+        ({"enable_lora": True}, "fa3", "LoRA"),
+        ({"enable_dp_attention": True}, "fa3", "data-parallel attention"),
+        ({"attn_dp_size": 2}, "fa3", "data-parallel attention"),
+        ({"enable_two_batch_overlap": True}, "fa3", "two-batch overlap"),
+        ({"moe_a2a_backend": "deepep"}, "fa3", "deepep"),
+    ],
+    ids=label,
+)
+def test_where_only_deletions_are_spliced(args: dict[str, Any], backend: str, said: str) -> None:
+    found = hole_refusal(SimpleNamespace(**args), SimpleNamespace(prefill_attention_backend_str=backend))
+    assert found is not None
+    assert found.reason is Fallback.UNSUPPORTED_FEATURE
+    assert said in found.detail
+
+
+@pytest.mark.parametrize("backend", ["fa3", "torch_native", "triton"])
+def test_backends_that_compute_holes(backend: str) -> None:
+    args = SimpleNamespace(enable_lora=False, moe_a2a_backend="none", attn_dp_size=1)
+    assert hole_refusal(args, SimpleNamespace(prefill_attention_backend_str=backend)) is None

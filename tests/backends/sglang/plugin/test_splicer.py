@@ -16,6 +16,7 @@ from leyline.backends.sglang.plugin.cache import Controller
 from leyline.backends.sglang.plugin.metrics import Metrics
 from leyline.backends.sglang.plugin.receipts import make_receipt
 from leyline.backends.sglang.plugin.runs import Refusal, make_plan
+from leyline.backends.sglang.plugin.staging import Room
 from leyline.directives import Directive, EditScript, Fallback, Mode, Outcome, Receipt, WireRequest
 
 
@@ -94,7 +95,7 @@ def test_without_room_nothing_is_moved() -> None:
     ids = array("q", PROMPT)
     plan = make_plan(VALUE, ids, SPACE, RING, page=1, max_tokens=4096)
     own = rig.tree.match(rig.splicer.admit(plan, ids, len(ids) - 1, SPACE), len(ids) - 1, SPACE)
-    assert rig.splicer.stage(plan, ids, own, len(ids) - 1, SPACE, 100, 9) is None
+    assert rig.splicer.stage(plan, ids, own, plan.donor, len(ids) - 1, SPACE, Room(100, 9)) is None
     assert plan.fallback is Fallback.NO_SLOTS
     rig.tree.free += rest
     assert rig.tree.adds_up()
@@ -122,7 +123,7 @@ def test_a_request_that_waits_keeps_nothing_and_moves_nothing() -> None:
     plan = make_plan(VALUE, ids, SPACE, RING, page=1, max_tokens=4096)
     for _ in range(10):
         own = rig.tree.match(rig.splicer.admit(plan, ids, len(ids) - 1, SPACE), len(ids) - 1, SPACE)
-        staged = rig.splicer.stage(plan, ids, own, len(ids) - 1, SPACE, 100, 9)
+        staged = rig.splicer.stage(plan, ids, own, plan.donor, len(ids) - 1, SPACE, Room(100, 9))
         assert staged is not None
         assert (staged.start, staged.end) == (20, 70)
         assert rig.tree.held == 2

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
+
 import pytest
 
 from leyline.backends.sglang.plugin.entry import _refuse
-from leyline.backends.sglang.versions import UnsupportedVersionError, adapter_for
+from leyline.backends.sglang.versions import UnsupportedVersionError, adapter_for, adapter_name
 
 
 @pytest.mark.parametrize(
@@ -24,3 +27,18 @@ def test_a_server_of_another_version_ends_at_start() -> None:
     factory = _refuse(UnsupportedVersionError("SGLang 0.5.24 is not supported"))
     with pytest.raises(UnsupportedVersionError, match="not supported"):
         factory(None)
+
+
+def test_the_extra_installs_only_releases_that_work() -> None:
+    requirements = pytest.importorskip("packaging.requirements")
+    project = tomllib.loads((Path(__file__).resolve().parents[4] / "pyproject.toml").read_text())["project"]
+    (requirement,) = project["optional-dependencies"]["sglang"]
+    admitted = requirements.Requirement(requirement).specifier
+    releases = [f"0.5.{patch}{post}" for patch in range(10, 30) for post in ("", ".post1")]
+    for release in [*releases, "0.4.9", "0.6.0"]:
+        try:
+            adapter_name(release)
+            works = True
+        except UnsupportedVersionError:
+            works = False
+        assert (release in admitted) is works, release
