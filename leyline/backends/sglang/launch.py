@@ -99,8 +99,6 @@ def plan_launch(
     plugins = environ.get("SGLANG_PLUGINS", "")
     if plugins and PLUGIN not in [name.strip() for name in plugins.split(",")]:
         environment["SGLANG_PLUGINS"] = f"{plugins},{PLUGIN}"
-    if given.get("--chunked-prefill-size") == "-1":
-        notes.append("chunked prefill is off: edits with a replacement or a seam will be prefilled, not spliced")
     return Launch((*command, *args), environment, tuple(notes))
 
 

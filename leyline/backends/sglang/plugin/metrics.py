@@ -35,7 +35,7 @@ class Metrics:
         self._fallbacks = Counter("leyline_fallbacks_total", "Requests with a fallback, by reason.", (*names, "reason"))
         self._seconds = Histogram(
             "leyline_splice_seconds",
-            "Time in the scheduler to move one run: on a GPU the copy itself goes on behind it.",
+            "Time in the scheduler for one moved run: finding its donor and slots; the copy itself goes on behind it.",
             names,
             buckets=_SECONDS,
         )
