@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 from leyline.directives.directive import Directive, Mode, Segment
 from leyline.directives.errors import DirectiveError
@@ -119,9 +121,16 @@ class EditScript:
         self.validate(len(source))
         return tuple(tuple(source[d.start : d.end]) for d in self.directives)
 
-    def restore(self, target: Sequence[int], removed: Sequence[Sequence[int]]) -> list[int]:
+    @overload
+    def restore(  # type: ignore[overload-overlap]  # an array is a sequence
+        self, target: array[int], removed: Sequence[Sequence[int]]
+    ) -> array[int]: ...
+    @overload
+    def restore(self, target: Sequence[int], removed: Sequence[Sequence[int]]) -> list[int]: ...
+    def restore(self, target: Sequence[int] | array[int], removed: Sequence[Sequence[int]]) -> list[int] | array[int]:
         """Rebuild the source from the target and the removed tokens: what a server does to find its donor.
 
+        From an array an array of its type is made, at a fraction of a list's cost.
         Tokens of `target` behind the edited source (a new turn's tail) are kept at the end of the result.
         Raises `DirectiveError` when the target does not hold a replacement where the script puts it.
         """
@@ -134,7 +143,7 @@ class EditScript:
                 bound=len(self.directives),
                 reason=Fallback.MALFORMED,
             )
-        source: list[int] = []
+        source: list[int] | array[int] = array(target.typecode) if isinstance(target, array) else []
         position = 0
         for index, (d, span) in enumerate(zip(self.directives, removed, strict=True)):
             if len(span) != d.end - d.start:

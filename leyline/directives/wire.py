@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 from leyline.directives.directive import Directive, Mode
 from leyline.directives.errors import DirectiveError, WireError
@@ -87,7 +88,11 @@ class WireRequest:
         """
         return cls(script, script.removed(source), **settings)
 
-    def source(self, prompt: Sequence[int]) -> list[int]:
+    @overload
+    def source(self, prompt: array[int]) -> array[int]: ...  # type: ignore[overload-overlap]  # an array is a sequence
+    @overload
+    def source(self, prompt: Sequence[int]) -> list[int]: ...
+    def source(self, prompt: Sequence[int] | array[int]) -> list[int] | array[int]:
         """Rebuild the source from the prompt, tail included. Raises `WireError` (`target_mismatch`, `out_of_range`)."""
         try:
             return self.script.restore(prompt, self.removed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 from leyline.backends.sglang.plugin.keys import Keyring, Space
 from leyline.backends.sglang.plugin.runs import Plan, Run
 from leyline.directives import Fallback, Mode, Outcome, Receipt
@@ -35,6 +37,7 @@ def make_receipt(plan: Plan, prompt_tokens: int, keyring: Keyring, space: Space)
 def _outcomes(plan: Plan) -> tuple[Outcome, ...]:
     """One outcome a directive, in order."""
     runs = {run.directive: run for run in (*plan.runs, *plan.short)}
+    starts = sorted(splice.start for splice in plan.splices)
     outcomes = []
     forgotten = False
     for index, directive in enumerate(plan.script):
@@ -42,7 +45,7 @@ def _outcomes(plan: Plan) -> tuple[Outcome, ...]:
         run = runs.get(index)
         if forgotten:
             outcomes.append(Outcome.FORGOTTEN)
-        elif run is not None and any(run.start <= splice.start < run.end for splice in plan.splices):
+        elif run is not None and bisect_left(starts, run.start) < bisect_left(starts, run.end):
             outcomes.append(Outcome.SPLICED)
         elif run is None and plan.fallback is None and plan.name:
             # Nothing stands between this directive and the next one, or only what is always computed (a seam, the

@@ -155,7 +155,7 @@ def make_plan(value: Any, prompt: array[int], space: Space, keyring: Keyring, *,
 
 def _plan(request: WireRequest, prompt: array[int], space: Space, keyring: Keyring, page: int, max_tokens: int) -> Plan:
     script = request.script
-    source = array("q", request.source(prompt)) if script else prompt
+    source = request.source(prompt) if script else prompt
     if len(source) > 2 * max_tokens:
         raise WireError(
             f"the source has {len(source)} tokens; the bound is {2 * max_tokens}", reason=Fallback.TOO_LARGE
