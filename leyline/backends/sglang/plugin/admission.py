@@ -60,7 +60,7 @@ class AdmissionHooks:
 
     def _admit(self, adder: Any, req: Any, staged: Staged, call: Callable[[], Any]) -> tuple[Any, bool]:
         """Let the scheduler decide. Returns its verdict, and whether the request is in."""
-        count, computed = len(adder.can_run_list), staged.computed
+        count, hits, computed = len(adder.can_run_list), adder.log_hit_tokens, staged.computed
         undo = self._adapter.extend_prefix(req, staged, adder.tree_cache)
         self._charge(adder, computed)
         verdict = None
@@ -69,6 +69,8 @@ class AdmissionHooks:
         finally:
             admitted = len(adder.can_run_list) > count
             if admitted:
+                # The scheduler takes holes for part of the prefix; a later chunk's prefix it does not count.
+                adder.log_hit_tokens -= min(computed, adder.log_hit_tokens - hits)
                 setattr(adder, _HOLES, getattr(adder, _HOLES, 0) + len(staged.holes))
                 self._controller.commit(req, staged, self._adapter.space(req))
             else:
@@ -82,6 +84,4 @@ class AdmissionHooks:
         if adder.rem_chunk_tokens is not None:
             adder.rem_chunk_tokens -= tokens
         adder.rem_input_tokens -= tokens
-        # The scheduler takes holes for part of the prefix, and counts them among the hits.
-        adder.log_hit_tokens -= tokens
         adder.log_input_tokens += tokens

@@ -31,6 +31,8 @@ class Adder:
     """What the hooks touch of a `PrefillAdder`: the budgets, and stock's rule for a chunk."""
 
     page_size = 1
+    chunked = False
+    """Whether a request in chunks goes on: its prefix is no hit then."""
 
     def __init__(self, rig: Rig, chunk: int | None, answer: int = 10) -> None:
         self.tree = rig.tree
@@ -52,6 +54,8 @@ class Adder:
         if took <= 0:
             return AddReqResult.OTHER
         self.can_run_list.append(req)
+        self.log_hit_tokens += 0 if self.chunked else req.prefix_len
+        self.log_input_tokens += took
         self.chunks.append((req.name, req.prefix_len, took))
         if self.rem_chunk_tokens is not None:
             self.rem_chunk_tokens -= took
@@ -150,7 +154,8 @@ def test_the_scheduler_sees_a_long_prefix_and_a_short_tail() -> None:
     assert staged.holes == [(20, 23), (183, 190)]
     assert scene.adder.rem_chunk_tokens == 512 - 10 - 1
     assert scene.adder.rem_input_tokens == 16384 - 10
-    assert (scene.adder.log_hit_tokens, scene.adder.log_input_tokens) == (-10, 10)
+    assert scene.adder.log_hit_tokens == len(scene.prompt) - 1 - 10
+    assert scene.adder.log_input_tokens == 10 + 1
     assert [(s.start, s.end) for s in scene.plan.splices] == [(23, 93), (93, 183), (190, len(scene.prompt) - 1)]
 
 
@@ -199,9 +204,12 @@ def test_the_next_chunk_goes_on_where_the_first_one_ended() -> None:
     scene.admit()
     assert scene.adder.chunks == [("edited", 240, 30)]
     following = Adder(scene.rig, 80)
+    following.chunked = True
     scene.req.prefix_len = scene.req.protected = 270
     scene.hooks.add_chunked_req(following.stock, following, scene.req)
     assert following.chunks == [("edited", len(scene.prompt) - 1, 1)]
+    assert following.log_hit_tokens == 0, "a counter that falls ends a server with metrics"
+    assert following.log_input_tokens == 20 + 1
     assert [(s.start, s.end) for s in scene.plan.splices] == [(70, 240), (290, len(scene.prompt) - 1)]
 
 
