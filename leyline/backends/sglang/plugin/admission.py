@@ -18,6 +18,9 @@ from leyline.backends.sglang.plugin.staging import MAX_HOLES, Room, Staged
 _HOLES = "_leyline_holes"
 """On a PrefillAdder: pieces that the requests of its pass compute beside their tails."""
 
+_HITS = ("log_hit_tokens", "log_device_hit_tokens")
+"""A PrefillAdder's counts of tokens found in the cache; 0.5.16 has only the first."""
+
 
 class AdmissionHooks:
     """AROUND hooks for `PrefillAdder.add_one_req` and `add_chunked_req`, the same names since SGLang 0.5.16."""
@@ -60,7 +63,8 @@ class AdmissionHooks:
 
     def _admit(self, adder: Any, req: Any, staged: Staged, call: Callable[[], Any]) -> tuple[Any, bool]:
         """Let the scheduler decide. Returns its verdict, and whether the request is in."""
-        count, hits, computed = len(adder.can_run_list), adder.log_hit_tokens, staged.computed
+        count, computed = len(adder.can_run_list), staged.computed
+        hits = {name: getattr(adder, name) for name in _HITS if hasattr(adder, name)}
         undo = self._adapter.extend_prefix(req, staged, adder.tree_cache)
         self._charge(adder, computed)
         verdict = None
@@ -69,8 +73,8 @@ class AdmissionHooks:
         finally:
             admitted = len(adder.can_run_list) > count
             if admitted:
-                # The scheduler takes holes for part of the prefix; a later chunk's prefix it does not count.
-                adder.log_hit_tokens -= min(computed, adder.log_hit_tokens - hits)
+                if not req.retracted_stain:
+                    self._tell(adder, hits, computed)
                 setattr(adder, _HOLES, getattr(adder, _HOLES, 0) + len(staged.holes))
                 self._controller.commit(req, staged, self._adapter.space(req))
             else:
@@ -84,4 +88,14 @@ class AdmissionHooks:
         if adder.rem_chunk_tokens is not None:
             adder.rem_chunk_tokens -= tokens
         adder.rem_input_tokens -= tokens
-        adder.log_input_tokens += tokens
+
+    @staticmethod
+    def _tell(adder: Any, hits: dict[str, int], computed: int) -> None:
+        """Correct the pass's statistics: the scheduler took holes for part of the prefix.
+
+        hits: the counts before. A later chunk's prefix is not counted; a count that falls ends a server with metrics.
+        """
+        adder.log_input_tokens += computed
+        for name, before in hits.items():
+            now = getattr(adder, name)
+            setattr(adder, name, now - min(computed, now - before))

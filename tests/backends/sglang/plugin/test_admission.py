@@ -125,6 +125,7 @@ class Scene:
             protected=0,
             last_node=(),
             output_ids=[],
+            retracted_stain=False,
             customized_info=None,
         )
 
@@ -157,6 +158,14 @@ def test_the_scheduler_sees_a_long_prefix_and_a_short_tail() -> None:
     assert scene.adder.log_hit_tokens == len(scene.prompt) - 1 - 10
     assert scene.adder.log_input_tokens == 10 + 1
     assert [(s.start, s.end) for s in scene.plan.splices] == [(23, 93), (93, 183), (190, len(scene.prompt) - 1)]
+
+
+def test_what_was_counted_before_a_retraction_stays_out_of_the_statistics() -> None:
+    """The scheduler subtracts a retracted request's tokens from its counts again."""
+    scene = Scene(edit((20, 30, 3)))
+    scene.req.retracted_stain = True
+    scene.admit()
+    assert (scene.adder.log_hit_tokens, scene.adder.log_input_tokens) == (len(scene.prompt) - 1, 1)
 
 
 def test_a_request_that_is_not_admitted_gives_everything_back() -> None:
