@@ -94,6 +94,11 @@ class LeylineRadixCache(RadixCache):  # type: ignore[misc]
 
     leyline: Controller
 
+    def reset(self) -> None:
+        super().reset()
+        if hasattr(self, "leyline"):  # a flush, not the cache's own start
+            self.leyline.memory.clear()
+
     def match_prefix(self, params: Any) -> Any:
         req, key = params.req, params.key
         if req is None:
@@ -131,7 +136,7 @@ class LeylineRadixCache(RadixCache):  # type: ignore[misc]
         with self.leyline.writes(plan):
             super().cache_finished_req(req, is_insert, kv_len_to_handle=kv_len_to_handle, **kwargs)
         if plan is not None and req.finished():
-            self.leyline.finish(req, plan)
+            self.leyline.finish(req, plan, space(req))
 
     def cache_unfinished_req(self, req: Any, chunked: bool = False, **kwargs: Any) -> None:
         plan = self.leyline.plan(req, Space(req.extra_key))

@@ -94,6 +94,11 @@ class LeylineRadixCache(UnifiedRadixCache):  # type: ignore[misc]
 
     leyline: Controller
 
+    def reset(self) -> None:
+        super().reset()
+        if hasattr(self, "leyline"):  # a flush, not the cache's own start
+            self.leyline.memory.clear()
+
     def match_prefix(self, params: Any) -> Any:
         req = params.req
         if req is None:
@@ -141,7 +146,7 @@ class LeylineRadixCache(UnifiedRadixCache):  # type: ignore[misc]
         with self.leyline.writes(plan):
             super().checkpoint_into_tree(req, up_to=up_to, **kwargs)
         if req.finished():
-            self.leyline.finish(req, plan)
+            self.leyline.finish(req, plan, space(req))
 
 
 def is_request_level(result: Any, streamer: Any, key: str) -> bool | None:

@@ -10,9 +10,11 @@ import os
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from leyline.backends.memory import Held, SessionMemory
 from leyline.backends.sglang.plugin.keys import Mark, Space
 from leyline.backends.sglang.plugin.metrics import Metrics
 from leyline.backends.sglang.plugin.ops import Hit
@@ -43,6 +45,7 @@ class Controller:
     page: int
     max_tokens: int
     refusal: Refusal | None = None
+    memory: SessionMemory = field(default_factory=SessionMemory)
     writing: tuple[Mark, ...] = ()
 
     def plan(self, req: Any, space: Space) -> Plan | None:
@@ -61,6 +64,7 @@ class Controller:
                     self.splicer.keyring,
                     page=self.page,
                     max_tokens=self.max_tokens,
+                    find=partial(self.memory.find, _tenant(space)),
                 )
                 refusal = self.refusal or _request_refusal(req)
                 if refusal is not None:
@@ -146,12 +150,19 @@ class Controller:
         except Exception:
             log.exception("writing a receipt failed")
 
-    def finish(self, req: Any, plan: Plan) -> None:
-        """Count a finished request, once."""
+    def finish(self, req: Any, plan: Plan, space: Space) -> None:
+        """Count a finished request, once, and remember what its session holds now."""
         if plan.reported:
             return
         plan.reported = True
         try:
+            if plan.session is not None and plan.found is not None and not _aborted(req):
+                ids = array("q", req.origin_input_ids)
+                ids.extend(req.output_ids)
+                start = plan.marks[0].position if plan.marks else None
+                lineage = self.splicer.keyring.seal(plan.marks, space) if plan.marks else None
+                held = Held(ids, lineage, start)
+                self.memory.remember(_tenant(space), plan.session, held, plan.found.continued)
             receipt = (req.customized_info or {}).get(FIELD)
             if receipt:
                 self.metrics.count(receipt[0])
@@ -166,6 +177,15 @@ class Controller:
             yield
         finally:
             self.writing = previous
+
+
+def _tenant(space: Space) -> str:
+    return repr((space.extra_key, space.cache_salt))
+
+
+def _aborted(req: Any) -> bool:
+    """Whether the request ended before its answer did."""
+    return type(req.finished_reason).__name__ == "FINISH_ABORT"
 
 
 def wants_check(req: Any) -> bool:

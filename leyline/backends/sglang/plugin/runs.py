@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,7 +12,11 @@ from leyline.backends.sglang.plugin.keys import MAX_MARKS, Keyring, LineageError
 from leyline.directives import EditScript, Fallback, Mode, Splice, WireError, WireRequest
 
 if TYPE_CHECKING:
+    from leyline.backends.memory import Found
     from leyline.backends.sglang.plugin.ops import Hit
+
+Find = Callable[[str, "array[int]", Mode], "Found"]
+"""What is remembered of a session, and the edits that lead from it to a prompt under a mode."""
 
 FIELD = "leyline"
 HINTS_FIELD = "kv_hints"
@@ -57,7 +61,8 @@ class Plan:
     computed. marks: of the prompt's path; donor_marks: of the source's path. name: names the mark that the first moved
     token will carry. purge_from: evict the source's branch from this token on. reach: how many source tokens the cache
     holds. donor: where they are, between the look-up and the admission that follows at once. kept: native hits, beside
-    the splices. skipped, closed: no more moves in that run, or at all.
+    the splices. skipped, closed: no more moves in that run, or at all. session: what the request is remembered under;
+    found: what was remembered, and the edits that it led to; told: the client told its edits itself.
     """
 
     script: EditScript = field(default_factory=EditScript)
@@ -78,6 +83,9 @@ class Plan:
     skipped: set[Run] = field(default_factory=set)
     closed: bool = False
     reported: bool = False
+    session: str | None = None
+    found: Found | None = None
+    told: bool = True
 
     def refuse(self, reason: Fallback, detail: str) -> None:
         """Note why a run was prefilled; the first reason stands."""
@@ -138,19 +146,47 @@ def read_request(value: Any, max_tokens: int) -> WireRequest:
     return WireRequest.from_json(value)
 
 
-def make_plan(value: Any, prompt: array[int], space: Space, keyring: Keyring, *, page: int, max_tokens: int) -> Plan:
+def make_plan(
+    value: Any,
+    prompt: array[int],
+    space: Space,
+    keyring: Keyring,
+    *,
+    page: int,
+    max_tokens: int,
+    find: Find | None = None,
+) -> Plan:
     """The plan for one request. Never raises for what a client sent: a refused plan says why."""
-    request = None
+    request, found, session, told = None, None, None, True
     try:
         request = read_request(value, max_tokens)
-        return _plan(request, prompt, space, keyring, page, max_tokens)
-    except WireError as error:
-        refusal = Refusal(error.reason, str(error))
-    except LineageError as error:
-        refusal = Refusal(Fallback.LINEAGE_MISMATCH, str(error))
-    plan = Plan(script=request.script if request is not None else EditScript())
-    plan.refuse(*refusal)
+        session = request.session
+        if session is not None and find is not None:
+            found = find(session, prompt, request.allow or Mode.FORGET)
+            if request.allow is not None:
+                request, told = _with_found(request, found), False
+        plan = _plan(request, prompt, space, keyring, page, max_tokens)
+    except (WireError, LineageError) as error:
+        plan = Plan(script=request.script if request is not None else EditScript())
+        plan.refuse(error.reason if isinstance(error, WireError) else Fallback.LINEAGE_MISMATCH, str(error))
+    plan.session, plan.found = session, found
+    plan.told = told
     return plan
+
+
+def _with_found(request: WireRequest, found: Found) -> WireRequest:
+    """The request as if its client had sent the edits that were found: verified like any others."""
+    held = found.held
+    kept = held if held is not None and held.lineage is not None and not request.honest else None
+    return WireRequest.build(
+        found.script,
+        held.ids if held is not None else (),
+        lineage=kept.lineage if kept is not None else request.lineage or request.session,
+        lineage_start=kept.lineage_start if kept is not None else None,
+        seam=request.seam,
+        honest=request.honest,
+        purge=request.purge,
+    )
 
 
 def _plan(request: WireRequest, prompt: array[int], space: Space, keyring: Keyring, page: int, max_tokens: int) -> Plan:

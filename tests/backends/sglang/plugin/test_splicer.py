@@ -315,7 +315,7 @@ def test_a_receipt_that_cannot_be_counted_stays_out_of_the_scheduler(caplog: pyt
     request.output_ids = [1]
     request.customized_info = {"leyline": [{"accounting": {"ok": True}}]}
     controller.admit(request, plan, ids, len(ids) - 1, SPACE)
-    controller.finish(request, plan)
+    controller.finish(request, plan, SPACE)
     assert plan.reported
     assert "counting a request failed" in caplog.text
 
