@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 DEMO_POLICY := truncate_older_than(n=2, max_chars=200)
 
-.PHONY: demo test check fmt sglang-cpu soak bench clean help
+.PHONY: demo test check fmt sglang-cpu soak containers bench clean help
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,10 @@ sglang-cpu: $(VENV)/.sglang  ## Install SGLang with the plain-torch CPU platform
 
 soak: $(VENV)/.sglang  ## Ten thousand random directive requests against real servers (about 15 minutes on two cores)
 	$(BIN)/python scripts/sglang_soak.py --requests 10000
+
+containers: $(VENV)/.dev  ## The tests that run containers, with podman from Debian where no engine is installed
+	command -v podman >/dev/null || command -v docker >/dev/null || apt-get install -y podman runc
+	$(BIN)/python -m pytest -q -rs -m container
 
 bench: $(VENV)/.dev  ## Benchmarks, with the floor each is measured against
 	$(BIN)/python benchmarks/directives.py

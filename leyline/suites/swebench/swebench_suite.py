@@ -15,7 +15,7 @@ from leyline.harness.tasks import Episode
 from leyline.harness.workspace.workspace import DiskWorkspace
 from leyline.suites.repository import COMMIT, RepositoryTask
 from leyline.suites.suite import SuiteError, TaskInfo
-from leyline.suites.swebench.container import ContainerSandbox, docker_missing, image_files, image_of
+from leyline.suites.swebench.container import ContainerSandbox, engine_missing, image_files, image_of
 from leyline.suites.swebench.grade import scoring_problems
 from leyline.suites.swebench.repos import Repositories
 from leyline.suites.swebench.rows import load_rows
@@ -93,7 +93,7 @@ class SwebenchSuite:
         self._environment = environment
         self._docker: str | None = "not looked for"
         if environment != "checkout":
-            self._docker = docker_missing()
+            self._docker = engine_missing()
 
     @property
     def in_container(self) -> bool:

@@ -90,7 +90,7 @@ def test_an_agent_reads_why_its_run_has_no_report() -> None:
     with edited(make_task(FIRST_SEED), EXIT.format("_exit", 3)) as episode:
         assert episode.call("eval", {}).text.endswith("[the run ended before its report, with exit code 3]")
     with edited(make_task(FIRST_SEED), "sum(range(10 ** 15))\n") as episode:
-        assert episode.call("eval", {}).text.endswith("[stopped after 2 s]")
+        assert episode.call("eval", {}).text.endswith("[stopped after 10 s]")
 
 
 def test_a_report_names_no_file_of_the_installation() -> None:

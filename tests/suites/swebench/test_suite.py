@@ -77,8 +77,12 @@ def test_in_a_container_files_are_here_and_commands_there(rows_file: Path, docke
     assert f"--user={os.getuid()}:{os.getgid()}" in started
     assert "--cap-drop=ALL" in started
     assert "example.org/acme-stats:1 sleep" in started
-    assert any("exec running-1 timeout -k 5 300 bash -c" in call for call in calls)
-    assert any(call.endswith("sh -c kill -9 -1") for call in calls)  # what a command leaves running
+    asked = next(call for call in calls if "running-1 timeout -k 5 300 bash -c" in call)
+    mark = asked.split("--env=")[1].split()[0]
+    ended = calls[calls.index(asked) + 1]  # what a command leaves running is ended by its mark, and nothing else
+    assert ended.startswith("exec running-1 sh -c")
+    assert ended.endswith(mark)
+    assert not any("kill -9 -1" in call for call in calls)
     assert "rm -f created-1" in calls
     assert calls[-1] == "rm -f running-1"
 
