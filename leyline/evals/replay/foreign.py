@@ -56,10 +56,10 @@ def plain_history(record: Mapping[str, Any], where: str) -> list[Message]:
     return _history(record, "messages", where) if detect({"messages": messages}) == "messages" else messages
 
 
-def inspect_samples(log: Mapping[str, Any]) -> list[Any] | None:
+def inspect_samples(log: object) -> list[Any] | None:
     """The samples of an Inspect log that is one JSON object, or None if it is none."""
-    samples = log.get("samples")
-    return samples if isinstance(samples, list) and isinstance(log.get("eval"), Mapping) else None
+    samples = log.get("samples") if isinstance(log, Mapping) and isinstance(log.get("eval"), Mapping) else None
+    return samples if isinstance(samples, list) else None
 
 
 def inspect_record(sample: Any, where: str) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def _codex(records: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
 def _history(body: Mapping[str, Any], dialect: Any, where: str) -> list[Message]:
     try:
         return read(body, dialect).history
-    except DialectError as error:
+    except (DialectError, TypeError, AttributeError, KeyError) as error:  # a file may hold anything
         raise TraceError(f"{where}: {error}") from None
 
 

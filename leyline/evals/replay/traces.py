@@ -14,9 +14,7 @@ Where a record names no task, the file's name does. A byte order mark at a file'
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +23,7 @@ from typing import Any
 from leyline.directives import Message
 from leyline.evals.replay import foreign
 from leyline.evals.replay.foreign import TraceError as TraceError
+from leyline.evals.replay.lines import as_json, is_zip, lines, parsed
 from leyline.harness.trajectory import FORMAT, TrajectoryError, read_trajectory
 
 _IDS = ("instance_id", "id", "task_id", "task")
@@ -140,11 +139,11 @@ def pick_trajectory(path: str | Path, *, index: int | None = None, id: str | Non
 
 
 def _read(path: Path) -> Iterator[Trajectory]:
-    if _is_zip(path):
+    if is_zip(path):
         yield from (_record(record, where, where) for where, record in foreign.read_zip(path))
         return
-    lines = _lines(path)
-    first = next(lines, None)
+    numbered = lines(path)
+    first = next(numbered, None)
     if first is None:
         return
     number, text = first
@@ -157,60 +156,32 @@ def _read(path: Path) -> Iterator[Trajectory]:
     if isinstance(record, dict) and record.get("type") == "header":
         yield _ours(path, record)
         return
+    samples = foreign.inspect_samples(record)
+    if samples is not None:
+        yield from _samples(path, samples)
+        return
     if foreign.is_session(record):
-        yield from _session(path, [(number, record), *_parsed(path, lines)])
+        yield from _session(path, [(number, record), *parsed(path, numbered)])
         return
     if isinstance(record, list) and record and not _is_message(record[0]) and foreign.refused(record) is None:
         yield from (_record(item, f"{path}, item {k}", f"item {k}") for k, item in enumerate(record))
         return
-    rest = next(lines, None)
+    rest = next(numbered, None)
     yield _record(record, f"{path}, line {number}", _stem(path) if rest is None else f"line {number}")
-    for number, text in [rest, *lines] if rest is not None else ():
-        yield _record(_json(text, f"{path}, line {number}"), f"{path}, line {number}", f"line {number}")
+    for number, text in [rest, *numbered] if rest is not None else ():
+        yield _record(as_json(text, f"{path}, line {number}"), f"{path}, line {number}", f"line {number}")
 
 
-def _session(path: Path, lines: Sequence[tuple[int, Any]]) -> Iterator[Trajectory]:
-    records = [record for _, record in lines if isinstance(record, dict)]
+def _samples(path: Path, samples: Sequence[Any]) -> Iterator[Trajectory]:
+    for k, sample in enumerate(samples):
+        where = f"{path}, sample {k}"
+        yield _record(foreign.inspect_record(sample, where), where, f"sample {k}")
+
+
+def _session(path: Path, numbered: Sequence[tuple[int, Any]]) -> Iterator[Trajectory]:
+    records = [record for _, record in numbered if isinstance(record, dict)]
     for name, history in foreign.read_session(records, str(path), _stem(path)):
         yield Trajectory(name, history)
-
-
-def _parsed(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, Any]]:
-    """The lines as JSON; a torn last one, of a session that still runs or was killed, is left out."""
-    line = next(lines, None)
-    while line is not None:
-        number, text = line
-        line = next(lines, None)
-        try:
-            yield number, json.loads(text)
-        except (ValueError, RecursionError):
-            if line is not None:
-                raise TraceError(f"{path}, line {number}: not JSON; mend or remove that line") from None
-
-
-def _is_zip(path: Path) -> bool:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(4) == b"PK\x03\x04"
-    except OSError:
-        return False  # said when its lines are read
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines that are not blank, with their numbers from 1."""
-    try:
-        with path.open("rb") as probe:
-            packed = probe.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rt", encoding="utf-8-sig") if packed else path.open(encoding="utf-8-sig") as stream:
-            for number, line in enumerate(stream, 1):
-                if line.strip():
-                    yield number, line.rstrip("\n")
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise TraceError(f"{path} is a damaged gzip file ({error}); fetch it again") from None
-    except UnicodeDecodeError as error:
-        raise TraceError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
-    except OSError as error:
-        raise TraceError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def _document(path: Path, text: str, first_line: int) -> Iterator[Trajectory]:
@@ -219,10 +190,9 @@ def _document(path: Path, text: str, first_line: int) -> Iterator[Trajectory]:
     except (ValueError, RecursionError) as error:
         line = first_line + getattr(error, "lineno", 1) - 1
         raise TraceError(f"{path}, line {line}: not JSON ({getattr(error, 'msg', error)})") from None
-    samples = foreign.inspect_samples(data) if isinstance(data, dict) else None
+    samples = foreign.inspect_samples(data)
     if samples is not None:
-        for k, sample in enumerate(samples):
-            yield _record(foreign.inspect_record(sample, f"{path}, sample {k}"), f"{path}, sample {k}", f"sample {k}")
+        yield from _samples(path, samples)
         return
     many = isinstance(data, list) and data and not _is_message(data[0]) and foreign.refused(data) is None
     items = data if many else [data]
@@ -289,10 +259,3 @@ def _is_message(value: Any) -> bool:
         and isinstance(value.get("role"), str)
         and isinstance(value.get("content"), (str, list, type(None)))
     )
-
-
-def _json(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise TraceError(f"{where}: not JSON ({getattr(error, 'msg', error)}); mend or remove that line") from None
