@@ -15,6 +15,7 @@ import typer
 
 from leyline.commands import doctor, micro, policy, proxy, replay, report, run, serve
 from leyline.commands import eval as eval_command
+from leyline.commands.terminal import safe, say
 from leyline.directives import LeylineError
 
 # Some releases of typer carry a click of their own, so the class is taken from what typer itself raises.
@@ -46,7 +47,7 @@ def _version(value: bool) -> None:
     if value:
         from leyline import __version__
 
-        typer.echo(f"leyline {__version__}")
+        say(f"leyline {__version__}")
         raise typer.Exit
 
 
@@ -89,13 +90,14 @@ def _call() -> int:
     try:
         code = app(standalone_mode=False)
     except LeylineError as error:
-        typer.echo(f"leyline: {error}", err=True)
+        say(f"leyline: {error}", err=True)
         code = 2
     except _UsageError as error:
+        error.message = safe(error.message)
         error.show()
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     if code == 130:  # some releases of typer turn Ctrl-C into this code themselves
-        typer.echo("leyline: interrupted", err=True)
+        say("leyline: interrupted", err=True)
     return int(code or 0)

@@ -14,6 +14,7 @@ from importlib import metadata, util
 import typer
 
 from leyline.backends.sglang.versions import SUPPORTED, UnsupportedVersionError, adapter_name
+from leyline.commands.terminal import say
 from leyline.directives.counts import count
 
 
@@ -181,12 +182,12 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="Print one JSON ob
     """
     found = checks()
     if as_json:
-        typer.echo(json.dumps({"checks": [asdict(c) for c in found]}))
+        say(json.dumps({"checks": [asdict(c) for c in found]}))
     else:
         width = max(len(c.name) for c in found)
         for c in found:
-            typer.echo(f"{'ok  ' if c.ok else '--  '} {c.name:<{width}}  {c.found}")
+            say(f"{'ok  ' if c.ok else '--  '} {c.name:<{width}}  {c.found}")
             if not c.ok:
-                typer.echo(f"     {'':<{width}}  -> {c.fix}")
+                say(f"     {'':<{width}}  -> {c.fix}")
     if any(c.required and not c.ok for c in found):
         raise typer.Exit(2)

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from leyline.commands.fidelity import fidelity
 from leyline.commands.replay import replay
 from leyline.commands.score import score
+from leyline.commands.terminal import say
 from leyline.directives.counts import count
 
 SUITE = "SUITE"
@@ -134,7 +135,7 @@ def suite(
     directory = out or default_directory(config)
     progress = make_progress(plain=plain, quiet=as_json)
     if dry_run:
-        typer.echo(_plan_text(config, directory))
+        say(_plan_text(config, directory))
         return
     from leyline.evals.trials.run_eval import run_eval
 
@@ -147,11 +148,11 @@ def suite(
         rows = {name: {**vars(arm), "hit_rate": arm.hit_rate} for name, arm in table.items()}
         counts = {"planned": summary.planned, "ran": summary.ran, "missing": summary.missing, "errors": errors}
         rest = {"stopped": summary.stopped, "notes": summary.notes, "arms": rows}
-        typer.echo(json.dumps({"directory": str(directory), **counts, **rest}))
+        say(json.dumps({"directory": str(directory), **counts, **rest}))
     else:
-        typer.echo(plain_table(table))
-        typer.echo("".join(f"{line}\n" for line in summary.notes), nl=False)
-        typer.echo(_closing(summary, errors))
+        say(plain_table(table))
+        say("".join(f"{line}\n" for line in summary.notes), nl=False)
+        say(_closing(summary, errors))
     if summary.interrupted:
         raise typer.Exit(130)
     if errors or summary.missing:

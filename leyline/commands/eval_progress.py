@@ -8,8 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import typer
-
+from leyline.commands.terminal import safe, say
 from leyline.directives.counts import count
 from leyline.evals.trials.record import Outcome, TrialRecord
 from leyline.evals.trials.schedule import TrialSpec
@@ -69,7 +68,7 @@ class PlainProgress:
 
     def _say(self, text: str) -> None:
         if not self._quiet:
-            typer.echo(text, err=True)
+            say(text, err=True)
 
 
 class LiveProgress:
@@ -86,7 +85,7 @@ class LiveProgress:
 
     def notes(self, lines: Sequence[str]) -> None:
         for line in lines:
-            self._console.print(f"note: {line}", markup=False, highlight=False)
+            self._console.print(safe(f"note: {line}"), markup=False, highlight=False)
 
     def planning(self) -> None:
         self._console.print("planning ...")
@@ -104,9 +103,10 @@ class LiveProgress:
         self._eta.step()
         self._arms[record.arm].add(record)
         self._bar.advance(self._task)
-        self._last = f"{record.outcome.value}  {record.arm}  {record.task}  {record.wall_s:.1f} s"
+        self._last = safe(f"{record.outcome.value}  {record.arm}  {record.task}  {record.wall_s:.1f} s")
         if record.outcome is Outcome.ERROR:
-            self._live.console.print(f"{record.arm}  {record.task}: {record.detail}", markup=False, highlight=False)
+            said = safe(f"{record.arm}  {record.task}: {record.detail}")
+            self._live.console.print(said, markup=False, highlight=False)
 
     def end(self) -> None:
         self._live.stop()
@@ -136,7 +136,7 @@ def arm_table(arms: dict[str, ArmTally]) -> Any:
     for index in shown:
         table.add_column(head[index], justify="right" if index else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(row[index]) for index in shown))  # a name may hold brackets, which are no markup
+        table.add_row(*(Text(safe(row[index])) for index in shown))  # a name may hold brackets, which are no markup
     return table
 
 

@@ -15,6 +15,7 @@ from leyline.backends.contract import BackendError
 from leyline.commands.meter import Meter
 from leyline.commands.replay import find_traces, table_text
 from leyline.commands.sources import UsageError
+from leyline.commands.terminal import say
 from leyline.directives import Mode
 from leyline.directives.counts import count
 from leyline.evals.fidelity.probe import FidelityRecord
@@ -66,23 +67,23 @@ def fidelity(
     measured = _measure(folder, found, directory, _settings(policy, seam, tokens, every), device, dtype, as_json)
     records, name = measured.records, measured.model
     for line in measured.ended[:5]:
-        typer.echo(f"ended early: {line}", err=True)
+        say(f"ended early: {line}", err=True)
     if measured.interrupted:
         if records:
-            typer.echo(report_text(records, markdown=markdown))
+            say(report_text(records, markdown=markdown))
         done = count(len({r.trajectory for r in records}), "trajectory", "trajectories")
         said = f"interrupted: {count(len(records), 'record')} of {done}, in {directory / RECORDS}; no gate was written"
-        typer.echo(said, err=True)
+        say(said, err=True)
         raise typer.Exit(130)
     verdict = recommend(records, threshold)
     gate = _gate(folder, name, records, verdict)
     gate.save(directory / GATE)
     if as_json:
-        typer.echo(json.dumps({**gate.evidence, **_said(verdict), "seconds": round(time.monotonic() - started, 1)}))
+        say(json.dumps({**gate.evidence, **_said(verdict), "seconds": round(time.monotonic() - started, 1)}))
         return
-    typer.echo(report_text(records, markdown=markdown))
-    typer.echo(f"\n{verdict.text}: {verdict.reason}.\nRule: {RULE}")
-    typer.echo(f"gate: {directory / GATE}; use it with `leyline run --gate {directory / GATE}`")
+    say(report_text(records, markdown=markdown))
+    say(f"\n{verdict.text}: {verdict.reason}.\nRule: {RULE}")
+    say(f"gate: {directory / GATE}; use it with `leyline run --gate {directory / GATE}`")
 
 
 def report_text(records: Sequence[FidelityRecord], *, markdown: bool = False) -> str:

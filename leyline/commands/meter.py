@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-import typer
+from leyline.commands.terminal import say
 
 PLAIN_SECONDS = 10.0
 PATIENCE = 2.0
@@ -64,4 +64,4 @@ class Meter:
         if self._done and not self._quiet and now - self._said > (PATIENCE if first else PLAIN_SECONDS):
             self._said = now
             left = (now - self._started) / self._done * (self._total - self._done)
-            typer.echo(f"{self._title}: {self._done}/{self._total}{self._note}, {left:.0f} s left", err=True)
+            say(f"{self._title}: {self._done}/{self._total}{self._note}, {left:.0f} s left", err=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 
 from leyline.commands.sources import UsageError
+from leyline.commands.terminal import say, status
 from leyline.suites.spec import FIRST_SEED
 
 app = typer.Typer(help="Show, export and measure the generated debugging tasks.", no_args_is_help=True)
@@ -39,17 +40,17 @@ def show(
         micro.write(task, to)
     if as_json:
         details = {**micro.describe(task), "prompt": micro.user_prompt(task), "files": dict(task.files)}
-        typer.echo(json.dumps(details))
+        say(json.dumps(details))
         return
-    typer.echo(f"# {task.id}\n\n{micro.user_prompt(task)}")
+    say(f"# {task.id}\n\n{micro.user_prompt(task)}")
     for path, text in task.files.items():
-        typer.echo(f"\n# {path}")
-        typer.echo("".join(f"{n:>4}  {line}\n" for n, line in enumerate(text.splitlines(), 1)), nl=False)
-    typer.echo(f"\n# eval\n{task.evaluate(task.files, 1)[0]}")
+        say(f"\n# {path}")
+        say("".join(f"{n:>4}  {line}\n" for n, line in enumerate(text.splitlines(), 1)), nl=False)
+    say(f"\n# eval\n{task.evaluate(task.files, 1)[0]}")
     for bug in task.bugs if answers else ():
-        typer.echo(f"\n# {bug.path}:{bug.line} in {bug.unit}: {bug.kind} (family {bug.family})")
+        say(f"\n# {bug.path}:{bug.line} in {bug.unit}: {bug.kind} (family {bug.family})")
     if to is not None:
-        typer.echo(f"\nWritten to {to}.", err=True)
+        say(f"\nWritten to {to}.", err=True)
 
 
 @app.command()
@@ -71,7 +72,7 @@ def export(
         target = folder / task.id
         _fresh(target)
         micro.export_debug_gym(task, target)
-    typer.echo(f"{count} task{'s' if count > 1 else ''} in {folder}; try: leyline run {folder}", err=True)
+    say(f"{count} task{'s' if count > 1 else ''} in {folder}; try: leyline run {folder}", err=True)
 
 
 @app.command()
@@ -99,17 +100,17 @@ def curve(
     for level in _named(micro.LEVELS):
         rows += measure(level, split, range(seed, seed + count), policy, count_tokens)
     if as_json:
-        typer.echo(json.dumps([row.to_dict() for row in rows]))
+        say(json.dumps([row.to_dict() for row in rows]))
         return
     width = max(len(row.policy) for row in rows)
     head = f"{'level':<6} {'policy':<{width}} {'solved':>8} {'bugs':>5} {'files':>5} {'lines':>6} {'turns':>6}"
-    typer.echo(f"{head} {'context':>8} {'largest':>8} {'>' + str(TRAINED):>6} {'read':>8}")
+    say(f"{head} {'context':>8} {'largest':>8} {'>' + str(TRAINED):>6} {'read':>8}")
     for row in rows:
         line = (
             f"{row.level:<6} {row.policy:<{width}} {row.solved:>4}/{row.tasks:<3} {row.bugs:>5.1f} {row.modules:>5.1f}"
         )
         line += f" {row.lines:>6.0f} {row.turns:>6.1f} {row.context:>8.0f} {row.context_max:>8} {row.beyond:>6.0%}"
-        typer.echo(f"{line} {row.read:>8.0f}")
+        say(f"{line} {row.read:>8.0f}")
 
 
 def _fresh(folder: Path) -> None:
@@ -125,16 +126,16 @@ def _counted(count: int, verb: str) -> Iterator[int]:
     """0 to count - 1, with a line of progress on a terminal."""
     for number in range(count):
         if sys.stderr.isatty():
-            typer.echo(f"\r\033[K{verb} {number + 1} of {count} ...", err=True, nl=False)
+            status(f"{verb} {number + 1} of {count} ...")
         yield number
     if sys.stderr.isatty():
-        typer.echo("\r\033[K", err=True, nl=False)
+        status("")
 
 
 def _named(levels: tuple[str, ...]) -> Iterator[str]:
     for level in levels:
         if sys.stderr.isatty():
-            typer.echo(f"\r\033[K{level} tasks ...", err=True, nl=False)
+            status(f"{level} tasks ...")
         yield level
     if sys.stderr.isatty():
-        typer.echo("\r\033[K", err=True, nl=False)
+        status("")

@@ -13,6 +13,7 @@ import typer
 
 from leyline.commands.difftext import diff_lines, heading
 from leyline.commands.sources import UsageError
+from leyline.commands.terminal import say, status
 from leyline.directives import Mode
 from leyline.directives.counts import count
 from leyline.evals.replay.dryrun import DryRun, DryTurn, ShownEdit, dry_run
@@ -34,17 +35,15 @@ def list_(as_json: bool = typer.Option(False, "--json", help="Print a JSON list.
     """
     found = list_policies()
     if as_json:
-        typer.echo(json.dumps([asdict(info) for info in found]))
+        say(json.dumps([asdict(info) for info in found]))
         return
     width = max(len(info.name) for info in found)
     for kind in dict.fromkeys(info.kind for info in found):
-        typer.echo(f"{kind}:")
+        say(f"{kind}:")
         for info in found:
             if info.kind == kind:
-                typer.echo(f"  {info.name:<{width}}  {info.summary}")
-    typer.echo(
-        "`leyline policy show NAME` tells the settings. A rule of your own is FILE.py:NAME or PACKAGE.MODULE:NAME."
-    )
+                say(f"  {info.name:<{width}}  {info.summary}")
+    say("`leyline policy show NAME` tells the settings. A rule of your own is FILE.py:NAME or PACKAGE.MODULE:NAME.")
 
 
 @app.command()
@@ -57,11 +56,11 @@ def show(name: str = typer.Argument(..., help="A name of the list, FILE.py:NAME,
     thing = resolve(target)
     function = thing.function if isinstance(thing, RulePolicy) else thing
     if "(" in name:
-        typer.echo(load_policy(name))
+        say(load_policy(name))
     else:
-        typer.echo(f"{target}{_signature(thing)}")
+        say(f"{target}{_signature(thing)}")
     text = inspect.getdoc(function if inspect.isroutine(function) or inspect.isclass(function) else type(function))
-    typer.echo("\n" + (text or "It has no documentation."))
+    say("\n" + (text or "It has no documentation."))
 
 
 @app.command("test")
@@ -99,20 +98,17 @@ def try_(
     if as_json:
         shown = {"policy": spec, "mode": mode.value, "trajectory": recorded.id}
         told = {**shown, **_totals(result), "per_turn": [_turn(turn) for turn in result.turns]}
-        typer.echo(strict_json(told, ensure_ascii=True))
+        say(strict_json(told, ensure_ascii=True))
         return
-    colour = sys.stdout.isatty()
-    typer.echo(
-        f"{spec} on {recorded.id}: {count(len(recorded.messages), 'message')}, {count(len(result.turns), 'turn')}"
-    )
+    say(f"{spec} on {recorded.id}: {count(len(recorded.messages), 'message')}, {count(len(result.turns), 'turn')}")
     for turn in result.turns:
-        typer.echo(_line(turn))
+        say(_line(turn))
         for edit in turn.edits:
-            typer.echo(f"    {heading(edit)}")
+            say(f"    {heading(edit)}")
             for line in diff_lines(edit, lines):
                 shade = {"-": typer.colors.RED, "+": typer.colors.GREEN}.get(line[:1])
-                typer.echo("      " + (typer.style(line, fg=shade) if colour and shade else line))
-    typer.echo(_summary(result))
+                say(f"      {line}", colour=shade)
+    say(_summary(result))
 
 
 def _signature(thing: Any) -> str:
@@ -134,11 +130,11 @@ class _Counter:
 
     def __call__(self, turn: int, turns: int) -> None:
         if self._shown:
-            typer.echo(f"\rturn {turn + 1}/{turns}", err=True, nl=False)
+            status(f"turn {turn + 1}/{turns}")
 
     def done(self) -> None:
         if self._shown:
-            typer.echo("\r\033[K", err=True, nl=False)
+            status("")
 
 
 def _share(part: int, whole: int) -> float:

@@ -6,8 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-import typer
-
+from leyline.commands.terminal import say, status
 from leyline.directives.counts import count
 from leyline.harness.agent import Event
 from leyline.harness.session.session import SessionTurn
@@ -50,7 +49,7 @@ class Progress:
 
     def say(self, text: str, colour: str | None = None) -> None:
         self._clear()
-        typer.echo(typer.style(text, fg=colour) if colour and self._terminal else text, err=True)
+        say(text, err=True, colour=colour)
 
     def __call__(self, event: Event) -> None:
         if event.kind == "turn":
@@ -80,10 +79,10 @@ class Progress:
 
     def _wait(self, text: str) -> None:
         if self._terminal:
-            typer.echo(f"\r\033[K{text}", err=True, nl=False)
+            status(text)
             self._status = True
 
     def _clear(self) -> None:
         if self._status:
-            typer.echo("\r\033[K", err=True, nl=False)
+            status("")
             self._status = False

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import typer
 
+from leyline.commands.terminal import say
 from leyline.directives import LeylineError
 
 TOKEN_VARIABLE = "LEYLINE_PROXY_TOKEN"
@@ -58,7 +59,7 @@ def proxy(
     store = SqliteStore(ledger) if ledger is not None else None
     editor = Editor(policy, mode=mode, audit=audit, max_conversations=conversations, store=store, owner="proxy")
     app = make_app(editor, ProxySettings(upstream, token, timeout))
-    typer.echo(f"leyline: {editor.policy.name} in front of {upstream}; ledger: {ledger or 'in memory'}", err=True)
+    say(f"leyline: {editor.policy.name} in front of {upstream}; ledger: {ledger or 'in memory'}", err=True)
     # No access log: paths may carry the token.
     uvicorn.run(app, host=host, port=port, access_log=False, log_level="warning", timeout_graceful_shutdown=30)
     if store is not None:

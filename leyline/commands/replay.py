@@ -12,6 +12,7 @@ import typer
 
 from leyline.commands.meter import Meter
 from leyline.commands.sources import UsageError, make_backend
+from leyline.commands.terminal import say
 from leyline.directives.counts import count
 from leyline.evals.replay.by_policy import Bucket, Row, by_turn, summarise
 from leyline.evals.replay.replayed import CACHES, Cache, ReplayRecord
@@ -90,13 +91,13 @@ def replay(
     rows = summarise(records)
     buckets = {(row.policy, row.cache): by_turn(_of(records, row)) for row in rows} if turns or as_json else {}
     if as_json:
-        typer.echo(json.dumps(_json(rows, buckets, time.monotonic() - started)))
+        say(json.dumps(_json(rows, buckets, time.monotonic() - started)))
         return
-    typer.echo(rows_text(rows, markdown=markdown))
+    say(rows_text(rows, markdown=markdown))
     for (name, kind), table in buckets.items():
-        typer.echo(f"\n{name} on {kind}\n{buckets_text(table, markdown=markdown)}")
+        say(f"\n{name} on {kind}\n{buckets_text(table, markdown=markdown)}")
     for record in [r for r in records if r.stopped][:5]:
-        typer.echo(f"stopped: {record.trajectory} under {record.policy} on {record.cache}: {record.stopped}", err=True)
+        say(f"stopped: {record.trajectory} under {record.policy} on {record.cache}: {record.stopped}", err=True)
 
 
 def find_traces(paths: Sequence[Path]) -> list[Path]:
@@ -104,9 +105,9 @@ def find_traces(paths: Sequence[Path]) -> list[Path]:
     passed: list[TraceError] = []
     files = trace_files(paths, passed=passed)
     for error in passed[:3]:
-        typer.echo(f"passed over: {error}", err=True)
+        say(f"passed over: {error}", err=True)
     if len(passed) > 3:
-        typer.echo(f"passed over: {count(len(passed) - 3, 'file')} more", err=True)
+        say(f"passed over: {count(len(passed) - 3, 'file')} more", err=True)
     return files
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import typer
 
+from leyline.commands.terminal import say, status
 from leyline.directives import LeylineError
 
 
@@ -49,17 +50,17 @@ def report(
     if sys.stderr.isatty():
         _say("")
     if as_json:
-        typer.echo(json.dumps(written.report.to_json(), ensure_ascii=False))
+        say(json.dumps(written.report.to_json()))
     else:
         from leyline.directives.counts import count
         from leyline.evals.report.text import percent_interval
 
         for arm in written.report.arms:
             rates = f"solved {percent_interval(arm.solve_rate)}, hit rate {percent_interval(arm.hit_rate)}"
-            typer.echo(f"{arm.label}: {rates}, {count(arm.trials, 'trial')}")
+            say(f"{arm.label}: {rates}, {count(arm.trials, 'trial')}")
         for note in written.report.notes:
-            typer.echo(f"note: {note}")
-        typer.echo(f"wrote {written.html}")
+            say(f"note: {note}")
+        say(f"wrote {written.html}")
     if open_page and not webbrowser.open(written.html.resolve().as_uri()):
         raise LeylineError(f"no browser could be started; open {written.html} yourself")
 
@@ -67,6 +68,6 @@ def report(
 def _say(text: str) -> None:
     """Progress on standard error, so that --json stays clean; the same line again on a terminal."""
     if not sys.stderr.isatty():
-        typer.echo(f"{text} ...", err=True)
+        say(f"{text} ...", err=True)
         return
-    typer.echo(f"\r\x1b[K{text} ..." if text else "\r\x1b[K", nl=False, err=True)
+    status(f"{text} ..." if text else "")

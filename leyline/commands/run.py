@@ -22,6 +22,7 @@ from leyline.commands.sources import (
     micro_tasks,
     path_tasks,
 )
+from leyline.commands.terminal import give, say
 from leyline.directives import Mode
 from leyline.harness.tasks import Episode, Task
 from leyline.harness.trajectory import TrajectoryError, TrajectoryWriter
@@ -102,11 +103,11 @@ def run(
             summary = {**summarise(rows), "complete": complete}
             told = {**summary, "policy": policy, "mode": mode.value, "backend": backend, "seam": seam, "rows": rows}
             if as_json:
-                typer.echo(json.dumps(told))
+                say(json.dumps(told))
             else:
                 if path is not None:
-                    typer.echo("".join(each["patch"] for each in rows), nl=False)
-                typer.echo(summary_text(summary))
+                    give("".join(each["patch"] for each in rows))
+                say(summary_text(summary))
         if progress.turns:
             progress.say(f"trajectories: {folder}")
     if any(each["outcome"] == "error" for each in rows):

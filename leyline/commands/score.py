@@ -7,6 +7,7 @@ from typing import Literal
 
 import typer
 
+from leyline.commands.terminal import say
 from leyline.directives import LeylineError
 
 
@@ -44,7 +45,7 @@ def score(
         logs=logs,
         workers=workers,
         seconds=seconds,
-        say=lambda line: typer.echo(line, err=True),
+        say=lambda line: say(line, err=True),
     )
     for line in lines:
-        typer.echo(line)
+        say(line)

@@ -11,6 +11,7 @@ import typer
 
 from leyline import models
 from leyline.backends.sglang import launch
+from leyline.commands.terminal import say
 from leyline.directives import LeylineError
 from leyline.models.find import is_bundled, model_folder
 
@@ -38,10 +39,10 @@ def serve(
     planned = launch.plan_launch(path, ctx.args, environ=os.environ, has_cuda=launch.cuda_available, served_name=name)
     if dry_run:
         words = [f"{key}={shlex.quote(value)}" for key, value in planned.environment.items()]
-        typer.echo(" ".join([*words, shlex.join(planned.command)]))
+        say(" ".join([*words, shlex.join(planned.command)]))
         return
     for note in planned.notes:
-        typer.echo(f"leyline: {note}", err=True)
+        say(f"leyline: {note}", err=True)
     launch.start(planned)
 
 

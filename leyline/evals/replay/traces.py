@@ -151,7 +151,7 @@ def _read(path: Path) -> Iterator[Trajectory]:
         record = json.loads(text)
     except (ValueError, RecursionError):
         # A JSON document over several lines; a line-wise file would have failed at this line as well.
-        yield from _document(path, "\n".join([text, *(rest for _, rest in lines)]), number)
+        yield from _document(path, "\n".join([text, *(rest for _, rest in numbered)]), number)
         return
     if isinstance(record, dict) and record.get("type") == "header":
         yield _ours(path, record)
