@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from leyline.backends.contract import Usage
@@ -137,6 +137,48 @@ class EditorReport:
         if self.forgotten:
             lines.append(f"{count(self.forgotten, 'conversation')} forgotten; raise max_conversations to keep more")
         return "\n".join(lines)
+
+
+class Account:
+    """The record of every request: the last `keep` of them, and sums over all. Not safe for threads."""
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self._turns: dict[int, EditorTurn] = {}
+        self._sums = Sums()
+        self.requests = 0
+        self.forgotten = 0
+
+    @property
+    def last(self) -> EditorTurn | None:
+        return self._turns[self.requests - 1] if self._turns else None
+
+    def report(self) -> EditorReport:
+        return EditorReport(tuple(self._turns.values()), replace(self._sums), self.forgotten)
+
+    def add(self, turn: EditorTurn) -> None:
+        """Take in a request; its number is `requests` as it was before."""
+        self._turns[self.requests] = turn
+        self._sums.add(turn)
+        self.requests += 1
+        while len(self._turns) > self._keep:
+            del self._turns[next(iter(self._turns))]
+
+    def count(self, number: int, response: Any) -> EditorTurn | None:
+        """Add what a response, or an event of its stream, tells to the record of its request, which is returned; None
+        where it tells nothing or the record is no longer kept.
+        """
+        fields, told = usage_of(response)
+        turn = self._turns.get(number)
+        if not fields or turn is None:
+            return None
+        if not told and (turn.prompt_tokens or 0) > fields.get("prompt_tokens", 0):
+            # Of a stream's events some tell the answer only, with no prompt or one of 0 tokens.
+            fields = {name: value for name, value in fields.items() if name == "completion_tokens"}
+        self._sums.add(turn, -1)
+        turn = self._turns[number] = replace(turn, **fields)
+        self._sums.add(turn)
+        return turn
 
 
 def usage_of(response: Any) -> tuple[dict[str, Any], bool]:

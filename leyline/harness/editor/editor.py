@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import uuid
 import warnings
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
@@ -13,16 +14,16 @@ from typing import Any, Literal
 
 from leyline.backends.contract import TokenRenderer
 from leyline.dialects import Dialect, Item, Placed, Reading, detect, read
-from leyline.directives import Message, MessageEdit, Mode, Rendered
+from leyline.directives import MessageEdit, Mode
 from leyline.harness.editor import saved
-from leyline.harness.editor.account import EditorReport, EditorTurn, Sums, usage_of
+from leyline.harness.editor.account import Account, EditorReport, EditorTurn
 from leyline.harness.editor.conversations import Conversation, Conversations
 from leyline.harness.editor.fields import WireSettings, request_fields, with_fields
+from leyline.harness.editor.measure import broke_by, shed_by
 from leyline.harness.editor.plan import EditPlan
 from leyline.harness.session.digests import digests
 from leyline.harness.session.inputs import InputError, check_settings
 from leyline.harness.session.ledger import Plan
-from leyline.harness.session.pins import size
 from leyline.harness.session.proposals import proposals
 from leyline.policies import Policy
 from leyline.policies.base import as_mode
@@ -39,7 +40,8 @@ class Editor:
     mode: the contract of edits for which the policy names none, and of edits the harness makes to its own history.
     audit: say what would be edited, and edit nothing.
     renderer: renders as the server does; with it, shed text is counted in tokens.
-    splice: the server is SGLang with Leyline; plans carry directives in `request_fields` (needs `renderer`).
+    splice: the server is SGLang with Leyline. Plans carry directives in `request_fields`, or, without a renderer, the
+        session and what the server may do with the edits that it finds itself.
     seam, honest, purge: as in `Session`.
     max_conversations: how many are remembered; the one used longest ago is forgotten, with a warning the first time.
     keep_turns: how many requests `report().turns` lists; its sums are over all of them.
@@ -65,11 +67,6 @@ class Editor:
     ) -> None:
         self.policy = as_policy(policy, owner)
         check_settings(owner, seam=seam, honest=honest, purge=purge)
-        if splice and renderer is None:
-            raise InputError(
-                f"{owner}: splice=True needs renderer=: directives are exact tokens, so give the served "
-                "model's renderer"
-            )
         if purge and not splice:
             raise InputError(
                 f"{owner}: purge=True needs splice=True: no other server can be told to evict what was forgotten"
@@ -82,10 +79,9 @@ class Editor:
         self.audit = audit
         self._renderer, self._honest = renderer, honest
         self._wire = WireSettings(seam, honest, purge) if splice else None
-        self._limit, self._keep_turns, self._store = max_conversations, keep_turns, store
+        self._limit, self._store = max_conversations, store
         self._conversations = Conversations(max_conversations, self._forget)
-        self._turns: dict[int, EditorTurn] = {}
-        self._sums, self._served, self._forgotten = Sums(), 0, 0
+        self._account, self._id = Account(keep_turns), uuid.uuid4().hex
         self._lock = threading.RLock()
         if store is not None:
             for text in list(store.values()):
@@ -95,12 +91,12 @@ class Editor:
     def last(self) -> EditorTurn | None:
         """The last request that was served."""
         with self._lock:
-            return self._turns[self._served - 1] if self._turns else None
+            return self._account.last
 
     def report(self) -> EditorReport:
         """What was done so far."""
         with self._lock:
-            return EditorReport(tuple(self._turns.values()), replace(self._sums), self._forgotten)
+            return self._account.report()
 
     def plan(
         self,
@@ -202,16 +198,24 @@ class Editor:
             if not untouched:
                 written = reading.write(placed)
                 would, fields, origins = written.items, dict(written.fields), written.origins
-        prompt = self._render(planned.messages, tools) if self._wire and not self.audit else None
-        shed, unit = self._shed(history, planned, tools, untouched)
-        broke = _broke(planned, self.policy.name, audit=self.audit)
+        renderer = self._renderer
+        prompt = renderer.render(planned.messages, tools) if renderer and self._wire and not self.audit else None
+        shed = 0 if untouched else shed_by(planned, history, renderer, tools)
+        unit: Literal["chars", "tokens"] = "chars" if renderer is None else "tokens"
+        broke = broke_by(planned, self.policy.name, audit=self.audit)
         record = EditorTurn(found.name, turn, len(planned.accepted), shed, unit, broke=broke, audit=self.audit)
         beside: dict[str, Any] = {}
         if self.audit:
             fields, origins = {}, None
         else:
             beside = request_fields(
-                self._wire, dialect, planned, held=found.prompt, prompt=prompt, receipt=found.receipt
+                self._wire,
+                dialect,
+                planned,
+                held=found.prompt,
+                prompt=prompt,
+                receipt=found.receipt,
+                session=f"{self._id} {found.name}",
             )
         messages = given if self.audit else would
         if body is not None and messages is not given:
@@ -240,7 +244,7 @@ class Editor:
     def _remember(self, plan: EditPlan) -> int:
         """Take in a request that the server took. Returns the record's number."""
         with self._lock:
-            base, number = plan.conversation, self._served
+            base, number = plan.conversation, self._account.requests
             ledger, name, now = base.ledger.copy(), base.name, self._conversations.get(base.name)
             ledger.commit(plan.ledger_plan)
             if now is not None and now.ledger is not base.ledger and now.ledger.digests != ledger.digests:
@@ -250,31 +254,17 @@ class Editor:
             made = replace(base, name=name, ledger=ledger, prompt=plan.prompt, receipt=None, number=number)
             self._conversations.remember(made)
             self._keep(name)
-            record = replace(plan.record, conversation=name)
-            self._turns[number] = record
-            self._sums.add(record)
-            self._served += 1
-            while len(self._turns) > self._keep_turns:
-                del self._turns[next(iter(self._turns))]
+            self._account.add(replace(plan.record, conversation=name))
             return number
 
-    def _count(self, number: int, response: Any) -> EditorTurn | None:
-        """Add the usage that came with a response or an event of its stream; returns the record."""
-        fields, told = usage_of(response)
+    def _count(self, number: int, response: Any) -> None:
+        """Add the usage that came with a response or an event of its stream."""
         with self._lock:
-            turn = self._turns.get(number)
-            if not fields or turn is None:
-                return turn
-            if not told and (turn.prompt_tokens or 0) > fields.get("prompt_tokens", 0):
-                # Of a stream's events some tell the answer only, with no prompt or one of 0 tokens.
-                fields = {name: value for name, value in fields.items() if name == "completion_tokens"}
-            self._sums.add(turn, -1)
-            turn = self._turns[number] = replace(turn, **fields)
-            self._sums.add(turn)
-            known = self._conversations.get(turn.conversation)
-            if known is not None and known.number == number:  # a stream may be read after the next request was served
+            turn = self._account.count(number, response)
+            known = self._conversations.get(turn.conversation) if turn is not None else None
+            # A stream may be read after the next request was served.
+            if turn is not None and known is not None and known.number == number:
                 self._conversations.change(replace(known, receipt=turn.receipt))
-            return turn
 
     def _keep(self, name: str) -> None:
         known = self._conversations.get(name)
@@ -284,8 +274,8 @@ class Editor:
     def _forget(self, conversation: Conversation) -> None:
         if self._store is not None:
             self._store.pop(conversation.name, None)
-        self._forgotten += 1
-        if self._forgotten == 1:
+        self._account.forgotten += 1
+        if self._account.forgotten == 1:
             warnings.warn(
                 f"leyline: forgot conversation {conversation.name!r}, used longest ago of {self._limit + 1}; if it "
                 "goes on, its edits are decided afresh and its prefix breaks. Raise max_conversations to keep more "
@@ -293,42 +283,6 @@ class Editor:
                 stacklevel=2,
             )
 
-    def _render(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None) -> Rendered | None:
-        return self._renderer.render(messages, tools) if self._renderer is not None else None
-
-    def _shed(
-        self,
-        history: Sequence[Message],
-        plan: Plan,
-        tools: Sequence[Mapping[str, Any]] | None,
-        untouched: bool,
-    ) -> tuple[int, Literal["chars", "tokens"]]:
-        unit: Literal["chars", "tokens"] = "chars" if self._renderer is None else "tokens"
-        if untouched:
-            return 0, unit
-        if unit == "tokens":
-            full, sent = self._render(history, tools), self._render(plan.messages, tools)
-            return (len(full.ids) - len(sent.ids) if full and sent else 0), unit
-        shown = {entry.index for entry in plan.view}
-        shed = sum(size(message) for index, message in enumerate(history) if index not in shown)
-        for entry in plan.view:
-            if entry.index is None:
-                shed -= size(entry.message)
-            elif entry.message is not history[entry.index]:
-                shed += size(history[entry.index]) - size(entry.message)
-        return shed, unit
-
 
 def _field(dialect: Dialect) -> str:
     return "input" if dialect == "responses" else "messages"
-
-
-def _broke(plan: Plan, policy: str, *, audit: bool) -> str | None:
-    """Who changed the earliest message that the server holds, and how. An audit changes nothing itself."""
-    pairs = [pair for pair in zip(plan.edits, plan.causes, strict=True) if not audit or pair[1] == "harness"]
-    if not pairs:
-        return None
-    edit, cause = min(pairs, key=lambda pair: pair[0].message_index)
-    what = "dropped" if edit.replacement is None else "inserted" if edit.insert else "changed"
-    who = {"policy": f"the policy {policy}", "harness": "the harness", "unedit": "unedit"}[cause]
-    return f"message {edit.message_index} {what} by {who}"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 from leyline.dialects import Dialect
-from leyline.directives import EditScript, Fallback, Receipt, Rendered, WireError, WireRequest, token_script
+from leyline.directives import EditScript, Fallback, Mode, Receipt, Rendered, WireError, WireRequest, token_script
 from leyline.harness.session.ledger import Plan
 
 _LIMITS = (Fallback.TOO_MANY_DIRECTIVES, Fallback.TOO_LARGE, Fallback.OUT_OF_RANGE)
@@ -29,16 +30,34 @@ def request_fields(
     held: Rendered | None,
     prompt: Rendered | None,
     receipt: Receipt | None,
+    session: str,
 ) -> dict[str, Any]:
     """Fields to add to a request's body; empty where there is nothing to say, or no server that would take it.
 
     held: the prompt that the server holds of this conversation. prompt: the one of this turn. Both are None where
-    there is no renderer. receipt: the last one of this conversation.
+    there is no renderer; then the server is told the session and what it may do with the edits that it finds.
+    receipt: the last one of this conversation. session: its name, the same in every turn and nowhere else.
     """
-    if settings is None or dialect != "chat" or prompt is None:
+    if settings is None or dialect != "chat":
         return {}
-    wire = _wire(settings, plan, held, prompt, receipt)
+    wire = _found(settings, plan, session) if prompt is None else _wire(settings, plan, held, prompt, receipt)
     return {} if wire is None else {"custom_params": {"leyline": wire.to_json()}, "return_meta_info": True}
+
+
+def _found(settings: WireSettings, plan: Plan, session: str) -> WireRequest:
+    name = blake2b(session.encode(errors="backslashreplace"), digest_size=16).hexdigest()
+    modes = {edit.mode for edit in plan.edits}
+    # One edit that must not be reused behind makes all of the turn so; and what nobody declared is a FORGET too.
+    least = Mode.FORGET if settings.honest or not modes or Mode.FORGET in modes else None
+    allow = least or (Mode.AUTO if Mode.AUTO in modes else Mode.AMORTIZE)
+    return WireRequest(
+        EditScript(()),
+        session=name,
+        allow=allow,
+        seam=settings.seam,
+        honest=settings.honest,
+        purge=settings.purge and Mode.FORGET in modes,
+    )
 
 
 def _wire(

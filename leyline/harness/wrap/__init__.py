@@ -41,8 +41,8 @@ def wrap(
         subclass. It is not changed itself. Chat completions, Responses and messages are edited, however they are sent.
     audit: say what would be edited, and edit nothing.
     renderer: renders as the server does; with it, shed text is counted in tokens.
-    splice: the server is SGLang with Leyline; send directives (needs `renderer`, and any server but such a one would
-        refuse the request). seam, honest, purge: as in `Session`, with `splice` only.
+    splice: the server is SGLang with Leyline; chat completions carry directives, or, without a renderer, let the server
+        find the edits. Any other server would refuse them. seam, honest, purge: as in `Session`, with `splice` only.
     max_conversations: how many are remembered; the one used longest ago is forgotten, with a warning the first time.
 
     Each conversation has its own ledger. It is recognised by its history, and by an `X-Session-ID` header where there
@@ -59,8 +59,6 @@ def wrap(
             f"cannot wrap a {type(client).__name__}: give an openai.OpenAI, openai.AsyncOpenAI, anthropic.Anthropic or "
             "anthropic.AsyncAnthropic client; for another one that takes an httpx client there is leyline.transport()"
         )
-    if splice and renderer is None:
-        raise WrapError("splice=True needs renderer=: directives are exact tokens, so give the served model's renderer")
     if purge and not splice:
         raise WrapError("purge=True needs splice=True: no other server can be told to evict what was forgotten")
     editor = Editor(

@@ -466,7 +466,6 @@ def test_a_policy_that_fails_is_named() -> None:
     [
         ({"max_conversations": 0}, "Editor: max_conversations is 0"),
         ({"keep_turns": "x"}, "Editor: keep_turns is 'x'"),
-        ({"splice": True}, "needs renderer="),
         ({"purge": True}, "needs splice=True"),
         ({"seam": -1}, "Editor: seam is -1"),
         ({"mode": "x"}, "mode 'x' is not known"),

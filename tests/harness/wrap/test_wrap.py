@@ -682,6 +682,24 @@ def test_a_stream_that_is_read_late_does_not_give_its_lineage_to_a_later_turn(
     assert wire.lineage is None
 
 
+def test_without_a_renderer_the_server_is_told_what_it_may_do(server: Server, client: openai.OpenAI) -> None:
+    wrapped = wrap(client, CUT, splice=True, seam=2)
+    for turns in range(4):
+        wrapped.chat.completions.create(model="m", messages=history(turns))
+    wires = [WireRequest.from_json(json.loads(body)["custom_params"]["leyline"]) for body in server.bodies]
+    assert len({wire.session for wire in wires}) == 1
+    # A turn without an edit of ours allows nothing: what differs then, nobody declared.
+    assert [wire.allow for wire in wires] == ["forget", "forget", "amortize", "amortize"]
+    assert {(wire.seam, len(wire.script), wire.lineage) for wire in wires} == {(2, 0, None)}
+    wrapped.chat.completions.create(model="m", messages=history(3, "other"))
+    other = WireRequest.from_json(json.loads(server.bodies[-1])["custom_params"]["leyline"])
+    assert other.session != wires[0].session
+    secret = wrap(client, "redact(pattern='look')", splice=True, purge=True)
+    secret.chat.completions.create(model="m", messages=history(2))
+    forgets = WireRequest.from_json(json.loads(server.bodies[-1])["custom_params"]["leyline"])
+    assert (forgets.allow, forgets.purge) == ("forget", True)
+
+
 def test_splice_with_nothing_to_say_sends_the_bare_bytes(
     server: Server, client: openai.OpenAI, scripted: Callable[..., Any]
 ) -> None:
@@ -766,8 +784,6 @@ def test_usage_in_other_words(stream: bool, usage: dict[str, Any], counts: tuple
 def test_what_cannot_be_wrapped_is_said_in_one_line(client: openai.OpenAI) -> None:
     with pytest.raises(WrapError, match="give an openai"):
         wrap(object())
-    with pytest.raises(WrapError, match="renderer"):
-        wrap(client, splice=True)
     with pytest.raises(PolicyError, match="is not a policy"):
         wrap(client, policy=len)  # type: ignore[arg-type]
     with pytest.raises(PolicyError, match="truncate_older_than"):

@@ -1,0 +1,38 @@
+"""What a plan takes off a prompt, and who broke the prefix that the server holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from leyline.directives import Message
+from leyline.harness.session.ledger import Plan
+from leyline.harness.session.pins import size
+from leyline.rendering.renderer import TokenRenderer
+
+
+def shed_by(
+    plan: Plan, history: Sequence[Message], renderer: TokenRenderer | None, tools: Sequence[Mapping[str, Any]] | None
+) -> int:
+    """How much shorter the edited prompt is, in characters of messages, or in tokens where there is a renderer."""
+    if renderer is not None:
+        return len(renderer.render(history, tools).ids) - len(renderer.render(plan.messages, tools).ids)
+    shown = {entry.index for entry in plan.view}
+    shed = sum(size(message) for index, message in enumerate(history) if index not in shown)
+    for entry in plan.view:
+        if entry.index is None:
+            shed -= size(entry.message)
+        elif entry.message is not history[entry.index]:
+            shed += size(history[entry.index]) - size(entry.message)
+    return shed
+
+
+def broke_by(plan: Plan, policy: str, *, audit: bool) -> str | None:
+    """Who changed the earliest message that the server holds, and how. An audit changes nothing itself."""
+    pairs = [pair for pair in zip(plan.edits, plan.causes, strict=True) if not audit or pair[1] == "harness"]
+    if not pairs:
+        return None
+    edit, cause = min(pairs, key=lambda pair: pair[0].message_index)
+    what = "dropped" if edit.replacement is None else "inserted" if edit.insert else "changed"
+    who = {"policy": f"the policy {policy}", "harness": "the harness", "unedit": "unedit"}[cause]
+    return f"message {edit.message_index} {what} by {who}"
