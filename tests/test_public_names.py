@@ -39,7 +39,7 @@ ROOMS = {
         append_erratum BasePolicy Call calls ChangePolicy clear_over cost_aware dedupe DROP
         drop_failed drop_stale is_observation keep_all keep_last list_policies load_policy
         observations Policy policy_edits PolicyError PolicyInfo protect redact rule RuleContext
-        RulePolicy then truncate truncate_older_than when with_mode
+        RulePolicy then TOOLS truncate truncate_older_than when with_mode
     """,
     "leyline.dialects": """
         detect Dialect DialectError DIALECTS Item Placed read Reading Written

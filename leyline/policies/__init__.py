@@ -24,11 +24,13 @@ from leyline.policies.errors import PolicyError
 from leyline.policies.loading import load_policy
 from leyline.policies.reading.calls import Call, calls, is_observation, observations
 from leyline.policies.reading.text import truncate
+from leyline.policies.reading.tools import TOOLS
 from leyline.policies.registry import PolicyInfo, list_policies
 from leyline.policies.rule import DROP, RuleContext, RulePolicy, rule
 
 __all__ = [
     "DROP",
+    "TOOLS",
     "BasePolicy",
     "Call",
     "ChangePolicy",

@@ -6,11 +6,12 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from leyline.directives import Message, MessageEdit, Mode, apply_edits, diff
 from leyline.directives.clone import clone
 from leyline.policies.errors import PolicyError
+from leyline.policies.law import check_history, lawful
 
 
 @runtime_checkable
@@ -33,8 +34,13 @@ class BasePolicy(ABC):
     """A policy with settings as dataclass fields. Subclasses write `transform`.
 
     mode: the contract of this policy's edits; None takes what the session asks for.
+    blind: it edits nothing and never looks. appends: its edits add to the end of new messages. combines: its edits are
+    those of other policies, each checked by itself.
     """
 
+    blind: ClassVar[bool] = False
+    appends: ClassVar[bool] = False
+    combines: ClassVar[bool] = False
     mode: Mode | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -72,13 +78,18 @@ class ChangePolicy(BasePolicy):
         return apply_edits(messages, self.edits(messages, turn))
 
     def edits(self, messages: Sequence[Message], turn: int, mode: Mode = Mode.AMORTIZE) -> list[MessageEdit]:
+        if self.blind:
+            return []
+        check_history(self.name, messages)
         # As above: a `changes` that edits in place gets a copy, and what it returns is compared with the history.
         changes = self.changes(clone(list(messages)), turn)
-        return [
+        edits = [
             MessageEdit(index, changes[index], self.mode or mode)
             for index in sorted(changes)
-            if changes[index] != messages[index]
+            if not 0 <= index < len(messages) or changes[index] != messages[index]
         ]
+        forgets = mode is not Mode.FORGET or self.mode is Mode.FORGET
+        return lawful(self.name, messages, edits, forgets=forgets, appends=self.appends)
 
 
 def diff_edits(old: Sequence[Message], new: Sequence[Message], mode: Mode) -> list[MessageEdit]:

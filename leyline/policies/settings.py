@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from leyline.policies.errors import PolicyError
+from leyline.policies.reading.tools import KINDS
 
 
 def check_int(policy: Any, setting: str, *, minimum: int) -> None:
@@ -31,6 +32,20 @@ def check_choice(policy: Any, setting: str, choices: Iterable[str]) -> None:
     value, known = getattr(policy, setting), list(choices)
     if value not in known:
         raise PolicyError(f"{policy.name}: {setting} must be one of {', '.join(map(repr, known))}, got {value!r}")
+
+
+def check_tools(policy: Any, setting: str) -> None:
+    """`policy.setting` is None, or says of tools by name what they are."""
+    value = getattr(policy, setting)
+    if value is None:
+        return
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) and name for name in value):
+        raise PolicyError(
+            f"{policy.name}: {setting} must say what tools are, got {value!r}; write {setting}={{'x': 'view'}}"
+        )
+    wrong = next((kind for kind in value.values() if kind not in KINDS), None)
+    if wrong is not None:
+        raise PolicyError(f"{policy.name}: {setting} holds the kind {wrong!r}; use {', '.join(KINDS)}")
 
 
 def set_names(policy: Any, setting: str) -> None:

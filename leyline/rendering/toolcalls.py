@@ -1,6 +1,7 @@
 """Tool calls in generated text: the Hermes form `<tool_call>\\n{"name": ..., "arguments": {...}}\\n</tool_call>`.
 
-Malformed calls stay text, and `error` says what is wrong in words that can be given to the model.
+What a model drafts while it thinks is no call (`leyline.directives.hermes` tells the two apart). Malformed calls
+stay text, and `error` says what is wrong in words that can be given to the model.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from hashlib import blake2b
 from typing import Any
 
 from leyline.directives import Message
-from leyline.directives.hermes import CLOSE, OPEN, blocks
+from leyline.directives.hermes import CLOSE, OPEN, read_written, unpaired_tags
 
 _ARGUMENTS = re.compile(r'"arguments"\s*:\s*')
 
@@ -49,15 +50,15 @@ def parse_output(text: str, *, seed: str = "") -> ParsedOutput:
     errors: list[str] = []
     kept: list[str] = []
     position = 0
-    for match in blocks(text):
-        body = match.group(1).strip()
+    for block in read_written(text).blocks:
+        body = block.body.strip()
         name, arguments, error = _read_call(body)
         if error is not None:
             errors.append(error)
             continue
-        before = text[position : match.start()]
+        before = text[position : block.start]
         kept.append(before.removesuffix("\n") if before.strip() else "")
-        position = match.end()
+        position = block.end
         digest = blake2b(f"{seed}\0{len(calls)}\0{body}".encode(errors="surrogatepass"), digest_size=12)
         calls.append(
             {
@@ -68,9 +69,10 @@ def parse_output(text: str, *, seed: str = "") -> ParsedOutput:
         )
     rest = text[position:]
     kept.append(rest if rest.strip() or not calls else "")
-    if rest.count(OPEN) > rest.count(CLOSE):
+    opened, closed = unpaired_tags(text, position)
+    if opened > closed:
         errors.append(f"the last {OPEN} is not closed by {CLOSE}")
-    elif rest.count(CLOSE) > rest.count(OPEN):
+    elif closed > opened:
         errors.append(f"a {CLOSE} stands without its {OPEN}")
     return ParsedOutput("".join(kept), tuple(calls), errors[0] if errors else None, text)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from leyline.directives.content import content_text, message_text, other_parts
-from leyline.directives.hermes import block, blocks
+from leyline.directives.hermes import block, read_written
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:..."}}
 MIXED = {"role": "user", "content": [{"type": "text", "text": "look"}, IMAGE, {"type": "text", "text": "here"}]}
@@ -29,4 +29,4 @@ def test_people_read_images_by_name_and_calls_as_calls() -> None:
 def test_what_is_written_as_a_block_is_read_as_one() -> None:
     bodies = ['{"name": "a"}', '{"name": "b", "arguments": {}}']
     text = "thinking" + "".join(map(block, bodies)) + "<tool_call> never closed"
-    assert [json.loads(found[1]) for found in blocks(text)] == [json.loads(body) for body in bodies]
+    assert [json.loads(found.body) for found in read_written(text).blocks] == [json.loads(body) for body in bodies]

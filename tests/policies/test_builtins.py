@@ -21,8 +21,12 @@ from leyline.policies import (
 LONG = "x" * 400
 
 
+NEXT = {"role": "assistant", "content": "Next."}
+
+
 def outputs(policy, messages):
-    return [m["content"] for m in policy.transform(messages, 9) if m["role"] == "tool"]
+    """The outputs as a policy leaves them, once the model has answered all of them."""
+    return [m["content"] for m in policy.transform([*messages, NEXT], 9) if m["role"] == "tool"]
 
 
 def test_truncate_counts_observations_only(native, text):
@@ -38,7 +42,9 @@ def test_truncate_counts_the_parts_of_an_output_together(native):
     messages = native().step(("view", {}, many), ("view", {}, many[:1])).messages
     policy = truncate_older_than(n=0, max_chars=200)
     assert [sum(len(part["text"]) for part in parts) for parts in outputs(policy, messages)] == [235, 150]
-    assert policy.edits(policy.transform(messages, 1), 1) == []
+    once = policy.transform([*messages, NEXT], 2)
+    assert once != [*messages, NEXT]
+    assert policy.edits(once, 2) == []
 
 
 @pytest.mark.parametrize(
@@ -208,7 +214,7 @@ def test_dedupe_looks_at_images(native, caption):
     messages = native().step(*made).messages
     note = "[same output as a later call]"
     assert outputs(dedupe(), messages) == [note, picture("B", caption), picture("A", caption)]
-    assert dedupe().changes(dedupe().transform(messages, 1), 1) == {}
+    assert dedupe().changes(dedupe().transform([*messages, NEXT], 2), 2) == {}
     assert dedupe(keep="first").changes(native().step(*made[:2]).messages, 1) == {}
 
 

@@ -48,7 +48,7 @@ def other(a, b, c):
 ready = KeepHead(3)
 number = 3
 """
-MESSAGES = [{"role": "user", "content": "0123456789"}, {"role": "tool", "content": "0123456789"}]
+MESSAGES = [{"role": "user", "content": "0123456789"}, {"role": "tool", "content": "0123456789" * 9}]
 
 
 @pytest.fixture
@@ -101,14 +101,14 @@ def test_any_spec_loads_or_says_why(spec):
 
 
 def test_files(rules):
-    assert load_policy(f"{rules}:cut(max_chars=4)").transform(MESSAGES, 1)[1]["content"].startswith("01\n[... 6 ")
+    assert load_policy(f"{rules}:cut(max_chars=4)").transform(MESSAGES, 1)[1]["content"].startswith("01\n[... 86 ")
     assert load_policy(f"{rules}:cut").name == "cut"
     assert len(load_policy(f"{rules}:KeepHead(n=1)").transform(MESSAGES, 1)) == 1
     assert len(load_policy(f"{rules}:plain").transform(MESSAGES, 1)) == 1
     assert load_policy(f"{rules}:factory(n=7)").n == 7
     assert load_policy(f"{rules}:ready").n == 3
     nested = load_policy(f"then('{rules}:cut(max_chars=4)', keep_all)")
-    assert nested.transform(MESSAGES, 1)[1]["content"].startswith("01\n[... 6 ")
+    assert nested.transform(MESSAGES, 1)[1]["content"].startswith("01\n[... 86 ")
 
 
 def test_an_edited_file_is_read_again(rules):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from leyline.directives import Message
 from leyline.directives.content import content_text
 from leyline.policies.base import ChangePolicy
 from leyline.policies.reading.stale import stale_outputs
-from leyline.policies.settings import check_text
+from leyline.policies.reading.tools import known_tools
+from leyline.policies.settings import check_text, check_tools
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class AppendErratum(ChangePolicy):
     ----------
     label : str
         The first word of the note.
+    tools : dict
+        What further tools are, by name, as in `leyline.policies.TOOLS`.
 
     Examples
     --------
@@ -35,15 +39,18 @@ class AppendErratum(ChangePolicy):
     'b\\n[Erratum: out of date now: the earlier view of m.py]'
     """
 
+    appends: ClassVar[bool] = True
     label: str = "Erratum"
+    tools: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_text(self, "label")
+        check_tools(self, "tools")
 
     def changes(self, messages: Sequence[Message], turn: int) -> Mapping[int, Message | None]:
         notes: dict[int, list[str]] = {}
-        for stale in stale_outputs(messages):
+        for stale in stale_outputs(messages, known_tools(self.tools)):
             notes.setdefault(stale.by, []).append(stale.what)
         changes: dict[int, Message | None] = {}
         for index, what in notes.items():

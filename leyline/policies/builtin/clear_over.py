@@ -55,15 +55,18 @@ class ClearOver(ChangePolicy):
         outputs = set(observations(messages))
         cleared: dict[int, Message | None] = {}
         open_outputs: list[int] = []
-        size = 0
+        size, answered = 0, any(m.get("role") == "assistant" for m in messages)
+        seen = 0 if answered else len(messages)
         for index in range(len(messages) + 1):
             if index == len(messages) or messages[index].get("role") == "assistant":
-                old = open_outputs[: max(0, len(open_outputs) - self.keep)]
+                # What stands behind the answer before this turn has not been read yet.
+                old = [i for i in open_outputs[: max(0, len(open_outputs) - self.keep)] if i < seen]
                 stubs = {i: stub(messages[i], NOTE) for i in old}
                 freed = sum(approximate_tokens(messages[i]) - approximate_tokens(stubs[i]) for i in old)
                 if size > self.trigger and freed >= max(1, self.at_least):
                     cleared.update(stubs)
                     open_outputs, size = open_outputs[len(old) :], size - freed
+                seen = index if answered else seen
             if index < len(messages):
                 size += approximate_tokens(messages[index])
                 if index in outputs:

@@ -24,8 +24,8 @@ class Dedupe(ChangePolicy):
     Parameters
     ----------
     keep : str
-        `'last'` keeps the newest copy whole. `'first'` keeps the oldest: then only the newest message is ever edited,
-        and no cached token moves.
+        `'last'` keeps the newest copy whole. `'first'` keeps the oldest: then a copy is edited as soon as the model
+        has answered it, and few cached tokens move.
     min_chars : int
         Shorter outputs are left alone, unless they hold more than text.
 

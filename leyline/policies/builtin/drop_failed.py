@@ -9,18 +9,20 @@ from itertools import islice
 from leyline.directives import Message
 from leyline.policies.base import ChangePolicy
 from leyline.policies.reading.calls import Call, calls, groups
-from leyline.policies.reading.stale import effect
+from leyline.policies.reading.effects import effect
 from leyline.policies.reading.text import stub
-from leyline.policies.settings import check_choice, check_int
+from leyline.policies.reading.tools import kind_of, known_tools
+from leyline.policies.settings import check_choice, check_int, check_tools
 
 
 @dataclass(frozen=True)
 class DropFailed(ChangePolicy):
     """Drop a failed call and its output as soon as a retry has worked.
 
-    A retry is a call of the same tool (for a shell command: the same program) among the next `within` calls that
-    worked. A failing test run is a result and stays. Where the assistant made several calls at once, or with
-    `how='stub'`, the output becomes a short line instead. Idempotent.
+    A retry is a call of the same tool (of a shell the same program, of an editor the same command) among the next
+    `within` calls that worked. A failing test run is a result and stays. Where the assistant made several calls at
+    once, or with `how='stub'`, the output becomes a short line instead. A view or a search has failed only where its
+    whole output is a short error: a file may begin with such a word. Idempotent.
 
     Parameters
     ----------
@@ -28,6 +30,8 @@ class DropFailed(ChangePolicy):
         The retry is looked for among so many later calls that worked.
     how : str
         `'drop'` removes call and output, `'stub'` shortens the output only.
+    tools : dict
+        What further tools are, by name, as in `leyline.policies.TOOLS`: `{'sh_exec': 'shell'}`.
 
     Examples
     --------
@@ -42,21 +46,25 @@ class DropFailed(ChangePolicy):
 
     within: int = 3
     how: str = "drop"
+    tools: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_int(self, "within", minimum=1)
         check_choice(self, "how", ["drop", "stub"])
+        check_tools(self, "tools")
 
     def changes(self, messages: Sequence[Message], turn: int) -> Mapping[int, Message | None]:
-        made = calls(messages)
+        tools = known_tools(self.tools)
+        made = calls(messages, tools)
         members = {group[0]: group for group in groups(messages)}
         changes: dict[int, Message | None] = {}
         for k, call in enumerate(made):
+            if not call.failed or call.result_index is None:
+                continue
             # Counting only calls that worked keeps the window the same when failed ones are gone.
             worked = islice((c for c in made[k + 1 :] if not c.failed and c.result_index is not None), self.within)
-            retried = any(_retries(later, call) for later in worked)
-            if not call.failed or call.result_index is None or not retried:
+            if not any(_retries(later, call, tools) for later in worked):
                 continue
             if self.how == "drop" and len(members[call.message_index]) == 2 and _alone(call, made):
                 changes.update(dict.fromkeys(members[call.message_index]))
@@ -70,14 +78,12 @@ def _alone(call: Call, made: Sequence[Call]) -> bool:
     return sum(other.message_index == call.message_index for other in made) == 1
 
 
-def _retries(later: Call, failed: Call) -> bool:
+def _retries(later: Call, failed: Call, tools: Mapping[str, str]) -> bool:
     """Whether `later`, which worked, is the same thing tried again."""
-    if later.name != failed.name:
+    before = effect(failed, tools)
+    if later.name != failed.name or before.tested:
         return False
-    if failed.name != "bash":
-        return True
-    before, after = effect(failed), effect(later)
-    if before.tests is not None:
-        return False
+    if kind_of(failed.name, failed.arguments, tools) != "shell":
+        return bool(later.arguments.get("command") == failed.arguments.get("command"))
     # A reply with several commands is refused unread; any command that ran is its retry.
-    return before.program in ("", after.program)
+    return before.program in ("", effect(later, tools).program)

@@ -9,6 +9,8 @@ from leyline.directives import Message
 from leyline.policies.base import ChangePolicy
 from leyline.policies.reading.stale import stale_outputs
 from leyline.policies.reading.text import stub
+from leyline.policies.reading.tools import known_tools
+from leyline.policies.settings import check_tools
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,11 @@ class DropStale(ChangePolicy):
     and `limit`. With any other argument beside the path that is unknown, and only an edit supersedes such a view.
     Idempotent. Outputs shorter than the line stay as they are.
 
+    Parameters
+    ----------
+    tools : dict
+        What further tools are, by name, as in `leyline.policies.TOOLS`: `{'peek': 'view', 'poke': 'edit'}`.
+
     Examples
     --------
     >>> def step(name, output, **arguments):
@@ -36,5 +43,12 @@ class DropStale(ChangePolicy):
     '[view of m.py: superseded by a later edit of that file]'
     """
 
+    tools: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_tools(self, "tools")
+
     def changes(self, messages: Sequence[Message], turn: int) -> Mapping[int, Message | None]:
-        return {s.index: stub(messages[s.index], f"[{s.what}: superseded by {s.why}]") for s in stale_outputs(messages)}
+        found = stale_outputs(messages, known_tools(self.tools))
+        return {s.index: stub(messages[s.index], f"[{s.what}: superseded by {s.why}]") for s in found}

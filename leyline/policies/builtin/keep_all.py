@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from leyline.directives import Message
 from leyline.policies.base import ChangePolicy
@@ -18,6 +19,8 @@ class KeepAll(ChangePolicy):
     >>> KeepAll().transform([{"role": "user", "content": "hi"}], turn=0)
     [{'role': 'user', 'content': 'hi'}]
     """
+
+    blind: ClassVar[bool] = True
 
     def changes(self, messages: Sequence[Message], turn: int) -> Mapping[int, Message | None]:
         return {}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from leyline.directives import Message, Mode
+from leyline.directives.content import THOUGHTS, is_signed
 from leyline.policies.base import ChangePolicy
 from leyline.policies.errors import PolicyError
 from leyline.policies.settings import check_text, compiled
@@ -19,6 +20,8 @@ _STRUCTURE = frozenset({"role", "id", "tool_call_id", "type", "name"})
 @dataclass(frozen=True)
 class Redact(ChangePolicy):
     """Replace every match of a regular expression, in every message and in the arguments of calls.
+
+    Thinking that its API has signed is left out where it matches.
 
     Always FORGET: nothing computed while the text was visible is reused, whatever mode the session runs in.
     Idempotent.
@@ -49,7 +52,16 @@ class Redact(ChangePolicy):
             raise PolicyError("redact: always works in mode 'forget'; leave mode out")
 
     def changes(self, messages: Sequence[Message], turn: int) -> Mapping[int, Message | None]:
-        return {i: self._message(message) for i, message in enumerate(messages)}
+        return {i: self._message(self._without_signed(message)) for i, message in enumerate(messages)}
+
+    def _without_signed(self, message: Message) -> Message:
+        """Without those pieces of signed thinking that match: they cannot be changed, only left out whole."""
+        changed = dict(message)
+        for key in ("content", *THOUGHTS):
+            pieces = message.get(key)
+            if isinstance(pieces, list):
+                changed[key] = [p for p in pieces if not (is_signed(p) and self._message(p) != p)]
+        return changed
 
     def _message(self, value: Any, key: str = "") -> Any:
         """A message or a part of it, with its structure left alone."""

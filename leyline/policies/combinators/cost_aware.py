@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from leyline.directives import Costs, LeylineError, Message, MessageEdit, Mode, apply_edits
 from leyline.directives.digest import config_digest
@@ -52,6 +53,7 @@ class CostAware(BasePolicy):
     [False, True]
     """
 
+    combines: ClassVar[bool] = True
     policy: Policy | str
     costs: str = ""
     turns: int = 0

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from posixpath import basename
+from typing import ClassVar
 
 from leyline.directives import Message, MessageEdit, Mode, apply_edits
 from leyline.policies.base import BasePolicy, Policy
@@ -13,7 +14,8 @@ from leyline.policies.check import policy_edits
 from leyline.policies.combinators.inner import as_policy
 from leyline.policies.errors import PolicyError
 from leyline.policies.reading.calls import calls, groups
-from leyline.policies.reading.stale import effect
+from leyline.policies.reading.effects import effect
+from leyline.policies.reading.tools import kind_of
 from leyline.policies.settings import check_int, set_names
 
 
@@ -28,7 +30,7 @@ class Protect(BasePolicy):
     policy : policy or str
         Whose edits.
     tools : list of str
-        Names of tools; the shell is `bash`.
+        Names of tools; the shell is `bash`, whatever its harness calls it.
     files : list of str
         Patterns such as `'*.md'` or `'src/core.py'`, for the path or its last part.
     last : int
@@ -36,11 +38,12 @@ class Protect(BasePolicy):
 
     Examples
     --------
-    >>> history = [{"role": "assistant", "content": ""}, {"role": "tool", "content": "0123456789"}]
+    >>> history = [{"role": "assistant", "content": ""}, {"role": "tool", "content": "0123456789" * 9}]
     >>> Protect("truncate_older_than(n=0, max_chars=4)", last=1).transform(history, turn=1) == history
     True
     """
 
+    combines: ClassVar[bool] = True
     policy: Policy | str
     tools: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
@@ -69,7 +72,8 @@ class Protect(BasePolicy):
             yield from exchanges[start]
         for call in calls(messages):
             paths = effect(call).paths if self.files else ()
-            if call.name in self.tools or any(_matches(path, p) for path in paths for p in self.files):
+            shell = "bash" in self.tools and kind_of(call.name, call.arguments) == "shell"
+            if shell or call.name in self.tools or any(_matches(path, p) for path in paths for p in self.files):
                 yield from exchanges[call.message_index]
 
 

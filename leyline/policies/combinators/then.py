@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from leyline.directives import Message, MessageEdit, Mode, apply_edits
 from leyline.policies.base import BasePolicy, Policy, as_mode
@@ -26,11 +27,12 @@ class Then(BasePolicy):
 
     Examples
     --------
-    >>> Then("truncate_older_than(n=0, max_chars=4)", "redact(pattern='sk')").transform(
-    ...     [{"role": "user", "content": "sk"}, {"role": "tool", "content": "0123456789"}], turn=1)
-    [{'role': 'user', 'content': '[redacted]'}, {'role': 'tool', 'content': '01\\n[... 6 characters removed ...]\\n89'}]
+    >>> Then("truncate_older_than(n=0, max_chars=2)", "redact(pattern='k')").transform(
+    ...     [{"role": "user", "content": "k"}, {"role": "tool", "content": "x" * 90}], turn=1)
+    [{'role': 'user', 'content': '[redacted]'}, {'role': 'tool', 'content': 'x\\n[... 88 characters removed ...]\\nx'}]
     """
 
+    combines: ClassVar[bool] = True
     policies: tuple[Policy, ...] = field(default=())
 
     def __init__(self, *policies: Policy | str, mode: Mode | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from leyline.directives import Message, MessageEdit, Mode, apply_edits
 from leyline.policies.base import BasePolicy, Policy
@@ -34,12 +35,13 @@ class When(BasePolicy):
 
     Examples
     --------
-    >>> history = [{"role": "tool", "content": "0123456789"}]
+    >>> history = [{"role": "tool", "content": "0123456789" * 9}]
     >>> policy = When("truncate_older_than(n=0, max_chars=4)", min_turn=3)
     >>> policy.transform(history, turn=2) == history, policy.transform(history, turn=3) == history
     (True, False)
     """
 
+    combines: ClassVar[bool] = True
     policy: Policy | str
     min_turn: int = 0
     over: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from leyline.directives import Message, MessageEdit, Mode
 from leyline.policies.base import BasePolicy, Policy, as_mode
@@ -28,10 +29,11 @@ class WithMode(BasePolicy):
     Examples
     --------
     >>> policy = WithMode("truncate_older_than(n=0, max_chars=4)", mode="forget")
-    >>> policy.edits([{"role": "tool", "content": "0123456789"}], turn=1)[0].mode.value
+    >>> policy.edits([{"role": "tool", "content": "0123456789" * 9}], turn=1)[0].mode.value
     'forget'
     """
 
+    combines: ClassVar[bool] = True
     policy: Policy = field(kw_only=True)
 
     def __init__(self, policy: Policy | str, mode: Mode | str) -> None:

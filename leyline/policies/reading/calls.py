@@ -3,27 +3,27 @@
 Three dialects are read alike: native tool calls (`tool_calls` and role `tool`), calls written into the text
 (`<tool_call>{json}</tool_call>`, answered by role `tool`), and text-only histories, where an assistant message holds
 one fenced shell command and the user message behind it is the output. A history is text-only as long as no message of
-it has `tool_calls` or the role `tool`; a chat without tools is one too, see `observations`.
+it has `tool_calls` or the role `tool`; a chat without tools is one too, see `observations`. What a model drafts while
+it thinks is no call.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from leyline.directives import Message
 from leyline.directives.content import content_text
-from leyline.directives.hermes import blocks
+from leyline.directives.hermes import read_written, spoken
+from leyline.policies.reading.failures import has_failed
+from leyline.policies.reading.pairing import RESULT_ROLES, Pairing, Slot, native_calls, pair
+from leyline.policies.reading.tools import TOOLS
 
 _FENCE = re.compile(r"```(?:bash|sh|shell|console|mswea_bash_command)[ \t]*\n(.*?)\n?```", re.S)
-_RETURN_CODE = re.compile(r"\s*(?:<returncode>|\[?exit (?:code|status):? ?)(-?\d+)", re.I)
-_ERROR = re.compile(
-    r"\s*(?:Error\b|ERROR:|Traceback \(most recent call last\)|Please always provide EXACTLY ONE action|\[\w+ failed; )"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,77 +56,49 @@ def observations(messages: Sequence[Message]) -> list[int]:
     is an output too. So in a chat without tools every follow-up of the user counts as an output. What the user said
     first never does, not even behind a greeting.
     """
-    native = [i for i, m in enumerate(messages) if m.get("role") == "tool"]
-    if native or any(m.get("tool_calls") for m in messages):
+    native = [i for i, m in enumerate(messages) if m.get("role") in RESULT_ROLES]
+    if native or any(native_calls(m) for m in messages):
         return native
     said = [i for i, m in enumerate(messages) if m.get("role") == "user"]
     return [i for i in said[1:] if messages[i - 1].get("role") == "assistant"]
 
 
-def calls(messages: Sequence[Message]) -> list[Call]:
-    """Every call of the history, in order, with the message that answers it."""
-    outputs = set(observations(messages))
+def pairing(messages: Sequence[Message]) -> Pairing:
+    """Which output belongs to which call and message."""
+    return pair(messages, observations(messages))
+
+
+def calls(messages: Sequence[Message], tools: Mapping[str, str] = TOOLS) -> list[Call]:
+    """Every call of the history, in order, with the message that answers it. tools: what the names mean."""
+    pairs = pairing(messages)
     found: list[Call] = []
-    for index, message in enumerate(messages):
-        if message.get("role") != "assistant":
-            continue
-        end = index + 1
-        while end < len(messages) and end in outputs:
-            end += 1
-        found += _calls_of(message, index, messages, range(index + 1, end))
+    for index, members in pairs.members.items():
+        slots = pairs.slots.get(index)
+        if slots is not None:
+            made = [(slot.name, _arguments_of(slot), slot.result) for slot in slots]
+        else:
+            written = written_calls(content_text(messages[index]))
+            made = [
+                (name, json.loads(arguments), members[k] if k < len(members) else None)
+                for k, (name, arguments) in enumerate(written)
+            ]
+        for name, arguments, result in made:
+            failed = result is not None and has_failed(messages[result], name, arguments, tools)
+            found.append(Call(name, arguments, index, result, failed))
     return found
 
 
 def groups(messages: Sequence[Message]) -> list[list[int]]:
-    """The exchanges: each assistant message with the outputs directly behind it, as ascending indices."""
-    outputs = set(observations(messages))
-    found: list[list[int]] = []
-    for index, message in enumerate(messages):
-        if message.get("role") == "assistant":
-            found.append([index])
-        elif index in outputs and found and found[-1][-1] == index - 1:
-            found[-1].append(index)
-    return found
+    """The exchanges: each assistant message with the outputs that belong to it, as ascending indices.
+
+    Other messages may stand between them: a result belongs to its call, wherever it is.
+    """
+    return [[index, *members] for index, members in pairing(messages).members.items()]
 
 
-def has_failed(message: Message) -> bool:
-    """Whether a tool output reports an error."""
-    text = content_text(message)[:200]
-    code = _RETURN_CODE.match(text)
-    if code is not None:
-        return int(code[1]) != 0
-    return message.get("is_error") is True or _ERROR.match(text) is not None
-
-
-def tool_name(call: Any) -> str:
-    """The function name of a native tool call, or an empty string."""
-    function = call.get("function") if isinstance(call, dict) else None
-    name = function.get("name") if isinstance(function, dict) else None
-    return name if isinstance(name, str) else ""
-
-
-def _calls_of(message: Message, index: int, messages: Sequence[Message], results: range) -> list[Call]:
-    native = message.get("tool_calls")
-    if isinstance(native, list) and native:
-        by_id = {str(messages[r].get("tool_call_id")): r for r in results if messages[r].get("tool_call_id")}
-        unnamed = [r for r in results if not messages[r].get("tool_call_id")]
-        made = []
-        for call in native:
-            call_id = str(call.get("id")) if isinstance(call, dict) else ""
-            result = by_id.get(call_id) if call_id in by_id else (unnamed.pop(0) if unnamed else None)
-            function = call.get("function") if isinstance(call, dict) else None
-            arguments = function.get("arguments") if isinstance(function, dict) else None
-            made.append((tool_name(call), _arguments(arguments), result))
-    else:
-        written = written_calls(content_text(message))
-        made = [
-            (name, json.loads(arguments), results[k] if k < len(results) else None)
-            for k, (name, arguments) in enumerate(written)
-        ]
-    return [
-        Call(name, arguments, index, result, result is not None and has_failed(messages[result]))
-        for name, arguments, result in made
-    ]
+def _arguments_of(slot: Slot) -> dict[str, Any]:
+    value = slot.arguments
+    return {"input": value} if isinstance(value, str) and "custom" in slot.call else _arguments(value)
 
 
 def _arguments(value: Any) -> dict[str, Any]:
@@ -142,12 +114,12 @@ def _arguments(value: Any) -> dict[str, Any]:
 def written_calls(text: str) -> tuple[tuple[str, str], ...]:
     """Calls written into the text of an assistant message, as (name, arguments as JSON)."""
     found: list[tuple[str, str]] = []
-    for match in blocks(text):
-        data = _arguments(match[1].strip())
+    for block in read_written(text).blocks:
+        data = _arguments(block.body.strip())
         if isinstance(data.get("name"), str):
             found.append((data["name"], json.dumps(_arguments(data.get("arguments")))))
     if not found:
-        commands = _FENCE.findall(text)
+        commands = _FENCE.findall(spoken(text))
         # Agents of this kind run one command a message and refuse several.
         if commands:
             found.append(("bash", json.dumps({"command": commands[0] if len(commands) == 1 else ""})))

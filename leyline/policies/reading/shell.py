@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
-from leyline.policies.reading.testruns import SuiteRun, joined, suite_run
+from leyline.policies.reading.testruns import SuiteRun, joined, runs_tests, suite_run
 
 _HEREDOC = re.compile(r"(?<!<)<<-?[ \t]*(['\"]?)(\w+)\1")
 _COMMENT = re.compile(r"^[ \t]*#.*$", re.M)
@@ -28,40 +28,53 @@ class View:
     """Lines `start` to `end` of a file, one-based and inclusive; `end` None is the end of the file.
 
     known: whether that is known; a view of an unknown part covers nothing, and nothing covers it.
+    reach: lines that a view to the end shows at most, None for all; it covers no view that goes further.
     """
 
     path: str
     start: int = 1
     end: int | None = None
     known: bool = True
+    reach: int | None = None
 
     def covers(self, other: View) -> bool:
         """Whether this view shows at least the lines of `other`."""
-        ends = self.end is None or (other.end is not None and self.end >= other.end)
+        end, wanted = self._last(), other._last()
+        ends = end is None or (wanted is not None and end >= wanted)
         return self.known and other.known and self.path == other.path and self.start <= other.start and ends
+
+    def _last(self) -> int | None:
+        return self.end if self.end is not None or self.reach is None else self.start + self.reach - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What one call does. `view` and `tests` are None where the output holds anything else as well."""
+    """What one call does. `view` and `tests` are None where the output holds anything else as well.
+
+    tested: whether it runs any tests at all, whatever else it does.
+    """
 
     view: View | None = None
     edited: frozenset[str] = frozenset()
     tests: SuiteRun | None = None
     paths: frozenset[str] = frozenset()
     program: str = ""
+    tested: bool = False
 
 
 @lru_cache(maxsize=4096)
 def command_effect(command: str, directory: str = ".") -> Effect:
-    """Read a shell command that starts in `directory`. What cannot be read has no effect."""
+    """Read a shell command that starts in `directory`. Of what cannot be split only the first word is known."""
     steps = _steps(command)
     if not steps:
-        return Effect()
+        words_left = command.split()
+        return (
+            Effect(program=posixpath.basename(words_left[0]), tested=runs_tests(words_left)) if words_left else Effect()
+        )
     directory, edited, words = _path("", directory), set[str](), set[str]()
     views: list[View | None] = []
     tests: list[SuiteRun] = []
-    quiet, program = True, ""
+    quiet, tested, program = True, False, ""
     for pipeline in steps:
         first = _strip_prefix(pipeline[0])
         name = posixpath.basename(first[0]) if first else ""
@@ -72,6 +85,7 @@ def command_effect(command: str, directory: str = ".") -> Effect:
         for part in pipeline:
             edited |= {_path(directory, p) for p in _written(part)}
             words |= {_path(directory, w) for w in part[1:] if not w.startswith("-")}
+            tested |= runs_tests(_plain(_strip_prefix(part)))
         hidden = any(descriptor == "1" for part in pipeline for descriptor, _ in _redirections(part))
         behind = {posixpath.basename(part[0]) for part in pipeline[1:]}
         run = suite_run(_plain(first), directory, whole=not hidden and not behind & _SIEVES)
@@ -82,7 +96,8 @@ def command_effect(command: str, directory: str = ".") -> Effect:
             views.append(None if hidden else _view([_plain(_strip_prefix(p)) for p in pipeline], directory))
             quiet &= name in _QUIET and views[-1] is None
     shown = views[0] if len(views) == 1 and not tests and not edited else None
-    return Effect(shown, frozenset(edited), joined(tests) if quiet else None, frozenset(words), program)
+    run_of_all = joined(tests) if quiet else None
+    return Effect(shown, frozenset(edited), run_of_all, frozenset(words), program, tested or bool(tests))
 
 
 def _steps(command: str) -> list[list[list[str]]]:

@@ -11,6 +11,18 @@ _RUNNERS = {"pytest", "py.test", "tox", "nosetests", "nose2", "runtests.py", "un
 # Options that leave tests out by what happened before or by name, or that run none at all; some take a value.
 _PARTIAL = {"--lf", "--last-failed", "--ff", "--failed-first", "--sw", "--stepwise", "--co", "--collect-only"}
 _PARTIAL_VALUED = {"--deselect", "--ignore", "--ignore-glob", "--exclude-tag", "-run", "-skip"}
+_LAUNCHERS = (
+    "uv run|poetry run|pipenv run|pdm run|hatch run|rye run|npx|pnpm exec|yarn exec|bundle exec|xvfb-run|dotenv run"
+    "|coverage run -m|python3? -m coverage run -m|conda run(?: -n \\S+)?|docker(?: compose|-compose)? exec \\S+"
+)
+_ANY_RUN = re.compile(
+    rf"(?:(?:{_LAUNCHERS})(?: -\S+)* )*"
+    r"(?:python[\d.]* (?:-\w+ )*-m (?:pytest|unittest|nose2?|tox|twisted\.trial)\b|pytest\b|py\.test\b"
+    r"|python[\d.]* \S*(?:manage\.py|setup\.py|runtests\.py|run_tests\.py) ?(?:test\b)?|tox\b|nox\b|nosetests\b|trial\b"
+    r"|(?:npm|pnpm|yarn|bun|deno|cargo|go|make|mvn|gradle|dotnet|mix|rake|just|bazel|hatch|swift|flutter|dart|sbt)"
+    r"(?: -\S+)*(?: run)? (?:nextest|check|test)|\./(?:gradlew|mvnw) .*\b(?:test|check)|jest\b|vitest\b|mocha\b"
+    r"|rspec\b|phpunit\b|ctest\b|\S+/(?:pytest|py\.test|phpunit|runtests\.py|run_tests\.sh)\b)"
+)
 _STOP = re.compile(r"-[lqsv]*x[lqsv]*|--exitfirst|--maxfail|--failfast|-f")
 
 
@@ -49,6 +61,11 @@ def joined(runs: Sequence[SuiteRun]) -> SuiteRun | None:
     )
     select = runs[0].select.intersection(*(run.select for run in runs))
     return SuiteRun(runs[0].runner, targets, select, runs[0].directory, whole=False)
+
+
+def runs_tests(words: Sequence[str]) -> bool:
+    """Whether one simple command starts tests, in whatever language, by its look."""
+    return _ANY_RUN.match(" ".join(words)) is not None
 
 
 def suite_run(words: Sequence[str], directory: str, whole: bool) -> SuiteRun | None:

@@ -15,10 +15,11 @@ _MARKER = re.compile(r"\n\[\.\.\. (\d{1,18}) characters removed \.\.\.\]\n")
 def truncate(message: Message, max_chars: int = 200) -> Message:
     """Keep the first and last `max_chars // 2` characters of a message and say how many were removed.
 
-    A content of at most `max_chars` characters is returned unchanged. The text parts of a list content count together,
-    as `content_text` joins them; where they are cut, one part takes the place of the first, and images stay. Cutting
-    what was already cut gives what one cut to the smaller size gives, so the result does not depend on how often it is
-    done. Raises PolicyError for a `max_chars` that is no whole number of at least 0.
+    A content of at most `max_chars` characters is returned unchanged, and so is one that would not get shorter. The
+    text parts of a list content count together, as `content_text` joins them; where they are cut, one part takes the
+    place of the first, and images stay. Cutting what was already cut gives what one cut to the smaller size gives, so
+    the result does not depend on how often it is done. Raises PolicyError for a `max_chars` that is no whole number of
+    at least 0.
     """
     if type(max_chars) is not int or max_chars < 0:
         raise PolicyError(f"truncate: max_chars must be a whole number of at least 0, got {max_chars!r}")
@@ -27,18 +28,19 @@ def truncate(message: Message, max_chars: int = 200) -> Message:
     shorter = cut(text, max_chars)
     if shorter == text:
         return message
-    if isinstance(content, str):
+    if not isinstance(content, list):
         return {**message, "content": shorter}
     first = next(k for k, part in enumerate(content) if is_text(part))
     behind = [part for part in content[first + 1 :] if not is_text(part)]
-    return {**message, "content": [*content[:first], {**content[first], "text": shorter}, *behind]}
+    part = shorter if isinstance(content[first], str) else {**content[first], "text": shorter}
+    return {**message, "content": [*content[:first], part, *behind]}
 
 
 def cut(text: str, max_chars: int) -> str:
     """`truncate` for a string."""
     if len(text) <= max_chars:
         return text
-    half, removed = max_chars // 2, 0
+    half, removed, whole = max_chars // 2, 0, text
     for marker in _MARKER.finditer(text):
         kept = marker.start()
         if kept == len(text) - marker.end():
@@ -48,7 +50,8 @@ def cut(text: str, max_chars: int) -> str:
             text = text[:kept] + text[marker.end() :]
             break
     removed += len(text) - 2 * half
-    return f"{text[:half]}\n[... {removed} characters removed ...]\n{text[len(text) - half :]}"
+    shorter = f"{text[:half]}\n[... {removed} characters removed ...]\n{text[len(text) - half :]}"
+    return shorter if len(shorter) < len(whole) else whole
 
 
 def stub(message: Message, note: str) -> Message:

@@ -157,7 +157,7 @@ def test_what_a_policy_returned_stays_though_the_policy_changes_it(server: Serve
 
 def test_of_two_that_go_on_from_one_history_at_once_both_keep_their_edits(server: Server) -> None:
     """Both are prepared before either is served, as with `asyncio.gather`."""
-    first, second = history(1), history(1)
+    first, second = history(2), history(2)
     second[2] = {**second[2], "content": "another answer"}
     hurry = asyncio.Event()
 

@@ -1,0 +1,170 @@
+"""What an edit may do, whatever policy asks for it. This is the one place that says so.
+
+- A history that policies cannot read is refused by name.
+- What the model has not seen yet, all that stands behind its last answer but instructions, is not edited.
+- A message never gets longer.
+- A call and its results go together or stay together; a call that waits for its result stays.
+- Thinking that an API has signed stays as it came, or goes whole.
+
+An edit that breaks the second or third rule, or drops a call that waits, is not made: it may well be right a turn
+later. What breaks the others is an error that names the policy. A policy that names FORGET for itself, as `redact`
+does, takes out what must not be there: it may edit what is unseen and put a longer text in its place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from leyline.directives import Message, MessageEdit, Mode, apply_edits
+from leyline.directives.content import THOUGHTS, content_text, is_signed
+from leyline.policies.errors import PolicyError
+from leyline.policies.reading.calls import pairing
+from leyline.policies.reading.plain import foreign
+from leyline.policies.reading.seen import first_unseen
+from leyline.policies.reading.sizes import weight
+
+_FIX = "drop or keep a call together with its results, or shorten the result instead"
+_KEEP = 'return {**message, "content": ...} or truncate(message, max_chars=...)'
+_INSTRUCTIONS = ("system", "developer")
+
+
+def check_history(policy: str, messages: Sequence[Message]) -> None:
+    """Raise PolicyError, which names `policy`, for a history in a form that policies cannot read."""
+    problem = foreign(messages)
+    if problem is not None:
+        raise PolicyError(f"policy {policy}: {problem}")
+
+
+def lawful(
+    policy: str,
+    messages: Sequence[Message],
+    edits: Sequence[MessageEdit],
+    *,
+    forgets: bool = False,
+    appends: bool = False,
+    checked: bool = False,
+) -> list[MessageEdit]:
+    """The edits that may be made, of those that `policy` asks for. Raises PolicyError, EditError.
+
+    forgets: edits with the mode FORGET are the policy's own, and may touch what is unseen and lengthen.
+    appends: so may edits that add to the end of a message. checked: these edits come from policies that were checked.
+    """
+    if not edits:
+        return []
+    for edit in edits:
+        if edit.replacement is not None:
+            _check_message(f"policy {policy}", edit, messages)
+    made = list(edits)
+    if not checked:
+        unseen = first_unseen(messages)
+        made = [e for e in edits if _may(e, messages, unseen, forgets, appends)]
+    made = _whole(messages, edits, made)
+    result = apply_edits(messages, made)
+    _check_pairs(policy, messages, made, result)
+    return made
+
+
+def _may(edit: MessageEdit, messages: Sequence[Message], unseen: int, forgets: bool, appends: bool) -> bool:
+    """Whether an edit leaves alone what the model has not seen, and makes nothing longer."""
+    if edit.insert or (forgets and edit.mode is Mode.FORGET):
+        return True
+    index, new = edit.message_index, edit.replacement
+    if not 0 <= index < len(messages):
+        return True  # an error of its own
+    old = messages[index]
+    if appends and new is not None and content_text(new).startswith(content_text(old)):
+        return True
+    if index >= unseen and old.get("role") not in _INSTRUCTIONS:
+        return False
+    return new is None or weight(new) <= weight(old)
+
+
+def _whole(messages: Sequence[Message], asked: Sequence[MessageEdit], made: Sequence[MessageEdit]) -> list[MessageEdit]:
+    """Without the drops of exchanges that wait for a result, or of which a part must stay."""
+    wanted = {e.message_index for e in asked if e.replacement is None and not e.insert}
+    if not wanted:
+        return list(made)
+    kept = {e.message_index for e in made if e.replacement is None and not e.insert}
+    pairs = pairing(messages)
+    stays: set[int] = set()
+    for index, members in pairs.members.items():
+        whole = {index, *members}
+        if whole & wanted and (pairs.waiting(index) or not whole & wanted <= kept):
+            stays |= whole
+    return [e for e in made if e.insert or e.replacement is not None or e.message_index not in stays]
+
+
+def _check_message(policy: str, edit: MessageEdit, messages: Sequence[Message]) -> None:
+    """What an edit puts in is a chat message, and fits the place of the message that it replaces, if any."""
+    new, place = edit.replacement, f"message {edit.message_index}"
+    if not (isinstance(new, dict) and isinstance(new.get("role"), str)):
+        raise PolicyError(f"{policy}: what it puts at {place} is no chat message; return a dict with role and content")
+    old = None if edit.insert or not 0 <= edit.message_index < len(messages) else messages[edit.message_index]
+    content = new.get("content")
+    wrong = None
+    if old is not None and new["role"] != old.get("role"):
+        wrong = f"puts a message of role {new['role']!r} in place of one of role {old.get('role')!r}"
+    elif old is not None and new.get("tool_call_id") != old.get("tool_call_id"):
+        wrong = "replaces the message without its tool_call_id"
+    elif (old is None or content != old.get("content")) and not _is_content(content, old):
+        wrong = f"content is {type(content).__name__}, which is neither text, None nor a list of parts (dicts)"
+    elif old is not None and any(thought not in _signed(old) for thought in _signed(new)):
+        wrong = "changes thinking that its API has signed; leave it as it came, or take it out whole"
+    if wrong is not None:
+        raise PolicyError(f"{policy}: {place}: {wrong}; {_KEEP}")
+
+
+def _is_content(content: Any, old: Message | None) -> bool:
+    if not isinstance(content, list):
+        return content is None or isinstance(content, str)
+    before = old.get("content") if old is not None else None
+    texts = isinstance(before, list) and any(isinstance(part, str) for part in before)
+    return all(isinstance(part, dict) or (texts and isinstance(part, str)) for part in content)
+
+
+def _signed(message: Message) -> list[str]:
+    """The pieces of thinking that carry a signature, as JSON."""
+    pieces = [piece for key in ("content", *THOUGHTS) if isinstance(message.get(key), list) for piece in message[key]]
+    return [json.dumps(piece, sort_keys=True, default=repr) for piece in pieces if is_signed(piece)]
+
+
+def _check_pairs(
+    policy: str, messages: Sequence[Message], edits: Sequence[MessageEdit], result: Sequence[Message]
+) -> None:
+    dropped = {e.message_index for e in edits if e.replacement is None and not e.insert}
+    if dropped:
+        for index, members in pairing(messages).members.items():
+            gone, whole = dropped & {index, *members}, {index, *members}
+            if not members or not gone or gone == whole:
+                continue
+            if index in gone:
+                lost, left = f"call in message {index}", f"keeps its result in message {min(whole - gone)}"
+            else:
+                lost, left = f"result in message {min(gone)}", f"keeps its call in message {index}"
+            raise PolicyError(f"policy {policy} drops the tool {lost} but {left}; {_FIX}")
+    known = Counter(_broken(messages))
+    for problem, count in Counter(_broken(result)).items():
+        if count > known[problem]:
+            raise PolicyError(f"policy {policy}: {problem}; {_FIX}")
+
+
+def _broken(messages: Sequence[Message]) -> Iterator[str]:
+    """Native pairs that do not match: results no call directly before asks for, and calls left without a result."""
+    open_ids: Counter[str] = Counter()
+    for message in messages:
+        role, call_id = message.get("role"), message.get("tool_call_id")
+        if role == "tool":
+            if call_id is not None and not open_ids[str(call_id)]:
+                yield f"the tool result {call_id!r} no longer follows its call"
+            open_ids -= Counter([str(call_id)])
+            continue
+        for open_id in sorted(open_ids.elements()):
+            yield f"the tool call {open_id!r} lost its result"
+        calls = message.get("tool_calls") if role == "assistant" else None
+        made = calls if isinstance(calls, (list, tuple)) else []
+        open_ids = Counter(
+            str(call.get("id")) for call in made if isinstance(call, dict) and call.get("id") is not None
+        )
