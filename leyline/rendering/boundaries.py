@@ -21,6 +21,8 @@ from leyline.rendering.errors import RenderingError
 from leyline.rendering.template import ChatTemplate
 
 PROBE: Message = {"role": "user", "content": "\u241fleyline probe\u241f"}
+ANSWER: Message = {"role": "assistant", "content": "\u241fleyline answer\u241f"}
+"""For templates in which the user and the assistant must take turns."""
 
 
 class BoundaryFinder:
@@ -73,7 +75,8 @@ class BoundaryFinder:
             end = len(one) - len(probe)
             if one.endswith(probe) and text.startswith(one[:end]):
                 return end, False
-        shared = [common_prefix(text, other) for other in (alone, one) if other is not None]
+        answered = self._render([*messages, ANSWER], tools) if one is None else None
+        shared = [common_prefix(text, other) for other in (alone, one, answered) if other is not None]
         return max(shared, default=0), False
 
     def _render(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None) -> str | None:

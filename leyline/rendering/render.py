@@ -19,7 +19,8 @@ from tokenizers import Tokenizer
 from leyline.directives import Message, Rendered
 from leyline.rendering.boundaries import BoundaryFinder
 from leyline.rendering.errors import RenderingError
-from leyline.rendering.template import ChatTemplate, normalise
+from leyline.rendering.normal import normalised
+from leyline.rendering.template import ChatTemplate
 from leyline.rendering.tokenizer import read_tokenizer
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -131,11 +132,12 @@ class Renderer:
     def _find(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None) -> tuple[str, list[int]]:
         """The text, and where each message ends in it."""
         finder = self._finders[TOOL_TEMPLATE if tools and TOOL_TEMPLATE in self._finders else "default"]
-        text, boundaries = finder.find([normalise(m) for m in messages], tools)
+        text, boundaries = finder.find(normalised(messages), tools)
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise RenderingError(f"the messages hold text that is not valid Unicode ({error}); clean them") from None
+            found = f"{error.reason} at character {error.start}"
+            raise RenderingError(f"the messages hold text that is not valid Unicode ({found}); clean them") from None
         return text, boundaries
 
     def _locate(self, text: str, start: int, end: int, last: int, ids: tuple[int, ...]) -> _Pin | None:

@@ -15,17 +15,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from leyline.directives import Message
 from leyline.rendering.errors import RenderingError
-
-
-class RawArguments(dict[str, Any]):
-    """The arguments of a tool call that also know the JSON text they came from.
-
-    Templates get a mapping, as they expect; printed with `tojson` it is the text exactly as the model generated it.
-    """
-
-    def __init__(self, value: Mapping[str, Any], raw: str) -> None:
-        super().__init__(value)
-        self.raw = raw
+from leyline.rendering.normal import NullText, Parts, RawArguments
 
 
 class ChatTemplate:
@@ -36,6 +26,7 @@ class ChatTemplate:
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
         )
         environment.filters["tojson"] = _tojson
+        environment.tests["none"] = lambda value: value is None or isinstance(value, NullText)
         environment.globals["raise_exception"] = _raise
         environment.globals["strftime_now"] = _strftime_now
         self._variables = dict(variables)
@@ -47,7 +38,36 @@ class ChatTemplate:
     def render(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, *, add_generation_prompt: bool
     ) -> str:
-        """The text of a conversation. Raises `RenderingError` when the template refuses the messages."""
+        """The text of a conversation; messages as `normalise` gives them.
+
+        Raises `RenderingError` when the template refuses the messages or leaves out a content that it cannot read.
+        """
+        mixed = {index: parts for index, m in enumerate(messages) if isinstance(parts := m.get("content"), Parts)}
+        for parts in mixed.values():
+            parts.read = False
+        try:
+            text = self._render(messages, tools, add_generation_prompt)
+            unread = [index for index, parts in mixed.items() if parts.lost(text)]
+        except RenderingError:
+            if not mixed:
+                raise
+            unread = list(mixed)
+        if not unread:
+            return text
+        # The template reads text only. What was said is rendered, thinking goes where templates look for it.
+        plain = [mixed[i].flattened(m) if i in unread else m for i, m in enumerate(messages)]
+        text = self._render(plain, tools, add_generation_prompt)
+        for index in unread:
+            if not mixed[index].thought:
+                kinds = ", ".join(sorted(mixed[index].kinds()))
+                raise RenderingError(
+                    f"message {index} holds content parts ({kinds}) that the chat template does not read; give text"
+                )
+        return text
+
+    def _render(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, add_generation_prompt: bool
+    ) -> str:
         try:
             return self._template.render(
                 messages=list(messages),
@@ -56,35 +76,17 @@ class ChatTemplate:
                 add_generation_prompt=add_generation_prompt,
                 **self._variables,
             )
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+        except (
+            jinja2.TemplateError,
+            TypeError,
+            ValueError,
+            KeyError,
+            AttributeError,
+            IndexError,
+            ArithmeticError,
+            RecursionError,
+        ) as error:
             raise RenderingError(f"the chat template refuses these messages: {_line(error)}") from error
-
-
-def normalise(message: Message) -> Message:
-    """A message as templates expect it: text parts joined, the arguments of tool calls as a mapping."""
-    changed = dict(message)
-    content = message.get("content")
-    if isinstance(content, list):
-        parts = [p.get("text") for p in content if isinstance(p, Mapping) and p.get("type") == "text"]
-        if len(parts) == len(content) and all(isinstance(p, str) for p in parts):
-            changed["content"] = "".join(str(p) for p in parts)
-    calls = message.get("tool_calls")
-    if isinstance(calls, list):
-        changed["tool_calls"] = [_call(c) for c in calls]
-    return changed
-
-
-def _call(call: Any) -> Any:
-    function = call.get("function") if isinstance(call, Mapping) else None
-    if not isinstance(function, Mapping) or not isinstance(function.get("arguments"), str):
-        return call
-    try:
-        arguments = json.loads(function["arguments"])
-    except (ValueError, RecursionError):
-        return call
-    if not isinstance(arguments, dict):
-        return call
-    return {**call, "function": {**function, "arguments": RawArguments(arguments, function["arguments"])}}
 
 
 class _Generation(Extension):

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from leyline.directives import EditScript, MessageEdit, Mode, Rendered, token_script, undeclared_edits
 from leyline.rendering.errors import RenderingError
+from leyline.rendering.normal import normalise
 from leyline.rendering.render import Renderer
-from leyline.rendering.template import ChatTemplate, normalise
+from leyline.rendering.template import ChatTemplate
 
 # Like Qwen3's: the thinking of an answer is printed while it is the newest only.
 FORGETFUL = (

@@ -51,9 +51,30 @@ def read_session(records: Sequence[Mapping[str, Any]], where: str, name: str) ->
 
 
 def plain_history(record: Mapping[str, Any], where: str) -> list[Message]:
-    """The messages of a record as policies read them: those of Anthropic's API are turned into plain ones."""
+    """The messages of a record as policies read them: those of other APIs are turned into plain ones, calls into lists.
+
+    What is in none of these forms stays as it is. Raises TraceError.
+    """
     messages: list[Message] = record["messages"]
-    return _history(record, "messages", where) if detect({"messages": messages}) == "messages" else messages
+    dialect = detect({"messages": messages})
+    if dialect == "chat":
+        return [_with_calls(m) if isinstance(m, dict) and "tool_calls" in m else m for m in messages]
+    return _history(record if dialect == "messages" else {"input": messages}, dialect, where)
+
+
+def _with_calls(message: dict[str, Any]) -> dict[str, Any]:
+    """The message with its calls as a list, where an export made JSON text or an object by number of it."""
+    made = message["tool_calls"]
+    if isinstance(made, str):
+        try:
+            made = json.loads(made) if made.strip() else None
+        except (ValueError, RecursionError):
+            return message
+    if isinstance(made, dict):
+        made = [made] if "function" in made else list(made.values())
+    return (
+        {**message, "tool_calls": made} if made is not None else {k: v for k, v in message.items() if k != "tool_calls"}
+    )
 
 
 def inspect_samples(log: object) -> list[Any] | None:

@@ -7,7 +7,8 @@
 - a `leyline-trajectory/1` file, as `leyline run` writes it;
 - sessions of Claude Code (`.jsonl`) and Codex (`rollout-*.jsonl`), logs of Inspect (`.eval`, or one JSON object).
 
-Messages of Anthropic's API are read as plain ones. Recordings of other harnesses are refused by name.
+Messages of Anthropic's API, items of the Responses API and calls that an export kept as JSON text are read as plain
+ones. Recordings of other harnesses are refused by name.
 
 Where a record names no task, the file's name does. A byte order mark at a file's start is passed over.
 """
@@ -25,6 +26,7 @@ from leyline.evals.replay import foreign
 from leyline.evals.replay.foreign import TraceError as TraceError
 from leyline.evals.replay.lines import as_json, is_zip, lines, parsed
 from leyline.harness.trajectory import FORMAT, TrajectoryError, read_trajectory
+from leyline.policies.reading.plain import foreign as not_plain
 
 _IDS = ("instance_id", "id", "task_id", "task")
 _SUFFIXES = (".json", ".jsonl", ".gz", ".traj", ".eval")
@@ -222,17 +224,18 @@ def _record(data: Any, where: str, name: str) -> Trajectory:
         record = {**record, "messages": [_of_history(entry) for entry in record["history"]]}
     if not isinstance(record, dict) or not isinstance(record.get("messages"), list):
         raise TraceError(f"{where}: no messages; a trajectory is an object with a list `messages`, or such a list")
-    messages = record["messages"]
+    messages = foreign.plain_history(record, where)
     for k, message in enumerate(messages):
         if not _is_message(message):
             hint = "it needs a role, and text or parts as content"
             raise TraceError(f"{where}: message {k} is not a chat message; {hint}")
+    if (problem := not_plain(messages)) is not None:
+        raise TraceError(f"{where}: {problem}")
     info = record.get("info") if isinstance(record.get("info"), dict) else {}
     status = record.get("exit_status", (info or {}).get("exit_status"))
     found = next((str(record[key]) for key in _IDS if isinstance(record.get(key), (str, int))), name)
     meta = {key: value for key, value in record.items() if key not in ("messages", "history", "trajectory")}
-    history = foreign.plain_history(record, where)
-    return Trajectory(found, history, None if status is None else str(status), meta)
+    return Trajectory(found, messages, None if status is None else str(status), meta)
 
 
 def _of_history(entry: Any) -> Any:

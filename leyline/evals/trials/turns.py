@@ -24,12 +24,14 @@ def full_lengths(
 
     messages: the whole history; its answers are tokenised from their text.
     """
-    if renderer is None or not messages:
+    places = answer_places(messages)
+    if renderer is None or not places:
         return []
-    opening = renderer.render(messages[:1], tools)
+    # A whole prompt: some templates refuse less, such as a conversation without a user message.
+    opening = renderer.render(messages[: places[0]], tools)
     prompt = len(opening.ids) - opening.spans[-1][1]
     spans = renderer.render(messages, tools).spans
-    return [spans[place][0] + prompt for place in answer_places(messages)]
+    return [spans[place][0] + prompt for place in places]
 
 
 def with_full(turns: Sequence[TurnRecord], full: Sequence[int]) -> list[TurnRecord]:

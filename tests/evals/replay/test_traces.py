@@ -164,3 +164,69 @@ def test_a_turn_is_an_answer_that_has_a_prompt() -> None:
     assert answer_places(TALK) == [2]
     assert answer_places([{"role": "assistant", "content": "hi"}, *TALK]) == [3]
     assert answer_places([]) == []
+
+
+CALL = {"id": "1", "type": "function", "function": {"name": "bash", "arguments": "{}"}}
+SAID = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+ANSWERED = [{"role": "tool", "tool_call_id": "1", "content": "x" * 900}, {"role": "assistant", "content": "Done."}]
+TASK = {"role": "user", "content": "Fix it."}
+
+
+def saved(tmp_path: Path, messages: Any) -> Path:
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps({"messages": messages}))
+    return path
+
+
+@pytest.mark.parametrize("given", [json.dumps([CALL]), json.dumps(CALL), {"0": CALL}, CALL, [CALL]])
+def test_calls_that_an_export_kept_in_another_form_are_calls(tmp_path: Path, given: Any) -> None:
+    read = load_trajectories(saved(tmp_path, [TASK, {**SAID, "tool_calls": given}, *ANSWERED]))[0]
+    assert read.messages == [TASK, SAID, *ANSWERED]
+
+
+@pytest.mark.parametrize("given", [None, "", " "])
+def test_no_calls_are_no_calls(tmp_path: Path, given: Any) -> None:
+    said = {"role": "assistant", "content": "hm", "tool_calls": given}
+    assert "tool_calls" not in load_trajectories(saved(tmp_path, [TASK, said]))[0].messages[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("oops", "message 1 has tool_calls that are a str"),
+        (5, "message 1 has tool_calls that are a int"),
+        ([1], "message 1 has a int as tool call 0"),
+        ([[CALL]], "message 1 has a list as tool call 0"),
+        ({"0": "ls"}, "message 1 has a str as tool call 0"),
+    ],
+)
+def test_calls_that_are_none_name_their_message(tmp_path: Path, given: Any, said: str) -> None:
+    with pytest.raises(TraceError, match=said) as caught:
+        load_trajectories(saved(tmp_path, [TASK, {**SAID, "tool_calls": given}, *ANSWERED]))
+    assert "\n" not in str(caught.value)
+
+
+def test_blocks_and_items_of_other_apis_are_read(tmp_path: Path) -> None:
+    output = "x" * 900
+    blocks = [
+        TASK,
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "1", "name": "bash", "input": {}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": output}]},
+        {"role": "assistant", "content": "Done."},
+    ]
+    items = [
+        TASK,
+        {"type": "function_call", "call_id": "1", "name": "bash", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "1", "output": output},
+        {"role": "assistant", "content": "Done."},
+    ]
+    for given in (blocks, items):
+        read = load_trajectories(saved(tmp_path, given))[0]
+        assert [m["role"] for m in read.messages] == ["user", "assistant", "tool", "assistant"]
+        assert read.messages[2]["content"] == output
+
+
+def test_a_form_that_is_not_read_is_named(tmp_path: Path) -> None:
+    for given in ([{"role": "user", "content": [{"toolResult": {}}]}], [{"role": "user", "parts": [{"text": "hi"}]}]):
+        with pytest.raises(TraceError, match=r"Bedrock|Gemini|not a chat message"):
+            load_trajectories(saved(tmp_path, given))

@@ -286,3 +286,35 @@ def test_git_applies_a_patch(before: dict[str, str], after: dict[str, str]) -> N
                 ["git", "apply", "--whitespace=nowarn", "-"], cwd=disk.root, input=patch.encode(), check=True
             )
         assert {path: disk.read(path) for path in disk.files()} == after
+
+
+LATIN = b"# -*- coding: latin-1 -*-\ns = 'caf\xe9'\nb = 2\n"
+
+
+@pytest.mark.parametrize("change", ["edit", "make", "remove", "empty", "mend"])
+def test_git_takes_the_patch_of_a_file_that_is_not_utf8(tmp_path: Path, change: str) -> None:
+    """Beside an ordinary one; and the patch is a text that travels in JSON."""
+    repository = tmp_path / "src"
+    repository.mkdir()
+    (repository / "a.py").write_text("x = 1\n")
+    if change != "make":
+        (repository / "l.py").write_bytes(LATIN)
+    with DiskWorkspace(repository) as disk:
+        disk.write("a.py", "x = 2\n")
+        if change == "remove":
+            (disk.root / "l.py").unlink()
+        else:
+            now = {"edit": LATIN * 40 + b"\xff", "make": LATIN, "empty": b"", "mend": b"s = 'caf'\n"}[change]
+            (disk.root / "l.py").write_bytes(now)
+        patch = disk.diff()
+        assert patch.isascii()
+        subprocess.run(["git", "apply", "-"], cwd=repository, input=patch.encode(), check=True, timeout=60)
+        assert (repository / "a.py").read_text() == "x = 2\n"
+        left = repository / "l.py"
+        assert left.read_bytes() == now if change != "remove" else not left.exists()
+
+
+def test_half_an_emoji_in_a_file_is_no_error() -> None:
+    files = MemoryWorkspace({"a.py": "x"})
+    files.write("a.py", "y \ud83d")
+    assert files.diff().isascii()

@@ -8,7 +8,8 @@ import pytest
 
 from leyline import models
 from leyline.policies import load_policy
-from leyline.rendering.template import ChatTemplate, normalise
+from leyline.rendering.normal import normalise
+from leyline.rendering.template import ChatTemplate
 from leyline.suites.micro.corpus import (
     ASSISTANT,
     ASSISTANT_HEAD,
