@@ -18,7 +18,7 @@ def absorbs(attention: Any, batch: Any) -> bool:
     known = getattr(batch, _ABSORBED, None)
     if known is None:
         r, n, v = attention.kv_lora_rank, attention.qk_nope_head_dim, attention.v_head_dim
-        prefixes, lengths = batch.extend_prefix_lens_cpu, batch.extend_seq_lens_cpu
+        prefixes, lengths = batch.extend_prefix_lens_cpu or [], batch.extend_seq_lens_cpu or []
         pairs = sum(queries * keys for queries, keys in zip(lengths, prefixes, strict=True))
         known = pairs * (2 * r - n - v) < sum(prefixes) * r * (n + v)
         setattr(batch, _ABSORBED, known)

@@ -48,6 +48,10 @@ class Servers:
         """With the plugin, and a log that tells of each prefill pass."""
         return self._get(kind, "talking", "--log-level", "info", pool=6000)
 
+    def unchunked(self, kind: str) -> Server:
+        """With the plugin, and a log that tells of each prefill pass; prompts are prefilled whole."""
+        return self._get(kind, "unchunked", "--log-level", "info", "--chunked-prefill-size", "-1", pool=6000)
+
     def pressed(self, kind: str) -> Server:
         """With the plugin; the scheduler reserves nothing for what running requests will still answer."""
         return self._get(kind, "pressed", "--schedule-conservativeness", "0", pool=PRESSED_POOL)

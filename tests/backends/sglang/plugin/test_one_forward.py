@@ -42,8 +42,9 @@ def receipt_of(answer: dict[str, Any]) -> Receipt:
 class Bench:
     """A server whose log tells of each pass, and the oracle for its model."""
 
-    def __init__(self, servers: Servers, kind: str) -> None:
-        self.server, self.oracle = servers.talking(kind), Oracle(servers.model(kind))
+    def __init__(self, servers: Servers, kind: str, *, chunked: bool = True) -> None:
+        self.server = servers.talking(kind) if chunked else servers.unchunked(kind)
+        self.oracle = Oracle(servers.model(kind))
         self.server.flush()
         self.rng = random.Random(7)
 
@@ -142,6 +143,17 @@ def test_corners(servers: Servers, kind: str) -> None:
         assert len(receipt.splices) >= splices, (name, receipt)
         assert receipt.fallback is None, (name, receipt)
     assert bench.server.accounting()["ok"]
+
+
+@pytest.mark.parametrize("kind", KINDS[:1])
+def test_a_server_without_chunks_computes_holes_too(servers: Servers, kind: str) -> None:
+    bench = Bench(servers, kind, chunked=False)
+    source = tokens(bench.rng, 900)
+    edits = script((50, 120, 150), (300, 350, 150), (600, 640, 150), rng=bench.rng)
+    _, receipt, _, passes = bench.turn(edits, source, tail=300)
+    assert passes == 1
+    assert receipt.fallback is None
+    assert len(receipt.splices) == 3
 
 
 @pytest.mark.parametrize("kind", KINDS)
