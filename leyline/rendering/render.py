@@ -20,6 +20,7 @@ from leyline.directives import Message, Rendered
 from leyline.rendering.boundaries import BoundaryFinder
 from leyline.rendering.errors import RenderingError
 from leyline.rendering.normal import normalised
+from leyline.rendering.served import takes_parts
 from leyline.rendering.template import ChatTemplate
 from leyline.rendering.tokenizer import read_tokenizer
 
@@ -61,6 +62,7 @@ class Renderer:
             raise RenderingError(f"no default chat template among {', '.join(sorted(sources)) or 'none'}")
         templates = {name: ChatTemplate(source, self.special_tokens) for name, source in sources.items()}
         self._finders = {name: BoundaryFinder(template) for name, template in templates.items()}
+        self.takes_parts = takes_parts(sources["default"])
 
     @classmethod
     def from_dir(cls, path: str | os.PathLike[str]) -> Renderer:

@@ -28,6 +28,7 @@ from leyline.harness.session.proposals import proposals
 from leyline.policies import Policy
 from leyline.policies.base import as_mode
 from leyline.policies.combinators.inner import as_policy
+from leyline.rendering.served import ServedRenderer
 
 MAX_CONVERSATIONS = 256
 KEPT_TURNS = 1000
@@ -77,7 +78,9 @@ class Editor:
         given = as_mode(mode, owner)
         self.mode = Mode.FORGET if honest else given
         self.audit = audit
-        self._renderer, self._honest = renderer, honest
+        # Directives count in the tokens that the server's chat route gives its template.
+        self._renderer = ServedRenderer(renderer) if renderer is not None and splice else renderer
+        self._honest = honest
         self._wire = WireSettings(seam, honest, purge) if splice else None
         self._limit, self._store = max_conversations, store
         self._conversations = Conversations(max_conversations, self._forget)
