@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -162,14 +162,17 @@ class _Run:
         if not calls:
             self.observe(None, "", None, NO_CALL)
             return False
-        with ThreadPoolExecutor(1) as pool:
-            ahead: Future[None] | None = pool.submit(self.session.prewarm, self.messages[:]) if self.prewarm else None
-            done = False
+        ahead = _Ahead(self.session, self.messages[:]) if self.prewarm else None
+        done = False
+        try:
             for call in calls:
                 done = done or self.run_call(call)
-        error = ahead.exception() if ahead else None
-        if error is not None and not isinstance(error, LeylineError):  # a hint that fails is no reason to stop
-            raise error
+        except Exception:  # another run may use the backend next; an interrupt ends everything, and waits for nothing
+            if ahead is not None:
+                ahead.join()
+            raise
+        if ahead is not None:
+            ahead.wait()
         return done
 
     def run_call(self, call: Mapping[str, Any]) -> bool:
@@ -202,6 +205,34 @@ class _Run:
 
     def emit(self, kind: Any, **data: Any) -> None:
         self.on_event(Event(kind, self.turn, data))
+
+
+class _Ahead:
+    """A prewarm in a thread of its own. An interrupt does not wait for it, nor does the end of the program."""
+
+    def __init__(self, session: Session, messages: Sequence[Message]) -> None:
+        self._session, self._messages = session, messages
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="leyline-prewarm", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._session.prewarm(self._messages)
+        except LeylineError:
+            pass  # a hint that fails is no reason to stop
+        except BaseException as error:  # raised again where somebody waits
+            self._error = error
+
+    def join(self) -> None:
+        """Wait until it is done: a backend serves one request of a session at a time."""
+        self._thread.join()
+
+    def wait(self) -> None:
+        """`join`. Raises what the prewarm raised."""
+        self.join()
+        if self._error is not None:
+            raise self._error
 
 
 def _parse(call: Mapping[str, Any]) -> tuple[str, dict[str, Any] | None]:

@@ -205,6 +205,41 @@ def test_prewarm_runs_beside_the_tool(scripted: Callable[..., Any]) -> None:
     assert backend.prewarmed[0].prompt.ids == backend.requests[1][1].prompt.ids[: len(backend.prewarmed[0].prompt.ids)]
 
 
+def test_an_interrupt_does_not_wait_for_a_prewarm(scripted: Callable[..., Any], tmp_path: Path) -> None:
+    release, begun = threading.Event(), threading.Event()
+
+    class Slow(type(scripted([]))):  # type: ignore[misc]
+        def prewarm(self, session: Any) -> None:
+            begun.set()
+            release.wait(60)
+
+    class Interrupted(Job):
+        def call(self, name: str, arguments: Any) -> Any:
+            assert begun.wait(60)
+            raise KeyboardInterrupt
+
+    job = Interrupted()
+    try:
+        with TrajectoryWriter(tmp_path / "t.jsonl") as writer, pytest.raises(KeyboardInterrupt):
+            run_agent(job, job, Session(Slow([ECHO, SUBMIT])), trajectory=writer, prewarm=True)
+        assert read_trajectory(tmp_path / "t.jsonl").outcome == "interrupted"
+        (waiting,) = [thread for thread in threading.enumerate() if thread.name == "leyline-prewarm"]
+        assert waiting.is_alive()  # while the backend still answers
+        assert waiting.daemon  # so that the program ends without it
+    finally:
+        release.set()
+
+
+def test_a_prewarm_that_breaks_is_told(scripted: Callable[..., Any]) -> None:
+    class Faulty(type(scripted([]))):  # type: ignore[misc]
+        def prewarm(self, session: Any) -> None:
+            raise ZeroDivisionError
+
+    job = Job()
+    with pytest.raises(ZeroDivisionError):
+        run_agent(job, job, Session(Faulty([ECHO, SUBMIT])), prewarm=True)
+
+
 def test_a_prewarm_that_fails_is_no_reason_to_stop(scripted: Callable[..., Any]) -> None:
     class Cold(type(scripted([]))):  # type: ignore[misc]
         def prewarm(self, session: Any) -> None:
