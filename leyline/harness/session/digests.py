@@ -85,7 +85,7 @@ def _frozen(value: Any) -> Hashable:
     if kind is str or value is None:
         return value  # type: ignore[no-any-return]
     if kind is dict:
-        return (dict, *value, *map(_frozen, value.values()))
+        return (dict, *value, *[inner if type(inner) is str else _frozen(inner) for inner in value.values()])
     if kind is list or kind is tuple:
         return (list, *map(_frozen, value))
     if kind in (int, float, bool):

@@ -8,11 +8,12 @@ change breaks the cached prefix. The ledger pins each edit to the message it was
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from leyline.directives import Message, MessageEdit, Mode
 from leyline.directives import counts as plural
+from leyline.directives.clone import clone
 from leyline.harness.session.digests import digest
 from leyline.harness.session.pins import (
     Cause,
@@ -121,7 +122,7 @@ class Ledger:
         for edit in proposals:
             uid = accept(state, edit, messages, turn)
             if uid is not None:
-                accepted.append(edit)
+                accepted.append(replace(edit, replacement=clone(edit.replacement)))
                 fresh[uid] = edit.mode
         view = view_of(state, messages)
         found = changes(state.sent, view, fresh, state)

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from leyline.directives import LeylineError, Message, MessageEdit, Mode
 from leyline.directives import counts as plural
+from leyline.directives.clone import clone
 from leyline.directives.common import common_prefix
 from leyline.harness.session.digests import digest, digests
 from leyline.policies.reading.calls import groups
@@ -216,7 +217,7 @@ def accept(state: State, edit: MessageEdit, messages: Sequence[Message], turn: i
         anchor, mark = state.seen[index - 1].uid if index else _ROOT, digest(edit.replacement)
         if any(note.anchor == anchor and digest(note.message) == mark for note in state.notes):
             return None
-        note = Note(state.new_uid(), anchor, edit.replacement, edit.mode)
+        note = Note(state.new_uid(), anchor, clone(edit.replacement), edit.mode)
         state.notes.append(note)
         return note.uid
     uid, pin = state.seen[index].uid, state.pins.get(state.seen[index].uid)
@@ -237,7 +238,7 @@ def accept(state: State, edit: MessageEdit, messages: Sequence[Message], turn: i
         # What was forgotten must not come back in a shorter version of the original.
         new = wanted is None or (pin.mode is not Mode.FORGET and size(wanted) < size(current))
     if new:
-        state.pins[uid] = Pin.of(wanted, edit.mode, turn)
+        state.pins[uid] = Pin.of(clone(wanted), edit.mode, turn)
     return uid if new else None
 
 

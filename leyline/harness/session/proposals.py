@@ -6,18 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from leyline.directives import Message, MessageEdit, Mode
-from leyline.directives.clone import clone
 from leyline.policies import Policy, keep_all, policy_edits
 
 
 def proposals(policy: Policy, messages: Sequence[Message], turn: int, mode: Mode, *, honest: bool) -> list[MessageEdit]:
-    """Copies of the policy's edits: it may change later what it returned, and what was sent stays.
+    """The policy's edits. The ledger copies those that it takes: a policy may change later what it returned.
 
     honest: every edit is a FORGET, whatever mode the policy names. Raises PolicyError.
     """
     if type(policy) is keep_all:
         return []
     edits = policy_edits(policy, messages, turn, mode)
-    return [
-        replace(edit, replacement=clone(edit.replacement), mode=Mode.FORGET if honest else edit.mode) for edit in edits
-    ]
+    return [replace(edit, mode=Mode.FORGET) for edit in edits] if honest else edits

@@ -694,10 +694,13 @@ def test_without_a_renderer_the_server_is_told_what_it_may_do(server: Server, cl
     wrapped.chat.completions.create(model="m", messages=history(3, "other"))
     other = WireRequest.from_json(json.loads(server.bodies[-1])["custom_params"]["leyline"])
     assert other.session != wires[0].session
-    secret = wrap(client, "redact(pattern='look')", splice=True, purge=True)
-    secret.chat.completions.create(model="m", messages=history(2))
-    forgets = WireRequest.from_json(json.loads(server.bodies[-1])["custom_params"]["leyline"])
-    assert (forgets.allow, forgets.purge) == ("forget", True)
+    strict = wrap(client, "truncate_older_than(n=1, max_chars=20, mode='forget')", splice=True, purge=True)
+    asked = []
+    for turns in range(3):
+        strict.chat.completions.create(model="m", messages=history(turns))
+        wire = WireRequest.from_json(json.loads(server.bodies[-1])["custom_params"]["leyline"])
+        asked.append((wire.allow, wire.purge))
+    assert asked == [("forget", False), ("forget", False), ("forget", True)]
 
 
 def test_splice_with_nothing_to_say_sends_the_bare_bytes(
