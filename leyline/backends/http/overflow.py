@@ -44,8 +44,11 @@ _SOMETHING_ELSE = _any(
     r"\bimages?\b(?!.*\btokens?\b)|\b(?:audio|videos?|pdf|files?|headers?|megabytes|MB)\b",
     r"\b(?:un|not )support(?:ed)?\b|\b(?:unknown|unrecogni[sz]ed|unexpected|not permitted)\b|\bstop sequences?\b",
     r"\b(?:tools?|functions?)(?:\[\d+\])?[.'\"]|\b(?:function|tool) (?:name|description)",
-    r"\bmessages? (?:per|count)|\bnumber of (?:messages|requests|tools)\b",
+    r"\bmessages? (?:per|count)|\bnumber of (?:messages|requests|tools)\b|\btool_call_ids?\b",
+    r"\bdeadline\b|\bout of memory\b|\bqueue|\bbalance\b",  # Go calls a time limit a context's deadline
 )
+_FIELD = re.compile(r"[Ii]nvalid '([^']+)'")
+_TEXT_FIELD = re.compile(r"^(?:messages|input|prompt)(?:\[\d+\])?$|\.(?:content|text|output|arguments)(?:\[\d+\])?$")
 
 
 def is_overflow(text: str) -> bool:
@@ -54,5 +57,8 @@ def is_overflow(text: str) -> bool:
     if _CODES.search(text):
         return True
     if not all(pattern.search(text) for pattern in (_TOO_MUCH, _PROMPT, _AMOUNT)) or _SOMETHING_ELSE.search(text):
+        return False
+    field = _FIELD.search(text)
+    if field is not None and not _TEXT_FIELD.search(field.group(1)):
         return False
     return not _ANSWER.search(text) or bool(_AND_PROMPT.search(text))

@@ -80,7 +80,7 @@ class Assembly:
         choice = as_mapping(choices[0], "a choice")
         reason = choice.get("finish_reason")
         self.finish_reason = reason if isinstance(reason, str) else self.finish_reason
-        delta = as_mapping(choice.get("delta") or {}, "'delta'")
+        delta = as_mapping(choice.get("delta") or choice.get("message") or {}, "'delta'")
         seen: list[_Call] = []
         for part in as_list(delta.get("tool_calls"), "'tool_calls'"):
             seen.append(self._add_call(as_mapping(part, "a tool call"), seen))

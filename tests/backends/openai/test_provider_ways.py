@@ -192,6 +192,11 @@ def test_a_server_gets_the_thinking_that_it_takes(wants: bool, requests: int) ->
     assert history[1]["reasoning_content"] == "I look."
 
 
+def test_a_stream_that_sends_a_message_in_place_of_a_delta() -> None:
+    whole_message = {"choices": [{"message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}]}
+    assert stream(whole_message) == {"role": "assistant", "content": "ok"}
+
+
 def test_an_answer_that_ended_because_the_context_is_full() -> None:
     for reason in ("model_context_window_exceeded", "context_length_exceeded"):
         with pytest.raises(ContextOverflowError, match="does not fit"):
