@@ -30,10 +30,10 @@ ROOMS = {
     """,
     "leyline.directives": """
         apply_edits BackendError canonical Choice choose Costs CostsError diff Directive
-        DirectiveError EditError EditScript explain Explanation EXPLANATIONS Fallback find_script FoundEdit
-        LeylineError
-        Load Message MessageEdit Mode Outcome PROTOCOL Receipt Rendered Reusable reusable Segment
-        Splice token_edits token_script undeclared_edits WireError WireRequest
+        DirectiveError EditError EditScript explain Explanation EXPLANATIONS Fallback find_script
+        FoundEdit Json JsonMapping JsonObject LeylineError Load Message MessageEdit Mode Outcome
+        PROTOCOL Receipt Rendered Reusable reusable Segment Splice token_edits token_script
+        undeclared_edits WireError WireRequest
     """,
     "leyline.policies": """
         append_erratum BasePolicy Call calls ChangePolicy clear_over cost_aware dedupe DROP

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from leyline.directives import BackendError as BackendError
 from leyline.directives import EditScript, Message, Mode, Receipt, Rendered
@@ -112,7 +112,7 @@ class Backend(Protocol):
     def capabilities(self) -> Capabilities: ...
 
     def chat(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, session: TurnInput
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] | None, session: TurnInput
     ) -> Turn: ...
 
     def prewarm(self, session: TurnInput) -> None:

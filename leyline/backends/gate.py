@@ -13,10 +13,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from leyline.backends.contract import Backend, Capabilities, TokenRenderer, Turn, TurnInput
-from leyline.directives import EditScript, Fallback, LeylineError, Message, Mode, Outcome, Receipt
+from leyline.directives import EditScript, Fallback, JsonMapping, LeylineError, Message, Mode, Outcome, Receipt
 from leyline.models.identity import folder_digest, weight_files
 
 FORMAT = "leyline-gate/1"
@@ -41,7 +40,7 @@ class Gate:
     mode: Mode
     seam: int = 0
     digest: str | None = None
-    evidence: Mapping[str, Any] = field(default_factory=dict)
+    evidence: JsonMapping = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Gate:
@@ -115,7 +114,9 @@ class GatedBackend:
             return found
         return replace(found, splice=False, reason=f"{Fallback.GATED}: the fidelity gate says FORGET")
 
-    def chat(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, session: TurnInput) -> Turn:
+    def chat(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] | None, session: TurnInput
+    ) -> Turn:
         turn = self._inner.chat(messages, tools, self._held(session))
         return replace(turn, receipt=self._said(turn.receipt, session.script))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from leyline.backends.contract import BackendError, Capabilities, TokenRenderer, Turn, TurnInput, Usage
-from leyline.directives import Message, Receipt, canonical
+from leyline.directives import JsonObject, Message, Receipt, canonical
 from leyline.directives.common import common_prefix
 
 Reply = str | Message | BaseException | Callable[[list[Message]], Any]
@@ -18,7 +18,7 @@ Reply = str | Message | BaseException | Callable[[list[Message]], Any]
 one of these."""
 
 
-def tool_call(name: str, /, call_id: str | None = None, **arguments: Any) -> Message:
+def tool_call(name: str, /, call_id: str | None = None, **arguments: object) -> Message:
     """An assistant message that calls one tool. Without `call_id` the backend numbers the calls of its replies."""
     call = {
         "id": call_id or "",
@@ -33,7 +33,7 @@ class MockRequest:
     """A request as the mock saw it; messages and tools are copies."""
 
     messages: list[Message]
-    tools: list[dict[str, Any]] | None
+    tools: list[JsonObject] | None
     session: TurnInput
 
 
@@ -43,7 +43,7 @@ class _Cache:
 
     sequences: list[Sequence[Any]] = field(default_factory=list)
 
-    def hit(self, tokens: Sequence[Any]) -> int:
+    def hit(self, tokens: Sequence[object]) -> int:
         # The last token is always computed: its logits are the answer.
         longest = (common_prefix(tokens, s) for s in self.sequences)
         return min(max(longest, default=0), max(0, len(tokens) - 1))
@@ -60,9 +60,9 @@ class MockBackend:
 
     def __init__(
         self,
-        script: Iterable[Reply] | Callable[[list[Message]], Any],
+        script: Iterable[Reply] | Callable[[list[Message]], object],
         *,
-        tokenize: Callable[[str], Sequence[Any]] = tuple,
+        tokenize: Callable[[str], Sequence[object]] = tuple,
         model: str = "mock",
     ) -> None:
         if isinstance(script, str | Mapping):
@@ -90,7 +90,9 @@ class MockBackend:
             name="mock", model=self._name, splice=False, tokens=False, reason="the mock has no cache to splice"
         )
 
-    def chat(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, session: TurnInput) -> Turn:
+    def chat(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] | None, session: TurnInput
+    ) -> Turn:
         """The next reply. Raises what the script says, and `BackendError` when it is used up."""
         seen = copy.deepcopy(list(messages))
         with self._lock:
@@ -110,7 +112,7 @@ class MockBackend:
     def close(self) -> None:
         """Nothing to close."""
 
-    def _resolve(self, reply: Any, messages: Sequence[Message]) -> Message:
+    def _resolve(self, reply: object, messages: Sequence[Message]) -> Message:
         while callable(reply) and not isinstance(reply, BaseException | type):
             reply = reply(copy.deepcopy(list(messages)))
         if isinstance(reply, BaseException):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from leyline.backends.contract import Backend, Capabilities, TokenRenderer, Turn, TurnInput
 from leyline.directives import EditScript, Message
@@ -23,7 +22,9 @@ class PlainBackend:
     def capabilities(self) -> Capabilities:
         return replace(self._inner.capabilities(), splice=False, reason="the arm sends no directives")
 
-    def chat(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, session: TurnInput) -> Turn:
+    def chat(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] | None, session: TurnInput
+    ) -> Turn:
         return self._inner.chat(messages, tools, plain(session))
 
     def prewarm(self, session: TurnInput) -> None:

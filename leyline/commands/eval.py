@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -15,6 +15,10 @@ from leyline.commands.replay import replay
 from leyline.commands.score import score
 from leyline.commands.terminal import say
 from leyline.directives.counts import count
+
+if TYPE_CHECKING:
+    from leyline.evals.trials.config import EvalConfig
+    from leyline.evals.trials.run_eval import Summary
 
 SUITE = "SUITE"
 
@@ -159,7 +163,7 @@ def suite(
         raise typer.Exit(1)
 
 
-def _closing(summary: Any, errors: int) -> str:
+def _closing(summary: Summary, errors: int) -> str:
     """What happened and what to do next."""
     lines = []
     if summary.stopped:
@@ -178,7 +182,7 @@ def _closing(summary: Any, errors: int) -> str:
     return "\n".join(lines)
 
 
-def _plan_text(config: Any, directory: Path) -> str:
+def _plan_text(config: EvalConfig, directory: Path) -> str:
     """What an eval would run: arms, tasks, and what is recorded already. Raises LeylineError where it would not run."""
     from leyline.backends.contract import BackendError
     from leyline.evals.trials.arms import SERVED, check_arms

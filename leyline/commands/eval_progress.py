@@ -6,13 +6,17 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from leyline.commands.terminal import safe, say
 from leyline.directives.counts import count
 from leyline.evals.trials.record import Outcome, TrialRecord
 from leyline.evals.trials.schedule import TrialSpec
 from leyline.evals.trials.tally import ArmTally, tally
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
 
 LIVE_COLUMNS = ("arm", "trials", "solved", "rate", "hit rate", "limit", "errors")
 
@@ -111,7 +115,7 @@ class LiveProgress:
     def end(self) -> None:
         self._live.stop()
 
-    def _draw(self) -> Any:
+    def _draw(self) -> Group:
         from rich.console import Group
         from rich.text import Text
 
@@ -125,7 +129,7 @@ def make_progress(*, plain: bool, quiet: bool = False) -> PlainProgress | LivePr
     return PlainProgress(quiet=quiet) if plain or quiet or not sys.stderr.isatty() else LiveProgress()
 
 
-def arm_table(arms: dict[str, ArmTally]) -> Any:
+def arm_table(arms: dict[str, ArmTally]) -> Table:
     """The arms so far as a rich table, with the columns that fit a narrow terminal."""
     from rich.table import Table
     from rich.text import Text

@@ -16,7 +16,7 @@ from leyline.commands.meter import Meter
 from leyline.commands.replay import find_traces, table_text
 from leyline.commands.sources import UsageError
 from leyline.commands.terminal import say
-from leyline.directives import Mode
+from leyline.directives import JsonObject, Mode
 from leyline.directives.counts import count
 from leyline.evals.fidelity.probe import FidelityRecord
 from leyline.evals.fidelity.summary import RULE, THRESHOLD, Row, Verdict, by_edits, by_margin, recommend, rows
@@ -113,7 +113,7 @@ def rows_text(found: Sequence[Row], title: str, labels: Sequence[str], *, markdo
     return table_text(head, body, left=1, markdown=markdown)
 
 
-def _settings(policy: str, seams: Sequence[int], tokens: int, every: int) -> dict[str, Any]:
+def _settings(policy: str, seams: Sequence[int], tokens: int, every: int) -> JsonObject:
     chosen = sorted(set(seams)) or [0, 8, 32, 128]
     return {"policy": policy, "seams": chosen, "tokens": tokens, "every": every}
 
@@ -140,7 +140,7 @@ def _measure(
     folder: Path,
     trajectories: Sequence[Trajectory],
     directory: Path,
-    settings: dict[str, Any],
+    settings: JsonObject,
     device: str | None,
     dtype: str | None,
     quiet: bool,
@@ -198,5 +198,5 @@ def _gate(folder: Path, name: str, records: Sequence[FidelityRecord], verdict: V
     return Gate(name, mode, verdict.seam, model_digest(folder), evidence)
 
 
-def _said(verdict: Verdict) -> dict[str, Any]:
+def _said(verdict: Verdict) -> JsonObject:
     return {"recommendation": verdict.text, "mode": verdict.mode.value, "seam": verdict.seam}

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 from leyline.commands.terminal import say
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 PLAIN_SECONDS = 10.0
 PATIENCE = 2.0
@@ -24,8 +27,8 @@ class Meter:
         self._done = 0
         self._note = ""
         self._started = self._said = time.monotonic()
-        self._bar: Any = None
-        self._task: Any = None
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
 
     def __enter__(self) -> Self:
         if not self._quiet and sys.stderr.isatty():
@@ -45,7 +48,7 @@ class Meter:
     def note(self, text: str) -> None:
         """What else to say beside the steps, such as how much was found; it shows that a long step is not stuck."""
         self._note = f", {text}"
-        if self._bar is not None:
+        if self._bar is not None and self._task is not None:
             self._bar.update(self._task, description=f"{self._title}{self._note}")
         else:
             self._say()
@@ -53,7 +56,7 @@ class Meter:
     def step(self, count: int = 1) -> None:
         """`count` more are done."""
         self._done += count
-        if self._bar is not None:
+        if self._bar is not None and self._task is not None:
             self._bar.advance(self._task, count)
             return
         self._say()

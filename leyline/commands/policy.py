@@ -14,7 +14,7 @@ import typer
 from leyline.commands.difftext import diff_lines, heading
 from leyline.commands.sources import UsageError
 from leyline.commands.terminal import say, status
-from leyline.directives import Mode
+from leyline.directives import JsonObject, Mode
 from leyline.directives.counts import count
 from leyline.evals.replay.dryrun import DryRun, DryTurn, ShownEdit, dry_run
 from leyline.evals.replay.traces import pick_trajectory
@@ -150,7 +150,7 @@ def _line(turn: DryTurn) -> str:
     )
 
 
-def _totals(result: DryRun) -> dict[str, Any]:
+def _totals(result: DryRun) -> JsonObject:
     prompt, prefix, spliced = result.total("prompt"), result.total("prefix"), result.total("spliced")
     return {
         "turns": len(result.turns),
@@ -165,7 +165,7 @@ def _totals(result: DryRun) -> dict[str, Any]:
     }
 
 
-def _turn(turn: DryTurn) -> dict[str, Any]:
+def _turn(turn: DryTurn) -> JsonObject:
     return {
         "turn": turn.turn,
         "full_tokens": turn.full,
@@ -179,7 +179,7 @@ def _turn(turn: DryTurn) -> dict[str, Any]:
     }
 
 
-def _edit(shown: ShownEdit) -> dict[str, Any]:
+def _edit(shown: ShownEdit) -> JsonObject:
     edit = shown.edit
     return {
         "message": edit.message_index,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 from leyline.commands.terminal import say, status
 from leyline.directives.counts import count
@@ -14,7 +13,7 @@ from leyline.harness.session.session import SessionTurn
 WIDTH = 46
 
 
-def call_text(name: str, arguments: Mapping[str, Any] | None, width: int = WIDTH) -> str:
+def call_text(name: str, arguments: Mapping[str, object] | None, width: int = WIDTH) -> str:
     """A tool call on one line, cut to `width` characters."""
     inner = ", ".join(f"{key}={value!r}" for key, value in (arguments or {}).items())
     text = f"{name}({inner})" if name else "no valid tool call"

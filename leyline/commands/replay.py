@@ -175,8 +175,8 @@ def _of(records: Sequence[ReplayRecord], row: Row) -> list[ReplayRecord]:
     return [r for r in records if (r.policy, r.cache, r.backend) == (row.policy, row.cache, row.backend)]
 
 
-def _json(rows: Sequence[Row], buckets: dict[tuple[str, str], list[Bucket]], seconds: float) -> dict[str, Any]:
-    def listed(row: Row) -> list[dict[str, Any]]:
+def _json(rows: Sequence[Row], buckets: dict[tuple[str, str], list[Bucket]], seconds: float) -> dict[str, object]:
+    def listed(row: Row) -> list[dict[str, object]]:
         return [{name: getattr(b, name) for name in b.__slots__} for b in buckets[row.policy, row.cache]]
 
     return {"rows": [{**row.to_dict(), "by_turn": listed(row)} for row in rows], "seconds": round(seconds, 2)}

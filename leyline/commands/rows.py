@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import Any
 
+from leyline.directives import JsonObject
 from leyline.directives.counts import count
 from leyline.harness.agent import AgentResult
 from leyline.harness.tasks import Task
@@ -14,7 +14,7 @@ from leyline.harness.trajectory import TrajectoryWriter
 COUNTS = ("prompt_tokens", "cached_tokens", "spliced_tokens", "prefilled_tokens", "edits")
 
 
-def row(task: Task, result: AgentResult, writer: TrajectoryWriter | None, patch: str) -> dict[str, Any]:
+def row(task: Task, result: AgentResult, writer: TrajectoryWriter | None, patch: str) -> JsonObject:
     """One task as JSON: outcome, tokens, where its trajectory is, and what the agent changed.
 
     solved: null for a task without tests, however its agent ended.
@@ -31,7 +31,7 @@ def row(task: Task, result: AgentResult, writer: TrajectoryWriter | None, patch:
     }
 
 
-def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def summarise(rows: list[JsonObject]) -> JsonObject:
     """Totals over the rows. hit_rate is (cached + spliced) / prompt tokens over all turns of all tasks.
 
     unscored: how many of the tasks have no tests, and so are neither solved nor not.
@@ -53,7 +53,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def summary_text(summary: dict[str, Any]) -> str:
+def summary_text(summary: JsonObject) -> str:
     """The totals in two lines, and a third where directives fell back."""
     edits = count(summary["edits"], "edit")
     judged = summary["tasks"] - summary["unscored"]

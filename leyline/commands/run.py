@@ -6,7 +6,6 @@ import json
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -23,7 +22,7 @@ from leyline.commands.sources import (
     path_tasks,
 )
 from leyline.commands.terminal import give, say
-from leyline.directives import Mode
+from leyline.directives import JsonObject, Mode
 from leyline.harness.tasks import Episode, Task
 from leyline.harness.trajectory import TrajectoryError, TrajectoryWriter
 from leyline.harness.work import Setup, work
@@ -81,7 +80,7 @@ def run(
     setup = Setup(policy, mode, seam, sampling=Sampling(max_tokens=max_tokens), turns=max_turns)
     folder = out or _new_folder()
     progress = Progress()
-    rows: list[dict[str, Any]] = []
+    rows: list[JsonObject] = []
     complete = interrupted = False
     try:
         progress.say(f"loading {model or DEFAULT_MODEL} ..." if backend == "local" else "connecting to the server ...")
@@ -149,7 +148,7 @@ def _tasks(
     return micro_tasks(count, level, split, seed)
 
 
-def run_task(task: Task, backend: Backend, setup: Setup, folder: Path, progress: Progress) -> dict[str, Any]:
+def run_task(task: Task, backend: Backend, setup: Setup, folder: Path, progress: Progress) -> JsonObject:
     """One task, one row; the row is JSON. folder: where its trajectory goes."""
     with task.open() as episode, _trajectory(task, backend, setup, folder) as writer:
         try:

@@ -8,7 +8,7 @@ with a `DialectError` that names it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from leyline.dialects.base import DialectError, Item, Placed, Reading, Written
 from leyline.dialects.chat import read_chat
@@ -24,7 +24,7 @@ _READERS = {"chat": read_chat, "responses": read_responses, "messages": read_mes
 _BLOCKS = frozenset({"tool_use", "tool_result", "thinking", "redacted_thinking", "server_tool_use"})
 
 
-def read(body: Mapping[str, Any], dialect: Dialect) -> Reading:
+def read(body: Mapping[str, object], dialect: Dialect) -> Reading:
     """Read the history of a request. Raises DialectError."""
     reader = _READERS.get(dialect)
     if reader is None:
@@ -32,7 +32,7 @@ def read(body: Mapping[str, Any], dialect: Dialect) -> Reading:
     return reader(body)
 
 
-def detect(body: Mapping[str, Any]) -> Dialect:
+def detect(body: Mapping[str, object]) -> Dialect:
     """The dialect of a request, or of a bare history in `messages`. Text that is the same in all of them is chat."""
     if "input" in body:
         return "responses"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from leyline.directives import LeylineError, Message
+from leyline.directives import JsonMapping, LeylineError, Message
 
 Item = Any
 """An element of a request's history, as the client gave it: a dict, or one of its library's models."""
@@ -36,7 +36,7 @@ class Written:
 
     items: list[Item]
     origins: list[int | None]
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    fields: JsonMapping = field(default_factory=dict)
 
 
 class Reading(ABC):
@@ -67,7 +67,7 @@ class Reading(ABC):
         """The edited history in its dialect. Raises DialectError for an edit that it cannot carry."""
 
 
-def items_of(body: Mapping[str, Any], name: str) -> Sequence[Item]:
+def items_of(body: Mapping[str, object], name: str) -> Sequence[Item]:
     """The list of a request. Raises DialectError where there is none."""
     items = body.get(name)
     if not isinstance(items, (list, tuple)):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from leyline.dialects.base import DialectError, Item, Placed, Reading, Written, items_of, place
 from leyline.dialects.plain import MARKS, as_message, marks_of, without_marks
-from leyline.directives import Message
+from leyline.directives import JsonObject, Message
 from leyline.directives.clone import clone
 
 _ELSEWHERE = {"tool_use": "messages", "tool_result": "messages", "input_text": "responses", "output_text": "responses"}
@@ -34,7 +33,7 @@ class ChatReading(Reading):
         return Written(items, [placed.index for placed in edited])
 
 
-def read_chat(body: Mapping[str, Any]) -> ChatReading:
+def read_chat(body: Mapping[str, object]) -> ChatReading:
     """Read `body["messages"]`. Raises DialectError, which names the message or the part that cannot be read."""
     items = items_of(body, "messages")
     messages: list[Message] = []
@@ -83,7 +82,7 @@ def _calls(message: Message, number: int) -> Message:
     return {**rest, "tool_calls": [_named(message["function_call"], number)]}
 
 
-def _named(function: Any, number: int) -> dict[str, Any]:
+def _named(function: object, number: int) -> JsonObject:
     return {"id": f"function_{number}", "type": "function", "function": function}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from leyline.dialects.base import DialectError, Item, Placed, Reading, Written, items_of, place
 from leyline.dialects.parts import rewritten
 from leyline.dialects.plain import as_message, without_marks
-from leyline.directives import Message
+from leyline.directives import JsonObject, Message
 from leyline.directives.clone import clone
 
 _THINKING = ("thinking", "redacted_thinking")
@@ -38,7 +38,7 @@ class _Source:
     """
 
     native: int | None
-    blocks: list[dict[str, Any]] | None
+    blocks: list[JsonObject] | None
 
 
 class MessagesReading(Reading):
@@ -58,7 +58,7 @@ class MessagesReading(Reading):
     def write(self, edited: Sequence[Placed]) -> Written:
         items: list[Item] = []
         origins: list[int | None] = []
-        fields: dict[str, Any] = {}
+        fields: dict[str, object] = {}
         if None in self._sizes:
             first = next((placed for placed in edited if placed.index == 0), None)
             if first is None:
@@ -97,8 +97,8 @@ class MessagesReading(Reading):
                 groups.append((native, [placed]))
         return groups
 
-    def _rebuilt(self, group: Sequence[Placed]) -> str | list[dict[str, Any]]:
-        blocks: list[dict[str, Any]] = []
+    def _rebuilt(self, group: Sequence[Placed]) -> str | list[dict[str, object]]:
+        blocks: list[dict[str, object]] = []
         for placed in group:
             source = self._sources[placed.index] if placed.index is not None else None
             if source is None:
@@ -120,7 +120,7 @@ class MessagesReading(Reading):
         return blocks
 
 
-def read_messages(body: Mapping[str, Any]) -> MessagesReading:
+def read_messages(body: Mapping[str, object]) -> MessagesReading:
     """Read `body["messages"]` and `body["system"]`. Raises DialectError, which names what cannot be read."""
     items = items_of(body, "messages")
     messages: list[Message] = []
@@ -150,7 +150,7 @@ def read_messages(body: Mapping[str, Any]) -> MessagesReading:
     return MessagesReading(items, messages, history, sources)
 
 
-def _blocks(content: Any, where: str) -> list[dict[str, Any]] | None:
+def _blocks(content: object, where: str) -> list[dict[str, object]] | None:
     """The blocks of a content, None where it is text."""
     if content is None or isinstance(content, str):
         return None
@@ -169,14 +169,14 @@ def _blocks(content: Any, where: str) -> list[dict[str, Any]] | None:
     return content
 
 
-def _runs(blocks: list[dict[str, Any]], role: str, index: int) -> list[list[dict[str, Any]]]:
+def _runs(blocks: list[dict[str, object]], role: str, index: int) -> list[list[dict[str, object]]]:
     """The blocks of a message by the plain message that they become."""
     wrong = "tool_result" if role == "assistant" else "tool_use"
     if any(block["type"] == wrong for block in blocks):
         raise DialectError(f"{place('messages', index)} of role {role} holds a {wrong} block")
     if role == "assistant" or not blocks:
         return [blocks]
-    runs: list[list[dict[str, Any]]] = []
+    runs: list[list[dict[str, object]]] = []
     for block in blocks:
         alone = block["type"] == "tool_result"
         if runs and not alone and runs[-1][0]["type"] != "tool_result":
@@ -186,7 +186,7 @@ def _runs(blocks: list[dict[str, Any]], role: str, index: int) -> list[list[dict
     return runs
 
 
-def _read_run(run: list[dict[str, Any]], role: str) -> Message:
+def _read_run(run: list[JsonObject], role: str) -> Message:
     if run and run[0]["type"] == "tool_result":
         block = run[0]
         content = block.get("content")
@@ -205,13 +205,13 @@ def _read_run(run: list[dict[str, Any]], role: str) -> Message:
     return {**message, "tool_calls": calls} if calls else message
 
 
-def _call(block: Mapping[str, Any]) -> dict[str, Any]:
+def _call(block: Mapping[str, object]) -> dict[str, object]:
     arguments = json.dumps(block.get("input") or {}, ensure_ascii=False)
     function = {"name": str(block.get("name") or ""), "arguments": arguments}
     return {"id": block["id"], "type": "function", "function": function}
 
 
-def _assistant(new: Message, read: Message, blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _assistant(new: Message, read: Message, blocks: list[dict[str, object]]) -> list[dict[str, object]]:
     """Blocks of an answer with an edit. Thinking is signed: it stays as it came, or, where edited, goes."""
     own = [block for block in blocks if block["type"] not in _THINKING and block["type"] != "tool_use"]
     content = new.get("content")
@@ -223,7 +223,7 @@ def _assistant(new: Message, read: Message, blocks: list[dict[str, Any]]) -> lis
     added = [name for name in calls if name not in was]
     if added:
         raise DialectError(f"an edit adds the tool call {added[0]!r} to an answer")
-    made: list[dict[str, Any]] = []
+    made: list[dict[str, object]] = []
     used = 0
     for block in blocks:
         if block["type"] in _THINKING:
@@ -238,7 +238,7 @@ def _assistant(new: Message, read: Message, blocks: list[dict[str, Any]]) -> lis
     return made if own or same else [*slots[0], *made]
 
 
-def _input(call: Mapping[str, Any]) -> dict[str, Any]:
+def _input(call: Mapping[str, object]) -> dict[str, object]:
     function = call.get("function")
     arguments = function.get("arguments") if isinstance(function, Mapping) else None
     try:
@@ -250,7 +250,7 @@ def _input(call: Mapping[str, Any]) -> dict[str, Any]:
     return clone(value)
 
 
-def _result(new: Message, block: dict[str, Any]) -> dict[str, Any]:
+def _result(new: Message, block: dict[str, object]) -> dict[str, object]:
     content = block.get("content")
     if isinstance(content, list) and isinstance(new.get("content"), list):
         slots = rewritten(new["content"], [without_marks(part) for part in content], content, "text")
@@ -258,14 +258,14 @@ def _result(new: Message, block: dict[str, Any]) -> dict[str, Any]:
     return {**block, "content": clone(new.get("content")) or ""}
 
 
-def _content(content: Any, source: _Source) -> str | list[dict[str, Any]]:
+def _content(content: object, source: _Source) -> str | list[dict[str, object]]:
     if source.blocks is not None:
         read = [without_marks(block) for block in source.blocks]
         return [block for slot in rewritten(content, read, source.blocks, "text") for block in slot]
     return content if isinstance(content, str) else _as_blocks(content)
 
 
-def _as_blocks(content: Any) -> list[dict[str, Any]]:
+def _as_blocks(content: Any) -> list[dict[str, object]]:
     if isinstance(content, str):
         return [{"type": "text", "text": content}] if content else []
     return [clone(part) for part in content or ()]

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from leyline.dialects.plain import marks_of, without_marks
+from leyline.directives import JsonObject
 from leyline.directives.clone import clone
 
 _STALE = frozenset({"citations", "annotations", "logprobs"})  # of a text that is no longer there
 
 
 def rewritten(
-    content: Any, read: Sequence[dict[str, Any]], given: Sequence[dict[str, Any]], text_type: str
-) -> list[list[dict[str, Any]]]:
+    content: object, read: Sequence[JsonObject], given: Sequence[JsonObject], text_type: str
+) -> list[list[JsonObject]]:
     """What stands in the place of each part that was given, after an edit of the content.
 
     content: the new content: text, parts or None. read: the parts as the policy saw them. given: the same with marks.
     A part without an edit is the very object that was given. A mark whose part is gone moves to the last new part.
     """
-    slots: list[list[dict[str, Any]]] = [[] for _ in given]
+    slots: list[list[JsonObject]] = [[] for _ in given]
     if not slots:
         slots = [[]]
     if isinstance(content, str):
@@ -47,7 +47,7 @@ def rewritten(
     return slots
 
 
-def _part(part: dict[str, Any], read: dict[str, Any], given: dict[str, Any], text_type: str) -> list[dict[str, Any]]:
+def _part(part: JsonObject, read: JsonObject, given: JsonObject, text_type: str) -> list[JsonObject]:
     if given and part == read:
         return [given]
     text = part.get("text")
@@ -57,14 +57,14 @@ def _part(part: dict[str, Any], read: dict[str, Any], given: dict[str, Any], tex
     return [clone(part)]
 
 
-def _text(like: dict[str, Any], text: str, text_type: str) -> dict[str, Any]:
+def _text(like: JsonObject, text: str, text_type: str) -> JsonObject:
     kept = {key: value for key, value in without_marks(like).items() if key not in _STALE}
     if "annotations" in like:
         kept["annotations"] = []  # the API wants the field
     return {**kept, "type": like.get("type", text_type), "text": text}
 
 
-def _move_marks(slots: list[list[dict[str, Any]]], given: Sequence[dict[str, Any]]) -> None:
+def _move_marks(slots: list[list[dict[str, object]]], given: Sequence[dict[str, object]]) -> None:
     """Marks of parts that were edited or dropped go to the last part that stands at or before their place."""
     kept = {id(part) for slot in slots for part in slot}
     for k, part in enumerate(given):

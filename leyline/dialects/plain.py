@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from leyline.directives import Message
+from leyline.directives import JsonObject, Message
 
 MARKS = frozenset({"cache_control", "prompt_cache_breakpoint"})
 """Fields that say what a server should cache. They move from turn to turn and are no content."""
@@ -24,7 +24,7 @@ def as_message(item: object) -> Message | None:
     return found if isinstance(found, dict) else None
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """A value without models; the same object where it has none."""
     return value if _is_plain(value) else _converted(value)
 
@@ -41,7 +41,7 @@ def _is_plain(value: Any) -> bool:
     return True
 
 
-def _converted(value: Any) -> Any:
+def _converted(value: object) -> Any:
     dump = getattr(value, "model_dump", None)
     if callable(dump):
         return dump(mode="json", exclude_unset=True)
@@ -50,11 +50,11 @@ def _converted(value: Any) -> Any:
     return [plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
-def without_marks(part: Mapping[str, Any]) -> dict[str, Any]:
+def without_marks(part: Mapping[str, object]) -> JsonObject:
     """A message or a part of one without its own marks."""
     return {key: value for key, value in part.items() if key not in MARKS}
 
 
-def marks_of(part: Any) -> dict[str, Any]:
+def marks_of(part: object) -> JsonObject:
     """The marks of a message or of a part."""
     return {key: part[key] for key in MARKS if key in part} if isinstance(part, Mapping) else {}

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from leyline.dialects.base import DialectError
 from leyline.dialects.parts import rewritten
 from leyline.dialects.plain import without_marks
-from leyline.directives import Message
+from leyline.directives import JsonMapping, JsonObject, Message
 from leyline.directives.clone import clone
 
 CALLS = frozenset(
@@ -24,7 +23,7 @@ _NAMES = {"local_shell_call": "bash", "shell_call": "bash", "apply_patch_call": 
 _NAMES |= {"computer_call": "computer", "program": "program"}
 
 
-def check(item: Mapping[str, Any], kind: str, where: str) -> None:
+def check(item: Mapping[str, object], kind: str, where: str) -> None:
     """Raise DialectError for a call or an output without what ties the two together."""
     if kind in ("function_call", "custom_tool_call") and not isinstance(item.get("name"), str):
         raise DialectError(f"{where} is a {kind} without a name")
@@ -32,7 +31,7 @@ def check(item: Mapping[str, Any], kind: str, where: str) -> None:
         raise DialectError(f"{where} is a {kind} without a call_id")
 
 
-def call_id(item: Mapping[str, Any]) -> str:
+def call_id(item: Mapping[str, object]) -> str:
     return str(item.get("call_id") or item.get("id"))
 
 
@@ -45,20 +44,20 @@ def call_ids(items: Sequence[Message]) -> dict[str, str]:
     return found
 
 
-def read_call(item: Mapping[str, Any]) -> dict[str, Any]:
+def read_call(item: JsonMapping) -> JsonObject:
     kind = item["type"]
     name = _NAMES.get(kind) or item["name"]
     function = {"name": name, "arguments": _arguments(item, kind)}
     return {"id": call_id(item), "type": "function", "function": function}
 
 
-def _arguments(item: Mapping[str, Any], kind: str) -> str:
+def _arguments(item: Mapping[str, object], kind: str) -> str:
     if kind == "function_call":
         arguments = item.get("arguments")
         return arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False)
     action = item.get("action")
     action = action if isinstance(action, Mapping) else {}
-    value: Any
+    value: object
     if kind == "custom_tool_call":
         value = {"input": item.get("input")}
     elif kind == "local_shell_call":
@@ -74,13 +73,13 @@ def _arguments(item: Mapping[str, Any], kind: str) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _command(argv: Any) -> str:
+def _command(argv: object) -> str:
     words = [str(word) for word in argv] if isinstance(argv, list) else [str(argv or "")]
     shell = len(words) == 3 and words[0].rsplit("/", 1)[-1] in ("bash", "sh", "zsh") and words[1] in ("-c", "-lc")
     return words[2] if shell else shlex.join(words)
 
 
-def write_call(item: Message, call: Mapping[str, Any]) -> Message:
+def write_call(item: Message, call: JsonMapping) -> Message:
     """A call whose arguments an edit changed."""
     kind, text = item["type"], (call.get("function") or {}).get("arguments")
     if kind == "function_call":
@@ -124,12 +123,12 @@ def read_output(item: Message, ids: Mapping[str, str]) -> Message:
     return {**message, "is_error": True} if failed else message
 
 
-def _streams(part: Any) -> list[str]:
+def _streams(part: object) -> list[str]:
     texts = [part.get("stdout"), part.get("stderr")] if isinstance(part, Mapping) else []
     return [text for text in texts if isinstance(text, str) and text]
 
 
-def write_output(item: Message, content: Any) -> Message:
+def write_output(item: Message, content: object) -> Message:
     """An output with a new content. Raises DialectError where its kind has no text."""
     kind = item["type"]
     if kind == "computer_call_output":

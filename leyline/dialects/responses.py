@@ -46,7 +46,7 @@ class ResponsesReading(Reading):
     field_name = "input"
 
     def __init__(
-        self, given: Any, plain_items: list[Message], history: list[Message], sources: list[_Source], *, told: bool
+        self, given: object, plain_items: list[Message], history: list[Message], sources: list[_Source], *, told: bool
     ) -> None:
         super().__init__(given if isinstance(given, (list, tuple)) else [], history)
         self._given, self._plain, self._sources, self._told = given, plain_items, sources, told
@@ -54,7 +54,7 @@ class ResponsesReading(Reading):
     def write(self, edited: Sequence[Placed]) -> Written:
         items: list[Item] = []
         origins: list[int | None] = []
-        fields: dict[str, Any] = {}
+        fields: dict[str, object] = {}
         if self._told and not any(placed.index == 0 for placed in edited):
             fields["instructions"] = None
         for placed in edited:
@@ -90,7 +90,7 @@ class ResponsesReading(Reading):
         return _write_answer(new, read, given)
 
 
-def read_responses(body: Mapping[str, Any]) -> ResponsesReading:
+def read_responses(body: Mapping[str, object]) -> ResponsesReading:
     """Read `body["input"]` and `body["instructions"]`. Raises DialectError, which names what cannot be read."""
     for name, instead in _ELSEWHERE.items():
         if body.get(name) is not None:
@@ -179,13 +179,13 @@ def _answer_content(made: Sequence[Message]) -> Any:
     said = [item for item in made if item["type"] == "message" or item["type"] in _SERVED]
     if len(said) == 1 and isinstance(said[0].get("content"), str) and said[0]["type"] == "message":
         return said[0]["content"]
-    parts: list[dict[str, Any]] = []
+    parts: list[dict[str, object]] = []
     for item in said:
         parts += [without_marks(part) for part in _own_parts(item)]
     return parts or None
 
 
-def _own_parts(item: Message) -> list[dict[str, Any]]:
+def _own_parts(item: Message) -> list[dict[str, object]]:
     """The parts that an item of an answer adds to its content."""
     if item["type"] in _SERVED:
         return [item]
@@ -231,7 +231,7 @@ def _speaks(item: Message) -> bool:
     return item["type"] == "message" or item["type"] in _SERVED
 
 
-def _said(item: Message, parts: list[dict[str, Any]]) -> list[Message]:
+def _said(item: Message, parts: list[dict[str, object]]) -> list[Message]:
     """A message of an answer, or a server's tool, with the parts that an edit left of it."""
     if not parts:
         return []
@@ -245,7 +245,7 @@ def _said(item: Message, parts: list[dict[str, Any]]) -> list[Message]:
     return [*([{**item, "content": own}] if own else []), *served]
 
 
-def _unmarked(content: Any, where: str) -> Any:
+def _unmarked(content: object, where: str) -> Any:
     if content is None or isinstance(content, str):
         return content
     if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
@@ -253,7 +253,7 @@ def _unmarked(content: Any, where: str) -> Any:
     return [without_marks(part) for part in content]
 
 
-def _parts(content: Any, given: Any, text_type: str) -> Any:
+def _parts(content: object, given: object, text_type: str) -> Any:
     if not isinstance(given, list):
         return clone(content)
     slots = rewritten(content, [without_marks(part) for part in given], given, text_type)

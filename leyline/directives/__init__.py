@@ -6,6 +6,7 @@ from leyline.directives.directive import Directive, Mode, Segment
 from leyline.directives.errors import BackendError, DirectiveError, EditError, LeylineError, WireError
 from leyline.directives.fallback import EXPLANATIONS, Explanation, Fallback, explain
 from leyline.directives.find import find_script
+from leyline.directives.jsontypes import Json, JsonMapping, JsonObject
 from leyline.directives.messages import Message, MessageEdit, apply_edits, canonical, diff
 from leyline.directives.receipt import FoundEdit, Outcome, Receipt, Splice
 from leyline.directives.rendered import Rendered, token_edits, token_script, undeclared_edits
@@ -26,6 +27,9 @@ __all__ = [
     "Explanation",
     "Fallback",
     "FoundEdit",
+    "Json",
+    "JsonMapping",
+    "JsonObject",
     "LeylineError",
     "Load",
     "Message",

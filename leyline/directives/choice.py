@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 from leyline.directives.costs import Costs, Load
 from leyline.directives.directive import Mode
 from leyline.directives.errors import WireError
+from leyline.directives.jsontypes import JsonObject
 from leyline.directives.script import EditScript
 
 Way = Literal["splice", "fewer", "prefill"]
@@ -37,7 +38,7 @@ class Choice:
     expected: Mapping[Way, float]
     seconds: float | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """JSON types."""
         return {"taken": self.taken, "expected": dict(self.expected), "seconds": self.seconds}
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 _FIRST, _LARGEST = 64, 1 << 16  # items compared at a time; the step doubles as long as they are equal
 
 
-def common_prefix(a: Sequence[Any], b: Sequence[Any], a_start: int = 0, b_start: int = 0, limit: int = -1) -> int:
+def common_prefix(a: Sequence[object], b: Sequence[object], a_start: int = 0, b_start: int = 0, limit: int = -1) -> int:
     """How many items `a[a_start:]` and `b[b_start:]` share at their start; at most `limit`, if it is not negative.
 
     Slices are compared, so that a long run costs a few passes in C. A list and a tuple may be compared too.
@@ -20,7 +19,7 @@ def common_prefix(a: Sequence[Any], b: Sequence[Any], a_start: int = 0, b_start:
     return _reach(equal, min(len(a) - a_start, len(b) - b_start), limit)
 
 
-def common_suffix(a: Sequence[Any], b: Sequence[Any], a_end: int, b_end: int, limit: int = -1) -> int:
+def common_suffix(a: Sequence[object], b: Sequence[object], a_end: int, b_end: int, limit: int = -1) -> int:
     """How many items `a[:a_end]` and `b[:b_end]` share at their end; at most `limit`, if it is not negative."""
 
     def equal(low: int, high: int) -> bool:
@@ -49,5 +48,5 @@ def _reach(equal: Callable[[int, int], bool], bound: int, limit: int) -> int:
     return low
 
 
-def _equal(x: Sequence[Any], y: Sequence[Any]) -> bool:
+def _equal(x: Sequence[object], y: Sequence[object]) -> bool:
     return bool(x == y) if type(x) is type(y) else list(x) == list(y)

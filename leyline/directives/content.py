@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from leyline.directives.messages import Message
 
@@ -30,27 +29,27 @@ def content_text(message: Message) -> str:
     return "" if content is None else json.dumps(content, ensure_ascii=False, default=str)
 
 
-def other_parts(message: Message) -> list[Any]:
+def other_parts(message: Message) -> list[object]:
     """The parts of a list content that are neither text nor thinking, such as images."""
     content = message.get("content")
     return [p for p in content if not is_text(p) and not is_thinking(p)] if isinstance(content, list) else []
 
 
-def is_thinking(part: Any) -> bool:
+def is_thinking(part: object) -> bool:
     """Whether a content part holds what a model thought."""
     return isinstance(part, Mapping) and part.get("type") in THINKING_PARTS
 
 
-def is_signed(piece: Any) -> bool:
+def is_signed(piece: object) -> bool:
     """Whether a piece of thinking carries a signature, by which its API knows it again: it cannot be changed."""
     return isinstance(piece, Mapping) and _is_thought(piece) and any(piece.get(key) for key in _SIGNED)
 
 
-def _is_thought(piece: Mapping[str, Any]) -> bool:
+def _is_thought(piece: Mapping[str, object]) -> bool:
     return is_thinking(piece) or str(piece.get("type", "")).startswith("reasoning.")
 
 
-def is_text(part: Any) -> bool:
+def is_text(part: object) -> bool:
     """Whether a part of a list content is text that was said."""
     if isinstance(part, str):
         return True

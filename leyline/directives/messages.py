@@ -6,13 +6,14 @@ import json
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import Any
+from typing import TypeAlias
 
 from leyline.directives.common import common_prefix
 from leyline.directives.directive import Mode
 from leyline.directives.errors import EditError
+from leyline.directives.jsontypes import JsonObject
 
-Message = dict[str, Any]
+Message: TypeAlias = JsonObject
 """An OpenAI chat message: `role`, `content`, and for calls and their results `tool_calls`, `tool_call_id`."""
 
 

@@ -11,6 +11,7 @@ from leyline.directives.choice import Choice
 from leyline.directives.directive import Mode
 from leyline.directives.errors import WireError
 from leyline.directives.fallback import Fallback
+from leyline.directives.jsontypes import JsonMapping, JsonObject
 
 
 class Outcome(StrEnum):
@@ -138,7 +139,7 @@ class Receipt:
         )
 
     @classmethod
-    def from_meta_info(cls, meta_info: Mapping[str, Any] | None) -> Receipt | None:
+    def from_meta_info(cls, meta_info: JsonMapping | None) -> Receipt | None:
         """The receipt in a server's `meta_info`, or None where there is none. Raises `WireError` only.
 
         `meta_info["leyline"]` is the receipt, or a list that holds it among entries that say nothing.
@@ -158,7 +159,7 @@ class Receipt:
         detail = f"rendered otherwise than before, though no edit was declared: {places}{more}"
         return replace(self, fallback=Fallback.UNDECLARED_EDIT, detail=detail)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The receipt as JSON types, every field present."""
         data = asdict(self)
         data["splices"] = [asdict(s) for s in self.splices]
@@ -169,7 +170,7 @@ class Receipt:
         return data
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Receipt:
+    def from_dict(cls, data: JsonMapping) -> Receipt:
         """Read a receipt, with unknown fields ignored. Raises `WireError` only."""
         try:
             return cls(
@@ -194,7 +195,7 @@ class Receipt:
             raise WireError(f"receipt: {type(error).__name__}: {str(error)[:200]}") from None
 
 
-def receipt_entry(value: Any) -> Any:
+def receipt_entry(value: object) -> Any:
     """What stands in a server's place for the receipt, or None: the first entry of a list that is not null or empty.
 
     A stream, or a server that answers several requests at once, repeats the key with null or empty lists.
@@ -204,21 +205,21 @@ def receipt_entry(value: Any) -> Any:
     return next((found for found in map(receipt_entry, value) if found is not None and found != {}), None)
 
 
-def _optional(data: Mapping[str, Any], name: str, kind: type) -> Any:
+def _optional(data: Mapping[str, object], name: str, kind: type) -> Any:
     value = data.get(name)
     if value is not None and type(value) is not kind:
         raise WireError(f"receipt: {name} is a {type(value).__name__}; it must be {kind.__name__} or null")
     return value
 
 
-def _splice(data: Mapping[str, Any]) -> Splice:
+def _splice(data: JsonMapping) -> Splice:
     start, end, delta, seconds = data["start"], data["end"], data["delta"], data.get("seconds", 0.0)
     if not all(type(v) is int for v in (start, end, delta)) or type(seconds) not in (int, float):
         raise WireError("receipt: a splice needs the ints start, end, delta and the number seconds")
     return Splice(start, end, delta, float(seconds))
 
 
-def _found(data: Mapping[str, Any]) -> FoundEdit:
+def _found(data: JsonMapping) -> FoundEdit:
     start, end, inserted = data["start"], data["end"], data["inserted"]
     if not all(type(v) is int for v in (start, end, inserted)):
         raise WireError("receipt: an edit that was found needs the ints start, end and inserted")

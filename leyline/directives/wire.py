@@ -12,6 +12,7 @@ from typing import Any, overload
 from leyline.directives.directive import Directive, Mode
 from leyline.directives.errors import DirectiveError, WireError
 from leyline.directives.fallback import Fallback
+from leyline.directives.jsontypes import JsonMapping, JsonObject
 from leyline.directives.script import EditScript, check_tokens
 
 PROTOCOL = "leyline/1"
@@ -99,9 +100,9 @@ class WireRequest:
         except DirectiveError as error:
             raise WireError(str(error), reason=error.reason) from None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """JSON types; settings that stand at their default are left out."""
-        data: dict[str, Any] = {
+        data: dict[str, object] = {
             "version": self.version,
             "directives": [
                 {
@@ -125,7 +126,7 @@ class WireRequest:
         return json.dumps(self.to_dict(), separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, value: str | bytes | Mapping[str, Any]) -> WireRequest:
+    def from_json(cls, value: str | bytes | JsonMapping) -> WireRequest:
         """Read a request from untrusted text, or from JSON already parsed. Raises `WireError` only."""
         data = _object(value, "the request")
         if "version" not in data:
@@ -154,7 +155,7 @@ class WireRequest:
             allow=_mode(data["allow"], "allow") if data.get("allow") is not None else None,
         )
 
-    def to_kv_hints(self, message_id: str = "leyline", action_id: str = "leyline-edit") -> dict[str, Any]:
+    def to_kv_hints(self, message_id: str = "leyline", action_id: str = "leyline-edit") -> JsonObject:
         """The same content as one action of the shared `kv_hints` envelope."""
         return {
             "protocol_version": HINTS_VERSION,
@@ -170,7 +171,7 @@ class WireRequest:
         }
 
     @classmethod
-    def from_kv_hints(cls, value: str | bytes | Mapping[str, Any]) -> WireRequest:
+    def from_kv_hints(cls, value: str | bytes | Mapping[str, object]) -> WireRequest:
         """Read the one `edit` action of an envelope; actions of other types are ignored. Raises `WireError` only."""
         envelope = _object(value, "kv_hints")
         actions = envelope.get("actions")
@@ -227,7 +228,7 @@ def _check_size(script: EditScript, removed: tuple[tuple[int, ...], ...]) -> Non
             raise WireError(f"directive {index}: end is over the bound {MAX_POSITION}", reason=Fallback.OUT_OF_RANGE)
 
 
-def _directive(index: int, entry: Any) -> tuple[Directive, tuple[int, ...]]:
+def _directive(index: int, entry: object) -> tuple[Directive, tuple[int, ...]]:
     """One directive and its removed tokens, with types checked but not bounds."""
     where = f"directive {index}"
     if not isinstance(entry, Mapping):
@@ -253,7 +254,7 @@ def _mode(value: object, where: str) -> Mode:
     return Mode(value)
 
 
-def _object(value: str | bytes | Mapping[str, Any], what: str) -> Mapping[str, Any]:
+def _object(value: str | bytes | Mapping[str, object], what: str) -> JsonMapping:
     """A JSON object from text or as it is."""
     if isinstance(value, str | bytes | bytearray):
         if len(value) > MAX_TEXT:
@@ -269,7 +270,7 @@ def _object(value: str | bytes | Mapping[str, Any], what: str) -> Mapping[str, A
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, object]]) -> JsonObject:
     # Readers of JSON differ in which of two equal keys counts: client and server would serve different edits.
     data = dict(pairs)
     if len(data) != len(pairs):
@@ -279,7 +280,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return data
 
 
-def _known(data: Mapping[str, Any], fields: frozenset[str], where: str) -> None:
+def _known(data: Mapping[str, object], fields: frozenset[str], where: str) -> None:
     # An unknown field is refused: a mistyped `honest` or `purge` must not be dropped in silence.
     for name in data:
         if name not in fields:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from leyline.backends.contract import BackendError, ContextOverflowError
-from leyline.directives import LeylineError, Message
+from leyline.directives import JsonMapping, JsonObject, LeylineError, Message
 from leyline.harness.session.session import Session, Totals
 from leyline.harness.trajectory import TrajectoryError, TrajectoryWriter
 
@@ -32,7 +32,7 @@ class ToolOutput(Protocol):
 class Toolbox(Protocol):
     """Runs tool calls. A call that cannot be honoured gives a text that says so; it does not raise."""
 
-    def call(self, name: str, arguments: Mapping[str, Any]) -> ToolOutput: ...
+    def call(self, name: str, arguments: Mapping[str, object]) -> ToolOutput: ...
 
 
 class Task(Protocol):
@@ -64,7 +64,7 @@ class Event:
 
     kind: Literal["turn", "text", "receipt", "tool_call", "tool_result", "end"]
     turn: int
-    data: Mapping[str, Any]
+    data: JsonMapping
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class _Run:
                 return ("solved", "") if solved else ("failed", "submitted, but the tests do not pass")
             self.turn += 1
 
-    def think(self) -> list[Mapping[str, Any]]:
+    def think(self) -> list[JsonMapping]:
         """One model call; returns the tool calls it asks for."""
         self.emit("turn", messages=len(self.messages))
         answer = self.session.turn(self.messages, on_text=lambda text: self.emit("text", text=text))
@@ -157,7 +157,7 @@ class _Run:
         self.emit("receipt", turn=answer)
         return list(answer.message.get("tool_calls") or [])
 
-    def act(self, calls: Sequence[Mapping[str, Any]]) -> bool:
+    def act(self, calls: Sequence[Mapping[str, object]]) -> bool:
         """Run the calls in order and add their outputs to the history; true once one of them ends the task."""
         if not calls:
             self.observe(None, "", None, NO_CALL)
@@ -175,7 +175,7 @@ class _Run:
             ahead.wait()
         return done
 
-    def run_call(self, call: Mapping[str, Any]) -> bool:
+    def run_call(self, call: Mapping[str, object]) -> bool:
         name, arguments = _parse(call)
         self.emit("tool_call", name=name, arguments=arguments)
         started = time.monotonic()
@@ -183,9 +183,7 @@ class _Run:
         self.observe(call, name, arguments, output.text if output else NO_CALL, time.monotonic() - started)
         return output is not None and output.done
 
-    def observe(
-        self, call: Mapping[str, Any] | None, name: str, arguments: Any, text: str, seconds: float = 0.0
-    ) -> None:
+    def observe(self, call: JsonMapping | None, name: str, arguments: Any, text: str, seconds: float = 0.0) -> None:
         """An observation: into the history, the trajectory and the progress."""
         call_id = call.get("id") if call else None
         role = {"role": "tool", "tool_call_id": call_id} if call else {"role": "user"}
@@ -235,7 +233,7 @@ class _Ahead:
             raise self._error
 
 
-def _parse(call: Mapping[str, Any]) -> tuple[str, dict[str, Any] | None]:
+def _parse(call: JsonMapping) -> tuple[str, JsonObject | None]:
     """Name and arguments of a call; arguments are None where they are not a JSON object."""
     function = call.get("function") or {}
     arguments = function.get("arguments")

@@ -8,6 +8,7 @@ from typing import Any
 
 from leyline.dialects import Dialect
 from leyline.dialects.plain import as_message
+from leyline.directives import JsonObject
 from leyline.harness.editor.account import is_receipt
 from leyline.harness.editor.plan import EditPlan
 
@@ -25,13 +26,13 @@ def dialect_of(path: str) -> Dialect | None:
     return "messages" if parts[-1] == "messages" and "threads" not in parts else None
 
 
-def session_of(headers: Mapping[str, Any]) -> str | None:
+def session_of(headers: Mapping[str, object]) -> str | None:
     """The session id of a request. Of several spellings the last counts; a value that is no text leaves it out."""
     named = {str(key).lower(): value for key, value in headers.items()}.get(SESSION_HEADER)
     return named if isinstance(named, str) else None
 
 
-def holds_history(body: Mapping[str, Any], dialect: Dialect) -> bool:
+def holds_history(body: Mapping[str, object], dialect: Dialect) -> bool:
     """Whether a body has a history at all. One that has none is the server's to refuse, in its own words."""
     items = body.get("input" if dialect == "responses" else "messages")
     if isinstance(items, str):
@@ -39,12 +40,12 @@ def holds_history(body: Mapping[str, Any], dialect: Dialect) -> bool:
     return isinstance(items, (list, tuple)) and all(as_message(item) is not None for item in items)
 
 
-def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+def changed(before: Mapping[str, object], after: Mapping[str, object]) -> JsonObject:
     """The fields of a body that an edit changed or added."""
     return {key: value for key, value in after.items() if key not in before or before[key] is not value}
 
 
-def dumped(body: Mapping[str, Any]) -> bytes:
+def dumped(body: Mapping[str, object]) -> bytes:
     """A body as JSON. A lone surrogate, which UTF-8 cannot hold, is escaped as its client escaped it."""
     try:
         return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
@@ -52,7 +53,7 @@ def dumped(body: Mapping[str, Any]) -> bytes:
         return json.dumps(body, separators=(",", ":")).encode()
 
 
-def refusal(dialect: Dialect, message: str) -> dict[str, Any]:
+def refusal(dialect: Dialect, message: str) -> JsonObject:
     """An error in the words of a dialect, for a request that is not sent on."""
     if dialect == "messages":
         return {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
@@ -142,7 +143,7 @@ class _Events:
         return self._hide and found is not None and is_receipt(found)
 
 
-def _count(served: Callable[[Any], None], text: bytes) -> Any:
+def _count(served: Callable[[object], None], text: bytes) -> Any:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):

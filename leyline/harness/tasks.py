@@ -10,7 +10,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Self
 
 from leyline.directives import Message
 from leyline.harness.sandbox.sandbox import HarnessError, Limits, Result, Sandbox, SandboxError
@@ -143,7 +143,7 @@ class Episode:
             raise
 
     @property
-    def tools(self) -> list[dict[str, Any]]:
+    def tools(self) -> list[dict[str, object]]:
         """The tools in the form of the OpenAI `tools` parameter."""
         return self.toolbox.schemas()
 
@@ -152,7 +152,7 @@ class Episode:
         """The most model calls the task is worth."""
         return self.task.max_turns
 
-    def call(self, name: str, arguments: Any) -> ToolResult:
+    def call(self, name: str, arguments: object) -> ToolResult:
         """Run one tool call; never raises for what a model sends. Raises HarnessError."""
         return self.toolbox.call(name, arguments)
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from leyline.directives import LeylineError, Message, MessageEdit
+from leyline.directives import JsonObject, LeylineError, Message, MessageEdit
 from leyline.harness.session.session import SessionTurn
 
 FORMAT = "leyline-trajectory/1"
@@ -44,7 +44,7 @@ class TrajectoryWriter:
     written, such as on a full disk; it is then closed, and what was written before can be read.
     """
 
-    def __init__(self, path: str | Path, **header: Any) -> None:
+    def __init__(self, path: str | Path, **header: object) -> None:
         self.path = Path(path)
         self._failure: str | None = None
         try:
@@ -76,7 +76,7 @@ class TrajectoryWriter:
         )
 
     def tool(
-        self, turn: int, name: str, arguments: Any, output: str, seconds: float, *, call_id: str | None = None
+        self, turn: int, name: str, arguments: object, output: str, seconds: float, *, call_id: str | None = None
     ) -> None:
         self._write(
             {
@@ -90,7 +90,7 @@ class TrajectoryWriter:
             }
         )
 
-    def end(self, outcome: str, **more: Any) -> None:
+    def end(self, outcome: str, **more: object) -> None:
         """Write the last event and close the file. `outcome` is one of OUTCOMES."""
         if outcome not in OUTCOMES:
             raise TrajectoryError(f"outcome {outcome!r} is not one of {', '.join(OUTCOMES)}")
@@ -112,7 +112,7 @@ class TrajectoryWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def _write(self, event: Mapping[str, Any]) -> None:
+    def _write(self, event: Mapping[str, object]) -> None:
         if self._file.closed:
             raise TrajectoryError(self._failure or f"{self.path} has ended: open a new trajectory")
         line = strict_json(event) + "\n"
@@ -140,9 +140,9 @@ class Trajectory:
     end: the last event, or None where the run was killed. torn: whether an unfinished last line was left out.
     """
 
-    header: dict[str, Any]
-    turns: list[dict[str, Any]] = field(default_factory=list)
-    end: dict[str, Any] | None = None
+    header: JsonObject
+    turns: list[JsonObject] = field(default_factory=list)
+    end: JsonObject | None = None
     torn: bool = False
 
     @property
@@ -193,7 +193,7 @@ def read_trajectory(path: str | Path) -> Trajectory:
     return Trajectory(trajectory.header, trajectory.turns, end, trajectory.torn)
 
 
-def strict_json(value: Any, **options: Any) -> str:
+def strict_json(value: object, **options: Any) -> str:
     """`value` as JSON text, whatever it holds; `options` are further arguments of `json.dumps`.
 
     Numbers that JSON does not have become "NaN", "Infinity" and "-Infinity", objects their text. Of what is nested too
@@ -206,7 +206,7 @@ def strict_json(value: Any, **options: Any) -> str:
         return json.dumps(_writable(value, 100), **options)
 
 
-def _writable(value: Any, levels: int) -> Any:
+def _writable(value: object, levels: int) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return json.dumps(value)
     if not isinstance(value, Mapping | list | tuple):
@@ -218,7 +218,7 @@ def _writable(value: Any, levels: int) -> Any:
     return [_writable(part, levels - 1) for part in value]
 
 
-def edit_to_dict(edit: MessageEdit) -> dict[str, Any]:
+def edit_to_dict(edit: MessageEdit) -> JsonObject:
     """A message edit as JSON; `replacement` is null for a drop."""
     return {
         "message_index": edit.message_index,
@@ -228,7 +228,7 @@ def edit_to_dict(edit: MessageEdit) -> dict[str, Any]:
     }
 
 
-def _event(line: bytes, where: str) -> dict[str, Any]:
+def _event(line: bytes, where: str) -> JsonObject:
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from leyline.dialects import Dialect, DialectError
-from leyline.directives import LeylineError, Mode
+from leyline.directives import JsonObject, LeylineError, Mode
 from leyline.harness.editor.editor import MAX_CONVERSATIONS, Editor
 from leyline.harness.editor.plan import EditPlan
 from leyline.harness.exchange import dialect_of, dumped, holds_history, refusal, session_of, watch
@@ -22,7 +22,7 @@ from leyline.rendering.renderer import TokenRenderer
 def transport(
     policy: str | Policy = "keep_all",
     *,
-    inner: Any = None,
+    inner: object = None,
     mode: Mode | str = Mode.AMORTIZE,
     audit: bool = False,
     renderer: TokenRenderer | None = None,
@@ -61,10 +61,10 @@ def transport(
 class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """See `transport`. One of these may serve any number of clients, synchronous and asynchronous ones."""
 
-    def __init__(self, editor: Editor, inner: Any = None) -> None:
+    def __init__(self, editor: Editor, inner: object = None) -> None:
         self.leyline = editor
         self._inner = inner
-        self._made: dict[str, Any] = {}
+        self._made: JsonObject = {}
 
     def handle_request(self, request: Any) -> Any:
         web, inner = self._sender(request, "HTTPTransport")
@@ -107,7 +107,7 @@ class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         if hasattr(self._inner, "aclose"):
             await self._inner.aclose()
 
-    def _sender(self, request: Any, kind: str) -> tuple[ModuleType, Any]:
+    def _sender(self, request: object, kind: str) -> tuple[ModuleType, Any]:
         """The library of a request, httpx or its successor, and the transport that sends it."""
         web = sys.modules[type(request).__module__.partition(".")[0]]
         if self._inner is not None:
@@ -136,7 +136,7 @@ def _edited(request: Any) -> Dialect | None:
     return dialect_of(request.url.path) if request.method == "POST" else None
 
 
-def _body(content: bytes, headers: Any) -> dict[str, Any] | None:
+def _body(content: bytes, headers: Any) -> JsonObject | None:
     """The body of a request; None where it is no JSON object, which is the server's to refuse."""
     encoding = headers.get("content-encoding", "identity")
     if encoding != "identity":

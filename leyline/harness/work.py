@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from leyline.backends.contract import Backend, Sampling
 from leyline.directives import Message, Mode
@@ -23,14 +23,14 @@ class Work(Protocol):
     def messages(self) -> Sequence[Message]: ...
 
     @property
-    def tools(self) -> Sequence[Mapping[str, Any]]:
+    def tools(self) -> Sequence[Mapping[str, object]]:
         """Tool definitions in the OpenAI form."""
 
     @property
     def turns(self) -> int | None:
         """The most model calls it is worth; None where it has no say."""
 
-    def call(self, name: str, arguments: Mapping[str, Any]) -> ToolOutput: ...
+    def call(self, name: str, arguments: Mapping[str, object]) -> ToolOutput: ...
 
     def solved(self) -> bool | None: ...
 
@@ -51,7 +51,7 @@ class Setup:
     seconds: float | None = None
     prewarm: bool = False
 
-    def trajectory(self, path: Path, backend: Backend, **header: Any) -> TrajectoryWriter:
+    def trajectory(self, path: Path, backend: Backend, **header: object) -> TrajectoryWriter:
         """The trajectory of a run with this setup. header: what names the task. Raises TrajectoryError."""
         from leyline import __version__
 

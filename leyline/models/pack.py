@@ -16,7 +16,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from leyline.directives import LeylineError
+from leyline.directives import JsonObject, LeylineError
 
 FORMAT = "leyline-int8-rows/2"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -26,7 +26,7 @@ class PackError(LeylineError):
     """A shipped weight file is damaged or not in the expected format."""
 
 
-def read_pack(path: Path) -> tuple[dict[str, dict[str, Any]], memoryview]:
+def read_pack(path: Path) -> tuple[dict[str, JsonObject], memoryview]:
     """Header entries by tensor name, and the data section of a packed file."""
     try:
         blob = zlib.decompress(path.read_bytes())
@@ -62,7 +62,7 @@ def expand(source: Path, target: Path) -> None:
         tensors[name], shapes[name] = rounded.astype("<u2").tobytes(), header[name]["shape"]
     if HEAD not in tensors:
         tensors[HEAD], shapes[HEAD] = tensors[EMBEDDING], shapes[EMBEDDING]
-    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    entries: JsonObject = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name, raw in tensors.items():
         entries[name] = {"dtype": "BF16", "shape": shapes[name], "data_offsets": [offset, offset + len(raw)]}

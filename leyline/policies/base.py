@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from leyline.directives import Message, MessageEdit, Mode, apply_edits, diff
 from leyline.directives.clone import clone
@@ -107,7 +107,7 @@ def as_mode(value: object, policy: str) -> Mode:
         raise PolicyError(f"{policy}: mode {value!r} is not known; use 'amortize', 'forget' or 'auto'") from None
 
 
-def literal(value: Any) -> str:
+def literal(value: object) -> str:
     """A setting as it is written in a spec."""
     if isinstance(value, Mode):
         return repr(value.value)

@@ -64,7 +64,7 @@ def resolve(target: str) -> Any:
         module = _module(place, target)
     else:
         return find(target)
-    found: Any = module
+    found: object = module
     for part in name.split("."):
         if not hasattr(found, part):
             known = _policies_in(module)
@@ -74,7 +74,7 @@ def resolve(target: str) -> Any:
     return found
 
 
-def _build(thing: Any, spec: Spec) -> Policy:
+def _build(thing: object, spec: Spec) -> Policy:
     kwargs = dict(spec.kwargs)
     if isinstance(thing, RulePolicy):
         if spec.args:
@@ -109,7 +109,7 @@ def _build(thing: Any, spec: Spec) -> Policy:
     return made
 
 
-def _check_arguments(thing: Callable[..., Any], spec: Spec) -> None:
+def _check_arguments(thing: Callable[..., object], spec: Spec) -> None:
     """Raise PolicyError naming the argument that does not fit, and the ones that do."""
     try:
         signature = inspect.signature(thing)

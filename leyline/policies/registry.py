@@ -83,7 +83,7 @@ def _plugins() -> dict[str, EntryPoint]:
     return {e.name: e for e in entry_points(group=GROUP) if e.name not in BUILTINS and e.name not in COMBINATORS}
 
 
-def _summary(thing: Callable[..., Any]) -> str:
+def _summary(thing: Callable[..., object]) -> str:
     function = getattr(thing, "function", thing)
     text = (getattr(function, "__doc__", None) or "").strip()
     return text.splitlines()[0] if text else ""

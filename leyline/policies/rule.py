@@ -7,9 +7,9 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final, Literal, overload
+from typing import Final, Literal, overload
 
-from leyline.directives import Message, Mode
+from leyline.directives import JsonMapping, Message, Mode
 from leyline.policies.base import ChangePolicy, as_mode, literal
 from leyline.policies.errors import PolicyError, nearest, one_line
 from leyline.policies.reading.calls import Call, calls, observations
@@ -50,7 +50,7 @@ class RuleContext:
         return None if self.call is None else self.call.name
 
     @property
-    def arguments(self) -> Mapping[str, Any]:
+    def arguments(self) -> Mapping[str, object]:
         return {} if self.call is None else self.call.arguments
 
     @property
@@ -68,7 +68,7 @@ class RulePolicy(ChangePolicy):
 
     function: RuleFunction
     roles: tuple[str, ...] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: JsonMapping = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -90,7 +90,7 @@ class RulePolicy(ChangePolicy):
         found = list(inspect.signature(self.function).parameters.values())[2:]
         return [p for p in found if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
-    def __call__(self, *, mode: Mode | str | None = None, **settings: Any) -> RulePolicy:
+    def __call__(self, *, mode: Mode | str | None = None, **settings: object) -> RulePolicy:
         """The same rule with these settings. Raises PolicyError for one it does not have."""
         known = [p.name for p in self.parameters]
         for name in settings:

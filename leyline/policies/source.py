@@ -9,7 +9,6 @@ import sysconfig
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from leyline.policies.base import Policy
 
@@ -36,7 +35,7 @@ def policy_sources(policy: Policy) -> list[str]:
     return [found[file] for file in roots[:1]] + [found[file] for file in sorted(found) if file not in roots[:1]]
 
 
-def _modules(value: Any, seen: set[int]) -> Iterator[ModuleType]:
+def _modules(value: object, seen: set[int]) -> Iterator[ModuleType]:
     """The modules of an object's class or function, and of the objects that it holds."""
     plain = isinstance(value, str | bytes | int | float | complex | bool | None)
     if plain or id(value) in seen or len(seen) > _MOST_OBJECTS:
@@ -58,7 +57,7 @@ def _modules(value: Any, seen: set[int]) -> Iterator[ModuleType]:
         yield from _modules(part, seen)
 
 
-def _held(value: Any, code: Any) -> Iterator[Any]:
+def _held(value: object, code: object) -> Iterator[object]:
     """What an object refers to: attributes, and what a function closes over."""
     for cell in getattr(code, "__closure__", None) or ():
         with contextlib.suppress(ValueError):  # not filled yet
@@ -108,7 +107,7 @@ def _package_files(module: ModuleType) -> list[Path]:
     return files if len(files) <= _MOST_FILES else []
 
 
-def _module_of(value: Any) -> ModuleType | None:
+def _module_of(value: object) -> ModuleType | None:
     try:
         name = value.__module__
     except Exception:  # an object may answer as it likes

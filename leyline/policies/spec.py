@@ -36,7 +36,7 @@ def split(text: str) -> tuple[str, str]:
     return match[1], match[2] or ""
 
 
-def parse(text: str, load: Callable[[Spec], Any]) -> Spec:
+def parse(text: str, load: Callable[[Spec], object]) -> Spec:
     """Read a spec; `load` turns the specs among its arguments into policies. Raises PolicyError."""
     target, arguments = split(text)
     if not arguments:
@@ -56,7 +56,7 @@ def parse(text: str, load: Callable[[Spec], Any]) -> Spec:
     return _spec(target, call, load)
 
 
-def _spec(target: str, call: ast.Call, load: Callable[[Spec], Any]) -> Spec:
+def _spec(target: str, call: ast.Call, load: Callable[[Spec], object]) -> Spec:
     if any(isinstance(a, ast.Starred) for a in call.args) or any(k.arg is None for k in call.keywords):
         raise PolicyError(f"{target}: * and ** are not allowed in a spec; write the arguments out")
     names = [k.arg for k in call.keywords]
@@ -68,7 +68,7 @@ def _spec(target: str, call: ast.Call, load: Callable[[Spec], Any]) -> Spec:
     return Spec(target, args, kwargs, called=True)
 
 
-def _value(node: ast.expr, target: str, load: Callable[[Spec], Any]) -> Any:
+def _value(node: ast.expr, target: str, load: Callable[[Spec], object]) -> Any:
     if isinstance(node, ast.Call):
         return load(_spec(_dotted(node.func, target), node, load))
     if isinstance(node, (ast.Name, ast.Attribute)):

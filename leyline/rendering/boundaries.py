@@ -13,9 +13,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Any
 
-from leyline.directives import Message
+from leyline.directives import JsonMapping, Message
 from leyline.directives.common import common_prefix
 from leyline.rendering.errors import RenderingError
 from leyline.rendering.template import ChatTemplate
@@ -32,7 +31,7 @@ class BoundaryFinder:
         self._template = template
         self._known: dict[bytes, tuple[int, bytes]] = {}
 
-    def find(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None) -> tuple[str, list[int]]:
+    def find(self, messages: Sequence[Message], tools: Sequence[JsonMapping] | None) -> tuple[str, list[int]]:
         """The text with the generation prompt, and for each message the character where it ends, ascending."""
         text = self._template.render(messages, tools, add_generation_prompt=True)
         seen = blake2b()
@@ -62,7 +61,7 @@ class BoundaryFinder:
         return text, boundaries
 
     def _search(
-        self, text: str, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None
+        self, text: str, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] | None
     ) -> tuple[int, bool]:
         """Where the last of `messages` ends in `text`, and whether that holds for every continuation."""
         alone = self._render(messages, tools)
@@ -79,7 +78,7 @@ class BoundaryFinder:
         shared = [common_prefix(text, other) for other in (alone, one, answered) if other is not None]
         return max(shared, default=0), False
 
-    def _render(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None) -> str | None:
+    def _render(self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] | None) -> str | None:
         try:
             return self._template.render(messages, tools, add_generation_prompt=False)
         except RenderingError:

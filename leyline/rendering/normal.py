@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from leyline.directives import Message
+from leyline.directives import JsonMapping, JsonObject, Message
 from leyline.directives.content import is_text, is_thinking
 from leyline.rendering.errors import RenderingError
 
@@ -44,7 +44,7 @@ class RawArguments(dict[str, Any]):
     as the model generated it.
     """
 
-    def __init__(self, value: Mapping[str, Any], raw: str) -> None:
+    def __init__(self, value: JsonMapping, raw: str) -> None:
         super().__init__(value)
         self.raw = raw
 
@@ -137,7 +137,7 @@ def _text(part: Any) -> str:
     return part if isinstance(part, str) else str(part["text"])
 
 
-def _thought(part: Mapping[str, Any]) -> str:
+def _thought(part: JsonMapping) -> str:
     """The text of a thinking part: `thinking` is text, or a list of parts (Mistral)."""
     inner = part.get("thinking", part.get("text", part.get("reasoning", "")))
     if isinstance(inner, list):
@@ -145,7 +145,7 @@ def _thought(part: Mapping[str, Any]) -> str:
     return inner if isinstance(inner, str) else ""
 
 
-def _given(message: Message) -> dict[str, Any]:
+def _given(message: Message) -> JsonObject:
     """What the message itself says that was thought."""
     found = message.get("reasoning_content")
     return {"reasoning_content": found} if isinstance(found, str) and found else {}

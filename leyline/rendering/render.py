@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tokenizers import Tokenizer
 
@@ -95,7 +95,7 @@ class Renderer:
     def render(
         self,
         messages: Sequence[Message],
-        tools: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
         pinned: Mapping[int, Sequence[int]] | None = None,
     ) -> Rendered:
         """The tokens of a conversation and the generation prompt. Raises `RenderingError`.
@@ -117,21 +117,21 @@ class Renderer:
         spans = tuple(zip([0, *ends[:-1]], ends, strict=True)) if ends else ()
         return Rendered(ids, spans)
 
-    def text(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None = None) -> str:
+    def text(self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] | None = None) -> str:
         """What `render` tokenises, where nothing is pinned. Raises `RenderingError`."""
         return self._find(messages, tools)[0]
 
     def report(
         self,
         messages: Sequence[Message],
-        tools: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
         pinned: Mapping[int, Sequence[int]] | None = None,
     ) -> RenderReport:
         """Deprecated: `render` and `text` in one."""
         warnings.warn("Renderer.report() is now render() and text()", DeprecationWarning, stacklevel=2)
         return RenderReport(self.render(messages, tools, pinned), self.text(messages, tools))
 
-    def _find(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None) -> tuple[str, list[int]]:
+    def _find(self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] | None) -> tuple[str, list[int]]:
         """The text, and where each message ends in it."""
         finder = self._finders[TOOL_TEMPLATE if tools and TOOL_TEMPLATE in self._finders else "default"]
         text, boundaries = finder.find(normalised(messages), tools)
@@ -176,7 +176,7 @@ class Renderer:
         return tuple(ids), [bisect_left(starts, b) for b in boundaries]
 
 
-def _templates(directory: Path, config: Mapping[str, Any]) -> dict[str, str]:
+def _templates(directory: Path, config: Mapping[str, object]) -> dict[str, str]:
     """Templates by name; files win over the entry of tokenizer_config.json, as in transformers."""
     found: dict[str, str] = {}
     entry = config.get("chat_template")
@@ -196,7 +196,7 @@ def _templates(directory: Path, config: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, object]:
     if not path.is_file():
         return {}
     try:
@@ -206,7 +206,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _token_text(value: Any) -> str | None:
+def _token_text(value: object) -> str | None:
     if isinstance(value, Mapping):
         value = value.get("content")
     return value if isinstance(value, str) else None

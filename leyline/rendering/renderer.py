@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from leyline.directives import Message, Rendered
 
@@ -15,6 +15,6 @@ class TokenRenderer(Protocol):
     def render(
         self,
         messages: Sequence[Message],
-        tools: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
         pinned: Mapping[int, Sequence[int]] | None = None,
     ) -> Rendered: ...

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from leyline.directives import Message, Rendered
+from leyline.directives import JsonMapping, Message, Rendered
 from leyline.rendering.renderer import TokenRenderer
 
 _TEXT = ("text", "input_text")
@@ -30,7 +30,7 @@ class ServedRenderer:
     def render(
         self,
         messages: Sequence[Message],
-        tools: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[JsonMapping] | None = None,
         pinned: Mapping[int, Sequence[int]] | None = None,
     ) -> Rendered:
         """The tokens of a conversation and the generation prompt."""

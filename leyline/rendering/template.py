@@ -21,7 +21,7 @@ from leyline.rendering.normal import NullText, Parts, RawArguments
 class ChatTemplate:
     """A compiled template. `variables` are the special tokens by name (`bos_token`, ...)."""
 
-    def __init__(self, source: str, variables: Mapping[str, Any]) -> None:
+    def __init__(self, source: str, variables: Mapping[str, object]) -> None:
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
         )
@@ -36,7 +36,7 @@ class ChatTemplate:
             raise RenderingError(f"the chat template is not valid Jinja: {_line(error)}") from error
 
     def render(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, *, add_generation_prompt: bool
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] | None, *, add_generation_prompt: bool
     ) -> str:
         """The text of a conversation; messages as `normalise` gives them.
 
@@ -66,7 +66,7 @@ class ChatTemplate:
         return text
 
     def _render(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, add_generation_prompt: bool
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] | None, add_generation_prompt: bool
     ) -> str:
         try:
             return self._template.render(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -31,7 +30,7 @@ class TextRenderer:
     def render(
         self,
         messages: Sequence[Message],
-        tools: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
         pinned: Mapping[int, Sequence[int]] | None = None,
     ) -> Rendered:
         """The tokens of a conversation, one span a message, and the opening of the answer."""

@@ -10,9 +10,8 @@ import json
 import re
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
 
-from leyline.directives import Message
+from leyline.directives import JsonObject, Message
 from leyline.directives.hermes import CLOSE, OPEN, read_written, unpaired_tags
 
 _ARGUMENTS = re.compile(r'"arguments"\s*:\s*')
@@ -29,7 +28,7 @@ class ParsedOutput:
     """
 
     content: str
-    tool_calls: tuple[dict[str, Any], ...]
+    tool_calls: tuple[JsonObject, ...]
     error: str | None
     raw: str
 
@@ -46,7 +45,7 @@ def parse_output(text: str, *, seed: str = "") -> ParsedOutput:
 
     seed: makes the ids of equal calls in different turns different; equal seed and text give equal ids.
     """
-    calls: list[dict[str, Any]] = []
+    calls: list[dict[str, object]] = []
     errors: list[str] = []
     kept: list[str] = []
     position = 0
@@ -101,7 +100,7 @@ def _read_call(body: str) -> tuple[str, str, str | None]:
     return call["name"], given, None
 
 
-def _verbatim(body: str, arguments: Any) -> str:
+def _verbatim(body: str, arguments: object) -> str:
     """The arguments as they stand in `body`, so that a template can print again exactly what was generated."""
     decoder = json.JSONDecoder()
     for match in _ARGUMENTS.finditer(body):

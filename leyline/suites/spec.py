@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from pydantic import BaseModel, ConfigDict, Field
+
+from leyline.directives import JsonMapping
 
 FIRST_SEED = 1_000_000
 """Of the generated tasks that are worked on: far from the seeds of the bundled models' training data."""
@@ -17,4 +16,4 @@ class SuiteSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(description="micro, mini_nightmare, debug_gym, swebench, or a registered suite.")
-    options: Mapping[str, Any] = Field(default_factory=dict)
+    options: JsonMapping = Field(default_factory=dict)

@@ -29,14 +29,14 @@ class Attempt(Protocol):
     def messages(self) -> Sequence[Message]: ...
 
     @property
-    def tools(self) -> Sequence[Mapping[str, Any]]:
+    def tools(self) -> Sequence[Mapping[str, object]]:
         """Tool definitions in the OpenAI form."""
 
     @property
     def turns(self) -> int | None:
         """The most model calls the task is worth; None where it has no say."""
 
-    def call(self, name: str, arguments: Mapping[str, Any]) -> Any:
+    def call(self, name: str, arguments: Mapping[str, object]) -> Any:
         """Run one tool call; the result has `text` and `done`."""
 
     def solved(self) -> bool | None:

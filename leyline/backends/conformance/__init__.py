@@ -9,7 +9,6 @@ scale: with dummy ones every answer is the same and nothing can fail.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from leyline.backends.conformance import edits as of_edits
 from leyline.backends.conformance import found as of_found
@@ -28,7 +27,7 @@ def check_chat(rig: Rig) -> None:
     capabilities = backend.capabilities()
     equal(capabilities.splice, False, "a backend that splices must take token ids")
     holds(capabilities.reason, "a backend that cannot splice must say why", expected="a reason")
-    history: list[dict[str, Any]] = [{"role": "user", "content": "Say a word."}]
+    history: list[dict[str, object]] = [{"role": "user", "content": "Say a word."}]
     for edits in (0, 2):
         before = [dict(m) for m in history]
         request = TurnInput("conformance", edits=edits)

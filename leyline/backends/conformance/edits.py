@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from leyline.backends.conformance.expect import at_least, at_most, equal, given, one_of
 from leyline.backends.conformance.rig import Rig, answer
 from leyline.directives import Directive, EditScript, Mode, Outcome
@@ -106,7 +104,7 @@ def check_chain(rig: Rig) -> None:
     """Edit after edit: every turn moves the rest again, and the lineage goes on."""
     backend = rig.fresh()
     held = rig.opened(backend)
-    carried: dict[str, Any] = {}
+    carried: dict[str, object] = {}
     for number in range(3):
         start = 20 + 10 * number
         script = EditScript((Directive(start, start + 15, rig.tokens(2)),))

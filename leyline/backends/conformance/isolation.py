@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from leyline.backends.conformance.expect import ConformanceError, at_least, at_most, equal, given, one_of
 from leyline.backends.conformance.rig import NOT_HELD, Rig, answer
 from leyline.directives import Directive, EditScript, Fallback, Mode
@@ -15,7 +13,7 @@ def check_isolation(rig: Rig) -> None:
     held = rig.opened(rig.fresh())
     script, tail = rig.middle(), rig.tokens(6)
     clean = rig.cold((*script.apply(held), *tail))
-    strangers: dict[str, dict[str, Any]] = {
+    strangers: dict[str, dict[str, object]] = {
         "an undirected request": {"lineage": None, "lineage_start": None},
         "another lineage": {"lineage": "0" * 24},
         "another tenant": {"tenant": "someone else"},
@@ -91,7 +89,7 @@ def check_bad_directives(rig: Rig) -> None:
     prompt = (*script.apply(held), *tail)
     far = EditScript((Directive(len(held) + 5, len(held) + 9),))
     stranger = rig.tokens(len(held))
-    bad: list[tuple[str, frozenset[Fallback], tuple[int, ...], dict[str, Any]]] = [
+    bad: list[tuple[str, frozenset[Fallback], tuple[int, ...], dict[str, object]]] = [
         ("out of range", frozenset({Fallback.OUT_OF_RANGE}), prompt, {"source": held, "script": far}),
         (
             "not leading to the prompt",

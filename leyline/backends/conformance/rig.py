@@ -59,7 +59,7 @@ class Rig:
         return answer(self.ask(self.fresh(), prompt))
 
     def edited(
-        self, backend: Backend, held: Sequence[int], script: EditScript, tail: Sequence[int], **settings: Any
+        self, backend: Backend, held: Sequence[int], script: EditScript, tail: Sequence[int], **settings: object
     ) -> tuple[Tokens, Turn]:
         """The next turn: the held tokens with `script` applied, and `tail`. Returns (prompt, turn)."""
         prompt = (*script.apply(held), *tail)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
 import openai
@@ -75,7 +74,7 @@ def body_message(body: object, levels: int = 4) -> tuple[str, str, str]:
     return text, str(inner.get("code") or ""), str(inner.get("param") or "")
 
 
-def is_failure(answer: Mapping[str, Any]) -> bool:
+def is_failure(answer: Mapping[str, object]) -> bool:
     """Whether what came with status 200 is an error all the same."""
     base = answer.get("base_resp")
     failed = isinstance(base, Mapping) and base.get("status_code") not in (None, 0)

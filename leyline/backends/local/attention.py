@@ -11,16 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 NAME = "leyline"
 
 
 def attend(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: None, scaling: float, **_: Any
+    module: object, query: Tensor, key: Tensor, value: Tensor, mask: None, scaling: float, **_: object
 ) -> tuple[Tensor, None]:
     """transformers' attention interface. Returns (1, queries, heads, value_dim).
 
@@ -63,7 +67,7 @@ def _causal_softmax(scores: Tensor) -> Tensor:
 
 
 @contextmanager
-def engaged(model: Any) -> Iterator[None]:
+def engaged(model: PreTrainedModel) -> Iterator[None]:
     """Let `model` run over our cache inside the block; it is as it was afterwards."""
     from transformers import AttentionInterface
 

@@ -134,7 +134,9 @@ class LocalBackend:
             device=accelerator(self._model),
         )
 
-    def chat(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, session: TurnInput) -> Turn:
+    def chat(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] | None, session: TurnInput
+    ) -> Turn:
         """Serve a turn. Raises `ContextOverflowError` and `BackendError`, never for a directive."""
         prompt = self._prompt(messages, tools, session)
         room = min(session.sampling.max_tokens, self.max_context - len(prompt))
@@ -189,7 +191,7 @@ class LocalBackend:
             self._memory.clear()
 
     def _prompt(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, session: TurnInput
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] | None, session: TurnInput
     ) -> tuple[int, ...]:
         if session.prompt is not None:
             prompt = session.prompt.ids

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from leyline.directives import Fallback
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
 
 Pairing = Literal["interleaved", "half"]
 
@@ -45,7 +49,7 @@ class Refusal:
     detail: str
 
 
-def inspect_model(model: Any) -> KvLayout | Refusal:
+def inspect_model(model: PreTrainedModel) -> KvLayout | Refusal:
     """The KV layout of a transformers causal LM, or why it is refused."""
     name = type(model).__name__
     config = model.config
@@ -87,7 +91,7 @@ def inspect_model(model: Any) -> KvLayout | Refusal:
     return layout
 
 
-def _active_window(config: Any) -> int | None:
+def _active_window(config: PretrainedConfig) -> int | None:
     """The sliding window if some layer really slides within the model's context, else None."""
     window = getattr(config, "sliding_window", None)
     if not window or window >= config.max_position_embeddings:
@@ -98,7 +102,7 @@ def _active_window(config: Any) -> int | None:
     return window if getattr(config, "use_sliding_window", True) else None
 
 
-def _rope_refusal(config: Any) -> Refusal | None:
+def _rope_refusal(config: object) -> Refusal | None:
     parameters = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     if any(isinstance(value, Mapping) for value in parameters.values()):
         return Refusal(

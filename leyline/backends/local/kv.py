@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,7 +52,7 @@ class SequenceKV:
         """Tokens cached before the current forward."""
         return self.length
 
-    def update(self, key: Tensor, value: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+    def update(self, key: Tensor, value: Tensor, layer_idx: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Store a forward's (1, heads, n, dim) tensors of one layer. Returns all (1, heads, length + n, dim)."""
         end = self.length + key.shape[2]
         self.keys[layer_idx, :, self.length : end] = key[0]

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from leyline.backends.contract import BackendError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def load_model(path: str | os.PathLike[str], *, device: str | None, dtype: str | torch.dtype | None) -> Any:
+def load_model(path: str | os.PathLike[str], *, device: str | None, dtype: str | torch.dtype | None) -> PreTrainedModel:
     """A transformers causal LM from a directory, in eval mode. Nothing is downloaded.
 
     device: None takes CUDA when there is one. dtype: None is float32 on a CPU, else the one of the weights.
@@ -47,7 +51,7 @@ def load_model(path: str | os.PathLike[str], *, device: str | None, dtype: str |
     return model.to(device).eval()
 
 
-def accelerator(model: Any) -> str | None:
+def accelerator(model: PreTrainedModel) -> str | None:
     """The name of the accelerator that holds the model's first weight, None for a CPU."""
     device = next(model.parameters()).device
     if device.type == "cpu":
@@ -55,7 +59,7 @@ def accelerator(model: Any) -> str | None:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device.type)
 
 
-def stop_tokens(model: Any, eos_token_id: int | None) -> frozenset[int]:
+def stop_tokens(model: PreTrainedModel, eos_token_id: int | None) -> frozenset[int]:
     """Every token that ends a turn: of the generation config, of the model's config and of the tokenizer."""
     found: set[int] = set() if eos_token_id is None else {eos_token_id}
     for config in (getattr(model, "generation_config", None), model.config):

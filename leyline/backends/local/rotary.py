@@ -8,8 +8,6 @@ a fresh prefill at position j. All of it in fp32, stored in the cache's dtype.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -19,7 +17,7 @@ from leyline.backends.local.families import Pairing
 class RotaryTable:
     """The rotary table of a model, of unit magnitude. Rows are computed by the model's own rotary module."""
 
-    def __init__(self, rotary: Any, device: torch.device) -> None:
+    def __init__(self, rotary: torch.nn.Module, device: torch.device) -> None:
         self._rotary = rotary
         self._probe = torch.zeros(1, dtype=torch.float32, device=device)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +15,10 @@ from leyline.backends.local.kv import KvShape, SequenceKV
 from leyline.backends.local.rotary import RotaryTable, StillTable, rotate
 from leyline.directives import Fallback
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
 PROBE_SHIFT = 7
 PROBE_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}
 
@@ -22,7 +26,7 @@ PROBE_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 5e-3
 class Splicer:
     """Runs a supported model over `SequenceKV`. rotate: False moves keys without turning them, as a control."""
 
-    def __init__(self, model: Any, layout: KvLayout, *, rotate: bool = True) -> None:
+    def __init__(self, model: PreTrainedModel, layout: KvLayout, *, rotate: bool = True) -> None:
         self.model = model
         self.layout = layout
         self.device = next(model.parameters()).device
@@ -98,12 +102,12 @@ class _Recorder:
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return 0
 
-    def update(self, key: Tensor, value: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+    def update(self, key: Tensor, value: Tensor, layer_idx: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         self.seen.append((key.clone(), value.clone()))
         return key, value
 
 
-def build_runner(model: Any, *, rotate: bool = True) -> Splicer | Refusal:
+def build_runner(model: object, *, rotate: bool = True) -> Splicer | Refusal:
     """A splicing runner for `model`, or why there is none."""
     layout = inspect_model(model)
     if isinstance(layout, Refusal):
@@ -136,9 +140,9 @@ class SplicerDecoder:
 class PlainDecoder:
     """Any transformers causal LM, with its own cache, for one request: the honest path of refused models."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
-        self._cache: Any = None
+        self._cache: object = None
         self._device = next(model.parameters()).device
 
     def prefill(self, ids: Sequence[int]) -> Tensor:

@@ -22,6 +22,7 @@ from leyline.backends.openai.reply import (
     read_message,
     shown_text,
 )
+from leyline.directives import JsonObject
 
 _CALL_FIELDS = frozenset({"index", "id", "type", "function"})
 _TEXTS = frozenset({"text", "summary", "thinking", "reasoning", "content"})
@@ -33,10 +34,10 @@ class _Call:
     id: str = ""
     name: str = ""
     arguments: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
-    function_extra: dict[str, Any] = field(default_factory=dict)
+    extra: JsonObject = field(default_factory=dict)
+    function_extra: JsonObject = field(default_factory=dict)
 
-    def take(self, part: Mapping[str, Any]) -> None:
+    def take(self, part: Mapping[str, object]) -> None:
         function = as_mapping(part.get("function") or {}, "'function'")
         self.id = self.id or str(part.get("id") or "")
         self.name = _name(self.name, str(function.get("name") or ""), begun=bool(self.arguments))
@@ -54,7 +55,7 @@ class _Call:
         except (ValueError, RecursionError):
             return False
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         function = {"name": self.name, "arguments": self.arguments, **self.function_extra}
         return {**self.extra, "id": self.id, "function": function}
 
@@ -65,11 +66,11 @@ class Assembly:
 
     content: list[Any] = field(default_factory=list)
     calls: list[_Call] = field(default_factory=list)
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: JsonObject = field(default_factory=dict)
     finish_reason: str | None = None
     usage: Usage | None = None
 
-    def add(self, chunk: Mapping[str, Any]) -> str:
+    def add(self, chunk: Mapping[str, object]) -> str:
         """Take a chunk in; returns its text, if any. Raises `MalformedReplyError`, `BackendError`."""
         if is_failure(chunk):
             raise failed(chunk)
@@ -101,7 +102,7 @@ class Assembly:
                 self.content.append(dict(part) if isinstance(part, Mapping) else part)
         return shown_text(parts)
 
-    def _add_call(self, part: Mapping[str, Any], seen: list[_Call]) -> _Call:
+    def _add_call(self, part: Mapping[str, object], seen: list[_Call]) -> _Call:
         index = part.get("index")
         if index is not None and type(index) is not int:
             raise MalformedReplyError("the index of a tool call is not an int")
@@ -112,7 +113,7 @@ class Assembly:
         call.take(part)
         return call
 
-    def _continued(self, part: Mapping[str, Any], index: int | None, seen: list[_Call]) -> _Call | None:
+    def _continued(self, part: Mapping[str, object], index: int | None, seen: list[_Call]) -> _Call | None:
         """The call that a piece goes on with, None where it begins another.
 
         An index alone does not tell: some servers give 0 to each of several parallel calls, others none. Nor does an
@@ -167,7 +168,7 @@ def _as_parts(content: list[Any]) -> list[Any]:
     return parts
 
 
-def _merge(known: dict[str, Any], more: Mapping[str, Any]) -> None:
+def _merge(known: dict[str, object], more: Mapping[str, object]) -> None:
     """Add what a chunk says of fields that we do not read: texts grow, lists of parts grow part by part."""
     for name, value in more.items():
         before = known.get(name)
@@ -186,7 +187,7 @@ def _merge(known: dict[str, Any], more: Mapping[str, Any]) -> None:
             known[name] = dict(value) if isinstance(value, Mapping) else value
 
 
-def _update(known: dict[str, Any], more: Mapping[str, Any]) -> None:
+def _update(known: JsonObject, more: Mapping[str, object]) -> None:
     for name, value in more.items():
         if isinstance(known.get(name), dict) and isinstance(value, Mapping):
             _update(known[name], value)
@@ -194,7 +195,7 @@ def _update(known: dict[str, Any], more: Mapping[str, Any]) -> None:
             known[name] = value
 
 
-def _add_part(parts: list[Any], part: Any) -> None:
+def _add_part(parts: list[object], part: object) -> None:
     """Go on with the last part if the new one is a piece of it, else begin another.
 
     Pieces of one part share its index, or follow it with the same type until its signature closes it.
@@ -206,7 +207,7 @@ def _add_part(parts: list[Any], part: Any) -> None:
         parts.append(dict(part) if isinstance(part, Mapping) else part)
 
 
-def _goes_on(last: Mapping[str, Any], part: Mapping[str, Any]) -> bool:
+def _goes_on(last: Mapping[str, object], part: Mapping[str, object]) -> bool:
     """Whether a part is a piece of the last one."""
     if last.get("type") != part.get("type") or (part.get("id") and part["id"] != last.get("id")):
         return False
@@ -215,7 +216,7 @@ def _goes_on(last: Mapping[str, Any], part: Mapping[str, Any]) -> bool:
     return not last.get("signature") and "data" not in part
 
 
-def _merge_part(known: dict[str, Any], more: Mapping[str, Any]) -> None:
+def _merge_part(known: JsonObject, more: Mapping[str, object]) -> None:
     for name, value in more.items():
         before = known.get(name)
         if name in _TEXTS and isinstance(before, str) and isinstance(value, str):

@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx
 import openai
@@ -24,7 +24,7 @@ from leyline.backends.openai.reply import (
     shown_text,
     sse_chunks,
 )
-from leyline.directives import Message, Receipt
+from leyline.directives import JsonObject, Message, Receipt
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class OpenAIBackend:
         timeout: float = 600.0,
         retries: int = 3,
         max_context: int | None = None,
-        extra_body: Mapping[str, Any] | None = None,
+        extra_body: Mapping[str, object] | None = None,
         http_client: httpx.Client | None = None,
     ) -> None:
         checked_url(base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1", "http://HOST:PORT/v1")
@@ -78,7 +78,7 @@ class OpenAIBackend:
         self._model = model
 
     def _connect(self, base_url: str | None, api_key: str | None, retries: int) -> openai.OpenAI:
-        settings: dict[str, Any] = {
+        settings: JsonObject = {
             "timeout": self._http.timeout if self._own_http else self._timeout,
             "max_retries": retries,
             "http_client": self._http,
@@ -116,7 +116,9 @@ class OpenAIBackend:
             reason="a plain OpenAI-compatible server takes no directives",
         )
 
-    def chat(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, session: TurnInput) -> Turn:
+    def chat(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] | None, session: TurnInput
+    ) -> Turn:
         """One completion. Raises `BackendError`; `ContextOverflowError` when the prompt does not fit."""
         request = self._request(messages, tools, session)
         started = time.perf_counter()
@@ -149,10 +151,10 @@ class OpenAIBackend:
             self._http.close()
 
     def _request(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, session: TurnInput
-    ) -> dict[str, Any]:
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] | None, session: TurnInput
+    ) -> JsonObject:
         sampling = session.sampling
-        request: dict[str, Any] = {
+        request: dict[str, object] = {
             "model": self.model,
             "messages": list(messages),
             "max_tokens": sampling.max_tokens,
@@ -175,8 +177,8 @@ class OpenAIBackend:
 
     def _adapt(
         self,
-        send: Callable[[dict[str, Any], Callable[[str], None]], Reply],
-        request: dict[str, Any],
+        send: Callable[[JsonObject, Callable[[str], None]], Reply],
+        request: JsonObject,
         on_text: Callable[[str], None],
     ) -> Reply:
         """Send, and send again without a setting, or a field of an earlier answer, that this server refuses."""
@@ -197,11 +199,11 @@ class OpenAIBackend:
                 else:
                     raise
 
-    def _whole(self, request: dict[str, Any], on_text: Callable[[str], None]) -> Reply:
+    def _whole(self, request: JsonObject, on_text: Callable[[str], None]) -> Reply:
         answer = self._client.chat.completions.with_raw_response.create(**request)
         return read_completion(answer.content, tools="tools" in request)
 
-    def _stream(self, request: dict[str, Any], on_text: Callable[[str], None]) -> Reply:
+    def _stream(self, request: JsonObject, on_text: Callable[[str], None]) -> Reply:
         assembly = Assembly()
         with self._client.chat.completions.with_streaming_response.create(**request) as answer:
             if "text/event-stream" not in answer.headers.get("content-type", ""):
@@ -220,7 +222,7 @@ class OpenAIBackend:
             raise translate(error, url=self._url, model=self._model or "", timeout=self._timeout) from None
 
 
-def _refused_setting(error: openai.APIStatusError, request: Mapping[str, Any]) -> str | None:
+def _refused_setting(error: openai.APIStatusError, request: Mapping[str, object]) -> str | None:
     """The optional setting of `request` that the server says it does not support, or None."""
     message, code, param = body_message(error.body)
     unsupported = code in ("unsupported_parameter", "unsupported_value") or "nsupported" in message

@@ -7,7 +7,6 @@ import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from leyline.backends.contract import BackendError, ContextOverflowError, Usage
 from leyline.backends.http.errors import body_message, body_overflows, clean, is_failure
@@ -80,7 +79,7 @@ def read_models(text: str | bytes) -> list[str]:
     return sorted(str(entry["id"]) for entry in entries if isinstance(entry, Mapping) and entry.get("id"))
 
 
-def read_message(message: Mapping[str, Any], *, tools: bool) -> Message:
+def read_message(message: Mapping[str, object], *, tools: bool) -> Message:
     """An assistant message: role, content, tool calls, and what must go back as it came. Raises `MalformedReplyError`.
 
     Providers bind thinking to a history with fields of their own (`reasoning_content`, `thinking_blocks`, signatures in
@@ -103,7 +102,7 @@ def read_message(message: Mapping[str, Any], *, tools: bool) -> Message:
     return {**result, **bound}
 
 
-def extras(message: Mapping[str, Any]) -> dict[str, Any]:
+def extras(message: Mapping[str, object]) -> dict[str, object]:
     """The fields of an answer that a provider wants back with the history, as they came."""
     return {name: value for name, value in message.items() if value is not None and is_bound(name)}
 
@@ -113,7 +112,7 @@ def is_bound(name: str) -> bool:
     return name in _CARRIED or bool(_THINKING.search(name))
 
 
-def shown_text(content: str | Iterable[Any]) -> str:
+def shown_text(content: str | Iterable[object]) -> str:
     """The text of a message's content that is for the reader: no thinking."""
     parts = [content] if isinstance(content, str) else content
     return "".join(
@@ -129,7 +128,7 @@ def check_ended(message: Message, reason: str) -> None:
         raise ContextOverflowError(f"the prompt does not fit into the model's context ({reason}); edit or shorten it")
 
 
-def _plain(content: list[Any]) -> str | list[Any]:
+def _plain(content: list[object]) -> str | list[object]:
     """Content parts as one text; as they came where one of them is not text, such as thinking that must go back."""
     if not all(isinstance(part, str | Mapping) for part in content):
         raise MalformedReplyError("a part of 'content' is not an object")
@@ -140,7 +139,7 @@ def _plain(content: list[Any]) -> str | list[Any]:
     return shown_text(content) if plain else content
 
 
-def sse_chunks(pieces: Iterable[bytes]) -> Iterator[Mapping[str, Any]]:
+def sse_chunks(pieces: Iterable[bytes]) -> Iterator[Mapping[str, object]]:
     """The JSON objects of a stream of server-sent events, up to `[DONE]`. Raises `MalformedReplyError`."""
     for data in events(pieces):
         try:
@@ -155,7 +154,7 @@ def _first_of(data: object) -> object:
     return data[0] if isinstance(data, list) and data else data
 
 
-def failed(data: Mapping[str, Any]) -> BackendError:
+def failed(data: Mapping[str, object]) -> BackendError:
     """The error that came in place of an answer."""
     said = clean(body_message(dict(data))[0] or data.get("error"))
     if body_overflows(data):
@@ -163,7 +162,7 @@ def failed(data: Mapping[str, Any]) -> BackendError:
     return BackendError(f"the server failed while it answered ({said}); see its log and try again", retryable=True)
 
 
-def _call(call: Mapping[str, Any]) -> dict[str, Any]:
+def _call(call: Mapping[str, object]) -> dict[str, object]:
     function = as_mapping(call.get("function"), "'function'")
     name, arguments = function.get("name"), function.get("arguments")
     if not isinstance(name, str) or not name:
@@ -184,18 +183,18 @@ def _call(call: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _rest(fields: Mapping[str, Any], read: tuple[str, ...]) -> dict[str, Any]:
+def _rest(fields: Mapping[str, object], read: tuple[str, ...]) -> dict[str, object]:
     """What a provider says beside the fields that are read, such as a signature; it goes back as it came."""
     return {name: value for name, value in fields.items() if name not in read and value is not None}
 
 
-def as_mapping(value: object, what: str) -> Mapping[str, Any]:
+def as_mapping(value: object, what: str) -> Mapping[str, object]:
     if not isinstance(value, Mapping):
         raise MalformedReplyError(f"{what} is not an object")
     return value
 
 
-def as_list(value: object, what: str) -> list[Any]:
+def as_list(value: object, what: str) -> list[object]:
     if value is None:
         return []
     if not isinstance(value, list):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
-from typing import Any
+from types import ModuleType
 
 from leyline.directives import LeylineError
 
@@ -21,7 +21,7 @@ class UnsupportedVersionError(LeylineError):
     """The installed SGLang is not one that the plugin was written for."""
 
 
-def adapter_for(version: str) -> Any:
+def adapter_for(version: str) -> ModuleType:
     """The adapter module for SGLang `version`. Raises `UnsupportedVersionError`."""
     return import_module(f"leyline.backends.sglang.plugin.{adapter_name(version)}")
 

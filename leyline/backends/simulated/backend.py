@@ -7,7 +7,6 @@ as SGLang counts them: the last prompt token is always computed, and the stop to
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from leyline.backends.contract import BackendError, Capabilities, TokenRenderer, Turn, TurnInput, Usage
 from leyline.backends.memory import SessionMemory, remember_turn, with_found
@@ -54,7 +53,9 @@ class SimulatedBackend:
     def capabilities(self) -> Capabilities:
         return Capabilities(name="simulated", model="recorded", splice=self._splice, tokens=True)
 
-    def chat(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, session: TurnInput) -> Turn:
+    def chat(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] | None, session: TurnInput
+    ) -> Turn:
         if session.prompt is None:
             raise BackendError("a simulated cache counts tokens: give the session a renderer")
         if self._next >= len(self._answers):
@@ -100,7 +101,7 @@ def answer_ids(
     renderer: TokenRenderer,
     messages: Sequence[Message],
     answer: Message,
-    tools: Sequence[Mapping[str, Any]] | None = None,
+    tools: Sequence[Mapping[str, object]] | None = None,
 ) -> tuple[int, ...]:
     """The tokens a model would have generated to say `answer`, without the stop token.
 

@@ -25,7 +25,7 @@ from leyline.backends.contract import (
 )
 from leyline.backends.local import LocalBackend
 from leyline.backends.simulated.backend import answer_ids
-from leyline.directives import Message, Mode, Receipt
+from leyline.directives import JsonObject, Message, Mode, Receipt
 from leyline.directives.common import common_prefix
 from leyline.evals.fidelity.probe import FidelityError, FidelityRecord
 from leyline.evals.replay.recorded import with_answer
@@ -65,7 +65,9 @@ class Probe:
     def capabilities(self) -> Capabilities:
         return self._inner.capabilities()
 
-    def chat(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, session: TurnInput) -> Turn:
+    def chat(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] | None, session: TurnInput
+    ) -> Turn:
         """Prefill or splice as asked; generate nothing."""
         if self._inner.renderer is None:
             raise FidelityError("the fidelity lab needs a model with a tokenizer and a chat template")
@@ -125,7 +127,7 @@ def walk(
     tokens: int = 16,
     probes: Collection[int] | None = None,
     on_turn: Callable[[], None] | None = None,
-    **session: Any,
+    **session: object,
 ) -> Walk:
     """One pass over the turns of a trajectory, from an empty cache. Raises PolicyError and BackendError.
 
@@ -194,7 +196,7 @@ def measure(
     order = sorted(set(seams))
     if not order or order[0] < 0 or tokens < 1 or every < 1:
         raise FidelityError("give at least one seam of 0 or more, and at least one token")
-    common: dict[str, Any] = {"tokens": tokens, "on_turn": on_turn}
+    common: JsonObject = {"tokens": tokens, "on_turn": on_turn}
     first = walk(backend, trajectory, policy, mode=Mode.AMORTIZE, seam=order[0], **common)
     honest = walk(backend, trajectory, policy, honest=True, probes=sorted(first.answers)[::every], **common)
     full = Walk()
@@ -223,7 +225,7 @@ def measure(
             yield record(turn, seam, there)
 
 
-def compare(full: Answer, honest: Answer, spliced: Answer) -> dict[str, Any]:
+def compare(full: Answer, honest: Answer, spliced: Answer) -> JsonObject:
     """How the spliced answer agrees with both references, as fields of a record."""
     first = [int(a.logits.argmax()) for a in (full, honest, spliced)]
     return {
@@ -255,7 +257,7 @@ def margin(logits: Tensor) -> float:
     return float(first - second)
 
 
-def _reuse(receipt: Receipt) -> dict[str, Any]:
+def _reuse(receipt: Receipt) -> JsonObject:
     start = receipt.approximate_from
     return {
         "prompt": receipt.prompt_tokens,

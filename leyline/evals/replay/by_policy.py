@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from leyline.evals.replay.replayed import ReplayError, ReplayRecord
 from leyline.evals.stats.clustered import ClusterBootstrap, Interval, Ratio
@@ -45,7 +44,7 @@ class Row:
     def shed(self) -> int:
         return self.full - self.prompt
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return {**asdict(self), "shed": self.shed}
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from leyline.dialects import DialectError, detect, read
-from leyline.directives import LeylineError, Message
+from leyline.directives import JsonMapping, LeylineError, Message
 
 
 class TraceError(LeylineError, ValueError):
@@ -35,7 +35,7 @@ def is_session(record: object) -> bool:
     return _is_claude_code(record) or _is_codex(record)
 
 
-def read_session(records: Sequence[Mapping[str, Any]], where: str, name: str) -> Iterator[tuple[str, list[Message]]]:
+def read_session(records: Sequence[Mapping[str, object]], where: str, name: str) -> Iterator[tuple[str, list[Message]]]:
     """The histories of a session's lines, each with a name. Raises TraceError."""
     codex = any(map(_is_codex, records))
     parts = list(_codex(records) if codex else _claude_code(records))
@@ -50,7 +50,7 @@ def read_session(records: Sequence[Mapping[str, Any]], where: str, name: str) ->
         raise TraceError(f"{where} is a session of {kind} without an answer of the model")
 
 
-def plain_history(record: Mapping[str, Any], where: str) -> list[Message]:
+def plain_history(record: JsonMapping, where: str) -> list[Message]:
     """The messages of a record as policies read them: those of other APIs are turned into plain ones, calls into lists.
 
     What is in none of these forms stays as it is. Raises TraceError.
@@ -62,7 +62,7 @@ def plain_history(record: Mapping[str, Any], where: str) -> list[Message]:
     return _history(record if dialect == "messages" else {"input": messages}, dialect, where)
 
 
-def _with_calls(message: dict[str, Any]) -> dict[str, Any]:
+def _with_calls(message: dict[str, object]) -> dict[str, object]:
     """The message with its calls as a list, where an export made JSON text or an object by number of it."""
     made = message["tool_calls"]
     if isinstance(made, str):
@@ -77,13 +77,13 @@ def _with_calls(message: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def inspect_samples(log: object) -> list[Any] | None:
+def inspect_samples(log: object) -> list[object] | None:
     """The samples of an Inspect log that is one JSON object, or None if it is none."""
     samples = log.get("samples") if isinstance(log, Mapping) and isinstance(log.get("eval"), Mapping) else None
     return samples if isinstance(samples, list) else None
 
 
-def inspect_record(sample: Any, where: str) -> dict[str, Any]:
+def inspect_record(sample: object, where: str) -> dict[str, object]:
     """A sample of an Inspect log as a record with messages. Raises TraceError."""
     if not isinstance(sample, Mapping) or not isinstance(sample.get("messages"), list):
         raise TraceError(f"{where}: a sample of an Inspect log without messages")
@@ -95,7 +95,7 @@ def inspect_record(sample: Any, where: str) -> dict[str, Any]:
     return {"id": name if epoch in (None, 1) else f"{name} epoch {epoch}", "messages": messages}
 
 
-def read_zip(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_zip(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
     """The samples of an Inspect `.eval` file, as place and record. Raises TraceError for another zip file."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -135,7 +135,7 @@ def refused(data: object) -> str | None:
     return _openhands(data) if isinstance(data, list) else None
 
 
-def _openhands(events: Sequence[Any]) -> str | None:
+def _openhands(events: Sequence[object]) -> str | None:
     first = events[0] if events else None
     if not isinstance(first, Mapping):
         return None
@@ -153,10 +153,10 @@ def _is_codex(record: object) -> bool:
     return isinstance(record, Mapping) and record.get("type") in _CODEX and isinstance(record.get("payload"), Mapping)
 
 
-def _claude_code(records: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def _claude_code(records: Sequence[Mapping[str, object]]) -> Iterator[dict[str, object]]:
     """Bodies of the messages API, one up to each compaction. Side chains (subagents) are other conversations."""
-    messages: list[dict[str, Any]] = []
-    answers: dict[str, dict[str, Any]] = {}
+    messages: list[dict[str, object]] = []
+    answers: dict[str, dict[str, object]] = {}
     for record in records:
         if record.get("subtype") == "compact_boundary" and messages:
             yield {"messages": messages}
@@ -180,13 +180,13 @@ def _claude_code(records: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any
         yield {"messages": messages}
 
 
-def _blocks(content: Any) -> list[Any]:
+def _blocks(content: object) -> list[object]:
     return list(content) if isinstance(content, list) else [{"type": "text", "text": str(content)}]
 
 
-def _codex(records: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def _codex(records: Sequence[Mapping[str, object]]) -> Iterator[dict[str, object]]:
     """Bodies of the Responses API, one up to each compaction."""
-    items: list[Any] = []
+    items: list[object] = []
     told: str | None = None
     for record in records:
         payload = record.get("payload")
@@ -208,14 +208,14 @@ def _codex(records: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         yield {"input": items, "instructions": told}
 
 
-def _history(body: Mapping[str, Any], dialect: Any, where: str) -> list[Message]:
+def _history(body: JsonMapping, dialect: Any, where: str) -> list[Message]:
     try:
         return read(body, dialect).history
     except (DialectError, TypeError, AttributeError, KeyError) as error:  # a file may hold anything
         raise TraceError(f"{where}: {error}") from None
 
 
-def _of_inspect(message: Any) -> Any:
+def _of_inspect(message: object) -> Any:
     if not isinstance(message, Mapping):
         return message
     content = message.get("content")
@@ -237,7 +237,7 @@ def _of_inspect(message: Any) -> Any:
     return {**made, **({"reasoning_content": "\n".join(thinking)} if thinking else {})}
 
 
-def _inspect_call(call: Any) -> Any:
+def _inspect_call(call: object) -> Any:
     if not isinstance(call, Mapping):
         return call
     arguments = call.get("arguments")
@@ -246,7 +246,7 @@ def _inspect_call(call: Any) -> Any:
     return {"id": call.get("id"), "type": "function", "function": function}
 
 
-def _attach(value: Any, attached: Mapping[str, Any]) -> Any:
+def _attach(value: object, attached: Mapping[str, object]) -> Any:
     """A message with the texts that the log keeps apart put back."""
     if isinstance(value, str):
         return attached.get(value.removeprefix(_ATTACHMENT), value) if value.startswith(_ATTACHMENT) else value

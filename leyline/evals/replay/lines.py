@@ -29,7 +29,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
         raise TraceError(f"cannot read {path}: {error.strerror or error}") from None
 
 
-def parsed(path: Path, rest: Iterator[tuple[int, str]]) -> Iterator[tuple[int, Any]]:
+def parsed(path: Path, rest: Iterator[tuple[int, str]]) -> Iterator[tuple[int, object]]:
     """The lines as JSON; a torn last one, of a session that still runs or was killed, is left out."""
     line = next(rest, None)
     while line is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from leyline.backends.contract import Backend, BackendError, Capabilities, TokenRenderer, Turn, TurnInput, Usage
 from leyline.backends.simulated.backend import answer_ids
@@ -39,7 +38,9 @@ class RecordedBackend:
     def capabilities(self) -> Capabilities:
         return self._inner.capabilities()
 
-    def chat(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, session: TurnInput) -> Turn:
+    def chat(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] | None, session: TurnInput
+    ) -> Turn:
         if self._next >= len(self._answers):
             raise BackendError("the recording has no further answer: begin the trajectory again")
         answer = self._answers[self._next]

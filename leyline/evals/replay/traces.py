@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from leyline.directives import Message
+from leyline.directives import JsonObject, Message
 from leyline.evals.replay import foreign
 from leyline.evals.replay.foreign import TraceError as TraceError
 from leyline.evals.replay.lines import as_json, is_zip, lines, parsed
@@ -46,10 +46,10 @@ class Trajectory:
     id: str
     messages: list[Message]
     exit_status: str | None = None
-    meta: dict[str, Any] = field(default_factory=dict)
+    meta: JsonObject = field(default_factory=dict)
 
     @property
-    def tools(self) -> list[dict[str, Any]] | None:
+    def tools(self) -> list[dict[str, object]] | None:
         """The tool definitions that the model was given, where the record holds them as `tools`."""
         found = self.meta.get("tools")
         return list(found) if isinstance(found, list) and all(isinstance(tool, dict) for tool in found) else None
@@ -174,13 +174,13 @@ def _read(path: Path) -> Iterator[Trajectory]:
         yield _record(as_json(text, f"{path}, line {number}"), f"{path}, line {number}", f"line {number}")
 
 
-def _samples(path: Path, samples: Sequence[Any]) -> Iterator[Trajectory]:
+def _samples(path: Path, samples: Sequence[object]) -> Iterator[Trajectory]:
     for k, sample in enumerate(samples):
         where = f"{path}, sample {k}"
         yield _record(foreign.inspect_record(sample, where), where, f"sample {k}")
 
 
-def _session(path: Path, numbered: Sequence[tuple[int, Any]]) -> Iterator[Trajectory]:
+def _session(path: Path, numbered: Sequence[tuple[int, object]]) -> Iterator[Trajectory]:
     records = [record for _, record in numbered if isinstance(record, dict)]
     for name, history in foreign.read_session(records, str(path), _stem(path)):
         yield Trajectory(name, history)
@@ -203,7 +203,7 @@ def _document(path: Path, text: str, first_line: int) -> Iterator[Trajectory]:
         yield _record(item, str(path) if alone else f"{path}, item {k}", _stem(path) if alone else f"item {k}")
 
 
-def _ours(path: Path, header: Mapping[str, Any]) -> Trajectory:
+def _ours(path: Path, header: Mapping[str, object]) -> Trajectory:
     if header.get("format") != FORMAT:
         raise TraceError(f"{path}: format {header.get('format')!r} is not supported; this release reads {FORMAT}")
     try:
@@ -215,7 +215,7 @@ def _ours(path: Path, header: Mapping[str, Any]) -> Trajectory:
     return Trajectory(str(header.get("task") or path.stem), read.messages(), read.outcome, dict(header))
 
 
-def _record(data: Any, where: str, name: str) -> Trajectory:
+def _record(data: object, where: str, name: str) -> Trajectory:
     known = foreign.refused(data)
     if known is not None and not (isinstance(data, dict) and isinstance(data.get("messages"), list)):
         raise TraceError(f"{where} is {known}")
@@ -238,7 +238,7 @@ def _record(data: Any, where: str, name: str) -> Trajectory:
     return Trajectory(found, messages, None if status is None else str(status), meta)
 
 
-def _of_history(entry: Any) -> Any:
+def _of_history(entry: object) -> Any:
     """A chat message of an entry of SWE-agent's history."""
     if not isinstance(entry, dict):
         return entry
@@ -256,7 +256,7 @@ def _stem(path: Path) -> str:
     return path.name
 
 
-def _is_message(value: Any) -> bool:
+def _is_message(value: object) -> bool:
     return (
         isinstance(value, dict)
         and isinstance(value.get("role"), str)

@@ -46,7 +46,7 @@ class Report:
     def trials(self) -> int:
         return sum(arm.trials for arm in self.arms)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """JSON types, NaN as null."""
         return {
             "format": FORMAT,
@@ -155,7 +155,7 @@ def _notes(
     return notes
 
 
-def _json(value: Any) -> Any:
+def _json(value: object) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):

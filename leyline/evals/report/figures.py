@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; in the page each is a variable with a dark twin.
@@ -22,7 +23,7 @@ _VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--line", PAPER: "--paper"} 
 }
 MARKERS = ("o", "s", "^", "D", "P", "X")
 WIDTH = 4.6  # inches; as wide as a phone, where 8 points stay readable
-_STYLE: Mapping[str, Any] = {
+_STYLE: Mapping[str, object] = {
     "font.size": 8,
     "font.family": "sans-serif",
     "text.color": INK,
@@ -69,7 +70,7 @@ def style() -> Iterator[None]:
         yield
 
 
-def blank(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, list[Any]]:
+def blank(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
     """A figure of the report's width with its axes, row by row."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **options)

@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -137,7 +136,7 @@ def _when(report: Report) -> str | None:
     return first if first == last else f"{first} to {last}"
 
 
-def _headline(arm: ArmNumbers) -> dict[str, Any]:
+def _headline(arm: ArmNumbers) -> dict[str, object]:
     """Text and bars of one arm."""
     prompt = arm.tokens.prompt or 1
     prefix, spliced = 100 * arm.tokens.prefix / prompt, 100 * arm.tokens.spliced / prompt
@@ -163,7 +162,7 @@ def _range(value: Interval | None) -> list[tuple[str, float, float]]:
     return [("range", round(100 * value.low, 3), round(100 * (value.high - value.low), 3))]
 
 
-def _task(report: Report, row: TaskRow, links: dict[tuple[str, str], int]) -> dict[str, Any]:
+def _task(report: Report, row: TaskRow, links: dict[tuple[str, str], int]) -> dict[str, object]:
     cells = []
     for arm, cell in zip(report.arms, row.cells, strict=True):
         text, kind = _cell(cell)

@@ -11,6 +11,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from leyline.directives import JsonObject
 from leyline.directives.counts import count
 from leyline.evals.report.agreement import AgreementPoint
 from leyline.evals.report.content import Report
@@ -195,12 +196,16 @@ def agreement(report: Report, folder: Path) -> Plot | None:
     seams = sorted({point.seam for point in report.agreement})
     labels = [*(f"seam {seam}" for seam in seams), "honest prefill against the full history"]
     figure, all_axes = blank(2.0 * len(groups) + 0.3 + _legend_height(labels), rows=len(groups), sharex=True)
-    handles: dict[str, Any] = {}
+    handles: JsonObject = {}
     for axes, (key, points) in zip(all_axes, groups.items(), strict=True):
         for place, seam in enumerate(seams):
             mine = [point for point in points if point.seam == seam]
             x, y = [p.edits_mean for p in mine], [p.honest.estimate for p in mine]
-            look = {"color": SERIES[place % len(SERIES)], "marker": MARKERS[place % len(MARKERS)], "markersize": 3.5}
+            look: JsonObject = {
+                "color": SERIES[place % len(SERIES)],
+                "marker": MARKERS[place % len(MARKERS)],
+                "markersize": 3.5,
+            }
             handles[f"seam {seam}"] = axes.plot(x, y, **look)[0]
             axes.vlines(x, [p.honest.low for p in mine], [p.honest.high for p in mine], color=look["color"], alpha=0.4)
         first = [point for point in points if point.seam == seams[0]]
@@ -234,7 +239,7 @@ def _by_turn(
     names = {arm.label: _short(arm) if len(panels) > 1 else arm.label for arm in arms}
     height = 2.0 * len(panels) + 0.3 + _legend_height(list(dict.fromkeys(names.values())))
     figure, all_axes = blank(height, rows=len(panels), sharex=True, sharey=True)
-    handles: dict[str, Any] = {}
+    handles: JsonObject = {}
     for axes, panel in zip(all_axes, panels, strict=True):
         for arm in panel:
             curve = [p for p in report.turns[arm.label] if all_turns or p.trials >= _FEW * arm.trials]

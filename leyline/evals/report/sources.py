@@ -8,11 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
-from leyline.directives import LeylineError
+from leyline.directives import JsonObject, LeylineError
 from leyline.evals.fidelity.probe import FidelityRecord
 from leyline.evals.jsonl import first_problem
 from leyline.evals.trials.journal import FILE, load
@@ -62,7 +61,7 @@ class Run:
     lines: Lines
     missing: int | None = None
     problems: tuple[str, ...] = ()
-    config: dict[str, Any] | None = None
+    config: JsonObject | None = None
     records: tuple[TrialRecord, ...] = ()
     fidelity: tuple[FidelityRecord, ...] = ()
 
@@ -267,7 +266,7 @@ def _interrupted(file: Path) -> int:
     return sum(str(path.relative_to(file.parent)) not in named for path in folder.rglob("*.jsonl"))
 
 
-def _missing_trials(config: dict[str, Any] | None, records: Sequence[TrialRecord]) -> int | None:
+def _missing_trials(config: dict[str, object] | None, records: Sequence[TrialRecord]) -> int | None:
     """Task x arm x seed of the configuration that no record is of; None where it does not say."""
     if config is None:
         return None
@@ -283,13 +282,13 @@ def _missing_trials(config: dict[str, Any] | None, records: Sequence[TrialRecord
     return sum(key not in recorded for key in product(tasks, _arm_names(config), seeds))
 
 
-def _arm_names(config: dict[str, Any] | None) -> list[str]:
+def _arm_names(config: dict[str, object] | None) -> list[str]:
     asked = (config or {}).get("config")
     arms = asked.get("arms") if isinstance(asked, dict) else None
     return [str(arm["name"]) for arm in arms or () if isinstance(arm, dict) and "name" in arm]
 
 
-def _config(folder: Path) -> dict[str, Any] | None:
+def _config(folder: Path) -> JsonObject | None:
     try:
         value = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):

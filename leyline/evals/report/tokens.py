@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from tokenizers import Tokenizer
 
-from leyline.directives import LeylineError
+from leyline.directives import JsonMapping, LeylineError
 from leyline.models.find import find_tokenizer
 
 PREFIX, SPLICED, PREFILLED, UNKNOWN = range(4)
@@ -50,7 +49,7 @@ def tokenizer_of(model: str, folder: Path | None = None) -> Tokenizer | None:
 
 def follow_edits(
     marks: Sequence[Mark],
-    directives: Sequence[Mapping[str, Any]],
+    directives: Sequence[JsonMapping],
     source: Sequence[int],
     target: Sequence[int],
     turn: int,
@@ -78,7 +77,7 @@ def follow_edits(
 
 
 def segments(
-    ids: Sequence[int], receipt: Mapping[str, Any], marks: Sequence[Mark], tokenizer: Tokenizer
+    ids: Sequence[int], receipt: Mapping[str, object], marks: Sequence[Mark], tokenizer: Tokenizer
 ) -> list[Segment]:
     """The text of a prompt in runs of one state. Joined, the texts are the decoded prompt."""
     length = len(ids)
@@ -104,7 +103,7 @@ def decode(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     return str(tokenizer.decode(list(ids), skip_special_tokens=False)) if ids else ""
 
 
-def _states(length: int, receipt: Mapping[str, Any]) -> list[tuple[int, int, int]]:
+def _states(length: int, receipt: JsonMapping) -> list[tuple[int, int, int]]:
     """Half-open runs of cached and spliced tokens; everything else was prefilled."""
     runs = [(0, min(int(receipt.get("prefix_tokens") or 0), length), PREFIX)]
     for splice in receipt.get("splices") or ():
@@ -128,6 +127,6 @@ def _pieces(tokenizer: Tokenizer, ids: Sequence[int], bounds: Sequence[int]) -> 
     return [whole[start:end] for start, end in pairwise(places)]
 
 
-def _moved(mark: Mark, directives: Sequence[Mapping[str, Any]]) -> Mark:
+def _moved(mark: Mark, directives: Sequence[JsonMapping]) -> Mark:
     shift = sum(len(d["replacement"]) - (d["end"] - d["start"]) for d in directives if d["end"] <= mark.start)
     return Mark(mark.start + shift, mark.end + shift, mark.turn, mark.mode, mark.removed, mark.text)

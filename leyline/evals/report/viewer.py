@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tokenizers import Tokenizer
 
+from leyline.directives import JsonMapping, JsonObject
 from leyline.directives.common import common_prefix
 from leyline.directives.content import message_text
 from leyline.evals.report.content import Report
@@ -30,7 +30,7 @@ class Viewer:
 
     recorded: int = 0
     packed: list[str] = field(default_factory=list)
-    entries: list[dict[str, Any]] = field(default_factory=list)
+    entries: list[JsonObject] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
 
     def index(self) -> dict[tuple[str, str], int]:
@@ -76,7 +76,7 @@ def view(report: Report, limit: int, tokenizer: Path | None = None) -> Viewer:
 def pack(trajectory: Trajectory, tokenizer: Tokenizer | None) -> str:
     """One trajectory as JSON. A line of text is stored once; a turn says how many it shares with the turn before."""
     lines: dict[str, int] = {}
-    turns: list[dict[str, Any]] = []
+    turns: list[dict[str, object]] = []
     marks: list[Mark] = []
     held: list[int] = []
     before: list[int] = []
@@ -128,7 +128,7 @@ def _order(report: Report) -> list[tuple[str, Trial]]:
     return [pair for row in report.tasks for pair in sorted(by_task.get(row.task, ()), key=lambda p: p[1].record.seed)]
 
 
-def _facts(turn: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(turn: JsonMapping) -> JsonObject:
     """What stands beside the prompt."""
     receipt = turn["receipt"]
     names = ("prompt_tokens", "prefix_tokens", "spliced_tokens", "prefilled_tokens")
@@ -148,7 +148,7 @@ def _facts(turn: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _by_message(turn: Mapping[str, Any], turns: Sequence[Mapping[str, Any]]) -> tuple[list[Mark], list[Segment]]:
+def _by_message(turn: JsonMapping, turns: Sequence[JsonMapping]) -> tuple[list[Mark], list[Segment]]:
     """The messages one after another, where token positions are not known; edited ones are marked."""
     made = {}
     for earlier in turns[: turn["turn"] + 1]:
@@ -168,7 +168,7 @@ def _by_message(turn: Mapping[str, Any], turns: Sequence[Mapping[str, Any]]) -> 
     return marks, runs
 
 
-def _key(message: Any) -> str:
+def _key(message: object) -> str:
     return json.dumps(message, sort_keys=True, default=str)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from leyline.directives import LeylineError
+from leyline.directives import JsonMapping, JsonObject, LeylineError
 from leyline.directives.digest import config_digest
 from leyline.evals.jsonl import first_problem
 
@@ -41,7 +41,7 @@ class Arm(BaseModel):
     prewarm: bool = Field(default=False, description="Prefill the known part of the next turn while a tool runs.")
     honest: bool = Field(default=False, description="Drop the lineage on every FORGET.")
     control: bool = Field(default=False, description="A negative control: expected to do badly.")
-    options: Mapping[str, Any] = Field(default_factory=dict, description="Further arguments of the backend.")
+    options: JsonMapping = Field(default_factory=dict, description="Further arguments of the backend.")
 
     @field_validator("name")
     @classmethod
@@ -58,7 +58,7 @@ class Arm(BaseModel):
         return config_digest({"backend": self.backend, "model": self.model, "url": self.url, "options": self.options})
 
 
-def default_arms(models: Sequence[str], **fields: Any) -> list[Arm]:
+def default_arms(models: Sequence[str], **fields: object) -> list[Arm]:
     """The five arms of the README's table for each model; names carry the model where there are several.
 
     The last one is the control: AMORTIZE without the rotation, which only the local backend offers. Raises ArmError.
@@ -81,7 +81,7 @@ def default_arms(models: Sequence[str], **fields: Any) -> list[Arm]:
     return arms
 
 
-def parse_arm(text: str, **fields: Any) -> Arm:
+def parse_arm(text: str, **fields: object) -> Arm:
     """An arm from `NAME=POLICY[,key=value...]`, `POLICY` or `POLICY@MODE`.
 
     `truncate_older_than(n=2)@amortize` is the policy with AMORTIZE directives; commas inside parentheses belong to the
@@ -91,7 +91,7 @@ def parse_arm(text: str, **fields: Any) -> Arm:
     head, settings = parts[0], parts[1:]
     name, equals, policy = head.partition("=") if "(" not in head.partition("=")[0] else ("", "", head)
     policy = policy if equals else head
-    values: dict[str, Any] = dict(fields)
+    values: JsonObject = dict(fields)
     policy, at, mode = policy.rpartition("@") if "@" in policy else (policy, "", "")
     if at:
         values["mode"] = mode.lower()
@@ -107,7 +107,7 @@ def parse_arm(text: str, **fields: Any) -> Arm:
     return make_arm({**values, "policy": policy.strip(), "name": label.strip().replace("/", "-")})
 
 
-def resolve_arms(chosen: Any, models: Sequence[str], **fields: Any) -> list[Arm]:
+def resolve_arms(chosen: object, models: Sequence[str], **fields: Any) -> list[Arm]:
     """Arms from what a person writes: "default", an arm as text, a mapping, or a list of these.
 
     models: the ones that were named, none for those of the arm's backend; "default" is run on all of them, an arm that
@@ -145,7 +145,7 @@ def default_models(backend: str) -> list[str]:
     raise ArmError("no bundled model is installed; give --model FOLDER")
 
 
-def make_arm(values: Mapping[str, Any]) -> Arm:
+def make_arm(values: Mapping[str, object]) -> Arm:
     """An arm from a mapping. Raises ArmError with the field that is wrong."""
     from pydantic import ValidationError
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from leyline.directives import JsonMapping
 from leyline.evals.trials.arms import Arm, resolve_arms
 from leyline.evals.trials.config import ConfigError, EvalConfig, build_config, override, read_config
 
@@ -14,11 +14,11 @@ _CONFIG_SUFFIXES = {".yaml", ".yml", ".json"}
 
 def assemble(
     name: str,
-    settings: Mapping[str, Any],
+    settings: JsonMapping,
     *,
     arms: Sequence[str] = (),
     models: Sequence[str] = (),
-    arm_fields: Mapping[str, Any] | None = None,
+    arm_fields: JsonMapping | None = None,
     options: Sequence[str] = (),
     overrides: Sequence[str] = (),
 ) -> EvalConfig:
@@ -43,7 +43,7 @@ def assemble(
     return build_config(data)
 
 
-def _arm_defaults(data: dict[str, Any]) -> dict[str, Any]:
+def _arm_defaults(data: dict[str, object]) -> dict[str, object]:
     """Take `arm_defaults` out of the data; empty where there is none."""
     found = data.pop("arm_defaults", None) or {}
     known = [name for name in Arm.model_fields if name != "name"]
@@ -55,7 +55,7 @@ def _arm_defaults(data: dict[str, Any]) -> dict[str, Any]:
     return dict(found)
 
 
-def _models(data: dict[str, Any]) -> list[str]:
+def _models(data: dict[str, object]) -> list[str]:
     """Take `models` out of the data: one name is a list of one, and none is an empty list."""
     found = data.pop("models", None) or []
     names = [found] if isinstance(found, str) else found
@@ -64,7 +64,7 @@ def _models(data: dict[str, Any]) -> list[str]:
     return names
 
 
-def _base(name: str) -> dict[str, Any]:
+def _base(name: str) -> dict[str, object]:
     path = Path(name)
     if path.suffix in _CONFIG_SUFFIXES:
         return read_config(path)
@@ -73,7 +73,7 @@ def _base(name: str) -> dict[str, Any]:
     return {"suite": {"name": name}}
 
 
-def _flat(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _flat(settings: Mapping[str, object]) -> list[tuple[str, str]]:
     import json
 
     return [(key, json.dumps(value)) for key, value in settings.items() if value is not None]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from leyline.directives import LeylineError
+from leyline.directives import JsonMapping, LeylineError
 from leyline.evals.jsonl import first_problem
 from leyline.evals.trials.arms import Arm
 from leyline.suites.spec import SuiteSpec
@@ -81,7 +81,7 @@ class EvalConfig(_Section):
         return seeds
 
 
-def override(data: dict[str, Any], settings: Sequence[str]) -> None:
+def override(data: dict[str, object], settings: Sequence[str]) -> None:
     """Put `a.b=value` settings into `data`. Values are JSON, or text where that does not parse. Raises ConfigError."""
     for setting in settings:
         key, equals, value = setting.partition("=")
@@ -90,7 +90,7 @@ def override(data: dict[str, Any], settings: Sequence[str]) -> None:
         _put(data, key.split("."), _value(value), setting)
 
 
-def build_config(data: Mapping[str, Any]) -> EvalConfig:
+def build_config(data: JsonMapping) -> EvalConfig:
     """Check a mapping. Raises ConfigError naming the field."""
     try:
         return EvalConfig.model_validate(dict(data))
@@ -98,7 +98,7 @@ def build_config(data: Mapping[str, Any]) -> EvalConfig:
         raise ConfigError(first_problem(error, "config")) from None
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, object]:
     """The mapping in a YAML or JSON file. Raises ConfigError."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -127,8 +127,8 @@ def read_config(path: Path) -> dict[str, Any]:
     return data
 
 
-def _put(data: dict[str, Any], keys: Sequence[str], value: Any, override: str) -> None:
-    place: Any = data
+def _put(data: dict[str, object], keys: Sequence[str], value: object, override: str) -> None:
+    place: object = data
     for key in keys[:-1]:
         if isinstance(place, list) and key.isdigit() and int(key) < len(place):
             place = place[int(key)]

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from leyline.evals.trials.config import cores
 
 
-def machine() -> dict[str, Any]:
+def machine() -> dict[str, object]:
     """Processor, cores, memory in GiB, system."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
@@ -34,7 +33,7 @@ def machine_name(device: str | None = None) -> str:
     return f"{name}, {device}" if device else name
 
 
-def described(machine: Mapping[str, Any]) -> str:
+def described(machine: Mapping[str, object]) -> str:
     """The name of a machine from its `machine()`, such as a run's configuration holds it."""
     return f"{machine.get('cores', '?')} cores of {machine['cpu']}"
 

@@ -16,9 +16,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from leyline.directives import LeylineError
+from leyline.directives import JsonObject, LeylineError
 from leyline.directives.digest import config_digest
 from leyline.evals.trials.config import EvalConfig
 from leyline.evals.trials.environment import machine, versions
@@ -53,10 +52,10 @@ def write_config(directory: Path, config: EvalConfig, tasks: Sequence[str], tria
     scratch.replace(directory / CONFIG)
 
 
-def read_run_config(directory: Path) -> dict[str, Any]:
+def read_run_config(directory: Path) -> JsonObject:
     """The content of `config.json`; empty where there is none. Raises LeylineError for one that is not JSON."""
     try:
-        found: dict[str, Any] = json.loads((directory / CONFIG).read_text("utf-8"))
+        found: JsonObject = json.loads((directory / CONFIG).read_text("utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from leyline.directives import LeylineError
 from leyline.directives.counts import count
@@ -193,7 +192,7 @@ def run_harness(directory: Path, suite: SwebenchSuite, batch: str, *, workers: i
 
 
 def harness_command(suite: SwebenchSuite, batch: str, *, workers: int, seconds: float) -> list[str]:
-    options: Mapping[str, Any] = {
+    options: Mapping[str, object] = {
         "-d": dataset_name(suite.dataset),
         "-s": suite.split,
         "-p": f"{batch}/{PREDS}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from leyline.backends.contract import TokenRenderer
 from leyline.directives import Message
@@ -18,7 +17,7 @@ def answer_places(messages: Sequence[Message]) -> list[int]:
 
 
 def full_lengths(
-    renderer: TokenRenderer | None, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None = None
+    renderer: TokenRenderer | None, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] | None = None
 ) -> list[int]:
     """Tokens of each turn's prompt had nothing been edited, from one rendering; empty where the server renders.
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from leyline.backends.contract import Usage
 from leyline.backends.http.usage import find_usage
-from leyline.directives import EditScript, LeylineError, Receipt, WireRequest
+from leyline.directives import EditScript, JsonObject, LeylineError, Receipt, WireRequest
 from leyline.directives.counts import count
 from leyline.directives.receipt import receipt_entry
 
@@ -164,7 +164,7 @@ class Account:
         while len(self._turns) > self._keep:
             del self._turns[next(iter(self._turns))]
 
-    def count(self, number: int, response: Any) -> EditorTurn | None:
+    def count(self, number: int, response: object) -> EditorTurn | None:
         """Add what a response, or an event of its stream, tells to the record of its request, which is returned; None
         where it tells nothing or the record is no longer kept.
         """
@@ -181,7 +181,7 @@ class Account:
         return turn
 
 
-def usage_of(response: Any) -> tuple[dict[str, Any], bool]:
+def usage_of(response: object) -> tuple[JsonObject, bool]:
     """The token fields of a turn, and whether a Leyline server told them, from a response or an event of a stream,
     parsed or as a client's model. Empty where it carries neither usage nor a receipt.
 
@@ -204,23 +204,23 @@ def usage_of(response: Any) -> tuple[dict[str, Any], bool]:
     return ({"completion_tokens": generated} if type(generated) is int else {}), False
 
 
-def _get(holder: Any, name: str) -> Any:
+def _get(holder: object, name: str) -> Any:
     return holder.get(name) if isinstance(holder, Mapping) else getattr(holder, name, None)
 
 
-def _usage(response: Any) -> Usage | None:
+def _usage(response: object) -> Usage | None:
     choices = _get(response, "choices")
     first = choices[0] if isinstance(choices, list) and choices else None
     places = {name: _get(response, name) for name in ("usage", "usageMetadata", "x_groq")}
     return find_usage({**places, "choices": [{"usage": _get(first, "usage")}]})
 
 
-def is_receipt(chunk: Any) -> bool:
+def is_receipt(chunk: object) -> bool:
     """Whether a stream's chunk is a Leyline server's receipt and nothing else."""
     return _get(chunk, "leyline") is not None and not _get(chunk, "choices")
 
 
-def _receipt_of(response: Any) -> Receipt | None:
+def _receipt_of(response: object) -> Receipt | None:
     """A Leyline server puts it into `choices[0].meta_info["leyline"]`, or into `leyline` of a stream's last chunk."""
     choices = _get(response, "choices")
     meta = _get(choices[0], "meta_info") if isinstance(choices, list) and choices else None

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from leyline.backends.contract import TokenRenderer
 from leyline.dialects import Dialect, Item, Placed, Reading, detect, read
-from leyline.directives import MessageEdit, Mode
+from leyline.directives import JsonMapping, JsonObject, MessageEdit, Mode
 from leyline.harness.editor import saved
 from leyline.harness.editor.account import Account, EditorReport, EditorTurn
 from leyline.harness.editor.conversations import Conversation, Conversations
@@ -103,11 +103,11 @@ class Editor:
 
     def plan(
         self,
-        history: Sequence[Item] | Mapping[str, Any],
+        history: Sequence[Item] | JsonMapping,
         *,
         session: str | None = None,
         dialect: Dialect | None = None,
-        tools: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[JsonMapping] | None = None,
         model: str | None = None,
     ) -> EditPlan:
         """What to send for a history: the full, unedited one, as the harness keeps it. It is not changed.
@@ -133,7 +133,7 @@ class Editor:
         planned = found.ledger.plan(messages, edits, turn=turn, marks=marks)
         return self._made(reading, dialect, body, found, planned, turn, tools)
 
-    async def aplan(self, history: Sequence[Item] | Mapping[str, Any], **options: Any) -> EditPlan:
+    async def aplan(self, history: Sequence[Item] | JsonMapping, **options: Any) -> EditPlan:
         """`plan` in a thread, so that an event loop goes on meanwhile."""
         from anyio import to_thread  # httpx brings it
 
@@ -185,15 +185,15 @@ class Editor:
         self,
         reading: Reading,
         dialect: Dialect,
-        body: dict[str, Any] | None,
+        body: dict[str, object] | None,
         found: Conversation,
         planned: Plan,
         turn: int,
-        tools: Sequence[Mapping[str, Any]] | None,
+        tools: Sequence[Mapping[str, object]] | None,
     ) -> EditPlan:
         history = reading.history
         given: list[Item] = reading.items if isinstance(reading.items, list) else list(reading.items)
-        would, fields, origins = given, dict[str, Any](), None
+        would, fields, origins = given, JsonObject(), None
         untouched = planned.untouched
         if not untouched:
             placed = [Placed(entry.index, entry.message) for entry in planned.view]
@@ -207,7 +207,7 @@ class Editor:
         unit: Literal["chars", "tokens"] = "chars" if renderer is None else "tokens"
         broke = broke_by(planned, self.policy.name, audit=self.audit)
         record = EditorTurn(found.name, turn, len(planned.accepted), shed, unit, broke=broke, audit=self.audit)
-        beside: dict[str, Any] = {}
+        beside: dict[str, object] = {}
         if self.audit:
             fields, origins = {}, None
         else:
@@ -260,7 +260,7 @@ class Editor:
             self._account.add(replace(plan.record, conversation=name))
             return number
 
-    def _count(self, number: int, response: Any) -> None:
+    def _count(self, number: int, response: object) -> None:
         """Add the usage that came with a response or an event of its stream."""
         with self._lock:
             turn = self._account.count(number, response)

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
 
 from leyline.dialects import Dialect
-from leyline.directives import EditScript, Fallback, Mode, Receipt, Rendered, WireError, WireRequest, token_script
+from leyline.directives import (
+    EditScript,
+    Fallback,
+    JsonObject,
+    Mode,
+    Receipt,
+    Rendered,
+    WireError,
+    WireRequest,
+    token_script,
+)
 from leyline.harness.session.ledger import Plan
 
 _LIMITS = (Fallback.TOO_MANY_DIRECTIVES, Fallback.TOO_LARGE, Fallback.OUT_OF_RANGE)
@@ -31,7 +40,7 @@ def request_fields(
     prompt: Rendered | None,
     receipt: Receipt | None,
     session: str,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Fields to add to a request's body; empty where there is nothing to say, or no server that would take it.
 
     held: the prompt that the server holds of this conversation. prompt: the one of this turn. Both are None where
@@ -83,7 +92,7 @@ def _wire(
         return None  # over the wire's limits: the edited messages are served as by any server
 
 
-def with_fields(body: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+def with_fields(body: dict[str, object], fields: JsonObject) -> dict[str, object]:
     """A body with the fields of a request added. What the harness itself says stays."""
     if not fields:
         return body

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from leyline.directives import Message
+from leyline.directives import JsonMapping, Message
 from leyline.harness.session.ledger import Plan
 from leyline.harness.session.pins import size
 from leyline.rendering.renderer import TokenRenderer
 
 
 def shed_by(
-    plan: Plan, history: Sequence[Message], renderer: TokenRenderer | None, tools: Sequence[Mapping[str, Any]] | None
+    plan: Plan, history: Sequence[Message], renderer: TokenRenderer | None, tools: Sequence[JsonMapping] | None
 ) -> int:
     """How much shorter the edited prompt is, in characters of messages, or in tokens where there is a renderer."""
     if renderer is not None:

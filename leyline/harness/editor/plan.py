@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from leyline.dialects import Dialect, Item
-from leyline.directives import Message, MessageEdit, Rendered
+from leyline.directives import JsonMapping, JsonObject, Message, MessageEdit, Rendered
 from leyline.harness.editor.account import EditorTurn
 from leyline.harness.editor.conversations import Conversation
 from leyline.harness.session.ledger import Plan
@@ -37,8 +36,8 @@ class EditPlan:
     """
 
     messages: list[Item]
-    fields: Mapping[str, Any]
-    request_fields: dict[str, Any]
+    fields: JsonMapping
+    request_fields: JsonObject
     edits: tuple[MessageEdit, ...]
     history: list[Message]
     dialect: Dialect
@@ -47,11 +46,11 @@ class EditPlan:
     conversation: Conversation
     ledger_plan: Plan
     prompt: Rendered | None
-    body: dict[str, Any] | None
+    body: JsonObject | None
     _given: Sequence[Item] = field(repr=False)
     _origins: Sequence[int | None] | None = field(repr=False)
     _serve: Callable[[EditPlan], int] = field(repr=False)
-    _update: Callable[[int, Any], EditorTurn | None] = field(repr=False)
+    _update: Callable[[int, object], EditorTurn | None] = field(repr=False)
     turn: EditorTurn | None = None
     _number: int | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -69,7 +68,7 @@ class EditPlan:
         """Whether what is sent differs from what was given."""
         return bool(self.fields or self.request_fields) or self._origins is not None
 
-    def served(self, response: Any = None) -> None:
+    def served(self, response: object = None) -> None:
         """Remember that the server took the request, and the usage and receipt of its response.
 
         response: the response, or an event of its stream, parsed or as a client library's model; None where there is

@@ -6,15 +6,15 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from leyline.directives import JsonMapping, JsonObject
 from leyline.harness.editor.conversations import Conversation
 from leyline.harness.session.ledger import Ledger, LedgerError
 
 VERSION = 1
 
 
-def record(conversation: Conversation) -> dict[str, Any]:
+def record(conversation: Conversation) -> JsonObject:
     """A conversation as JSON-able data. What the server holds of it is left out: a restart asks honestly."""
     return {
         "version": VERSION,
@@ -25,7 +25,7 @@ def record(conversation: Conversation) -> dict[str, Any]:
     }
 
 
-def conversation(data: Mapping[str, Any]) -> Conversation:
+def conversation(data: JsonMapping) -> Conversation:
     """Raises LedgerError if `data` is not what `record` gives."""
     try:
         if data["version"] != VERSION:
@@ -38,7 +38,7 @@ def conversation(data: Mapping[str, Any]) -> Conversation:
         raise LedgerError(f"not a saved conversation ({error!r}): start it afresh") from None
 
 
-def parsed(text: str, where: str) -> Mapping[str, Any]:
+def parsed(text: str, where: str) -> JsonMapping:
     try:
         data = json.loads(text)
     except (TypeError, ValueError) as error:
@@ -48,7 +48,7 @@ def parsed(text: str, where: str) -> Mapping[str, Any]:
     return data
 
 
-def write(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+def write(path: Path, records: Sequence[Mapping[str, object]]) -> None:
     """Write conversations to a file, which is replaced whole or not at all."""
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -61,7 +61,7 @@ def write(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
         beside.unlink(missing_ok=True)
 
 
-def read(path: Path) -> list[Mapping[str, Any]]:
+def read(path: Path) -> list[JsonMapping]:
     """The records of a file that `write` wrote. Raises LedgerError for another file."""
     try:
         data = parsed(path.read_text(encoding="utf-8"), str(path))

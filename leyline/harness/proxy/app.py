@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
 
 import httpx
 from starlette.applications import Starlette
@@ -253,7 +252,7 @@ class _Proxy:
         return Response(dumped(said), refused.status, media_type="application/json")
 
 
-def _upstream_error(dialect: Dialect, message: str) -> dict[str, Any]:
+def _upstream_error(dialect: Dialect, message: str) -> dict[str, object]:
     """A server's error in the words of a dialect."""
     if dialect == "messages":
         return {"type": "error", "error": {"type": "api_error", "message": message}}

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from leyline.dialects.plain import MARKS
-from leyline.directives import Message
+from leyline.directives import JsonObject, Message
 
 KEPT_CHARS = 16_000_000
 """How much text, in characters, is kept to know a message again without reading all of it."""
@@ -18,7 +18,7 @@ KEPT_CHARS = 16_000_000
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=str).encode
 
 
-def plain_form(message: Mapping[str, Any]) -> dict[str, Any]:
+def plain_form(message: Mapping[str, object]) -> JsonObject:
     """The message without fields that say nothing (None, empty list or object) and without marks for a cache.
 
     A missing content is '', and a content of one text part is that text: clients write it either way.
@@ -37,7 +37,7 @@ def plain_form(message: Mapping[str, Any]) -> dict[str, Any]:
     return {**kept, "content": content}
 
 
-def digest(message: Mapping[str, Any]) -> str:
+def digest(message: Mapping[str, object]) -> str:
     """Identity of a message: equal for a message and its round trip through a client's data model."""
     text = _encode(plain_form(message))
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()

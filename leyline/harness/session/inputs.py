@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from leyline.dialects.plain import as_message
 from leyline.directives import LeylineError, Message
@@ -24,7 +23,7 @@ def check_settings(owner: str, *, seam: object, honest: object, purge: object) -
             raise InputError(f"{owner}: {name} is {value!r}; give True or False")
 
 
-def as_tools(owner: str, tools: object) -> list[Mapping[str, Any]] | None:
+def as_tools(owner: str, tools: object) -> list[Mapping[str, object]] | None:
     """Tool definitions as a list of the owner's own, None if there are none. Raises InputError, which names `owner`."""
     if tools is None:
         return None

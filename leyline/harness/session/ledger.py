@@ -7,11 +7,10 @@ change breaks the cached prefix. The ledger pins each edit to the message it was
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from leyline.directives import Message, MessageEdit, Mode
+from leyline.directives import JsonMapping, JsonObject, Message, MessageEdit, Mode
 from leyline.directives import counts as plural
 from leyline.directives.clone import clone
 from leyline.harness.session.digests import digest
@@ -175,7 +174,7 @@ class Ledger:
         self._state = state
         return True
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """A JSON-able copy; `from_dict` gives the ledger back."""
         state = self._state
         return {
@@ -190,7 +189,7 @@ class Ledger:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Ledger:
+    def from_dict(cls, data: JsonMapping) -> Ledger:
         """Raises LedgerError if `data` is not what `to_dict` gives."""
         try:
             if data["version"] != 1:

@@ -6,7 +6,7 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from leyline.directives import LeylineError, Message, MessageEdit, Mode
 from leyline.directives import counts as plural
@@ -23,7 +23,7 @@ class LedgerError(LeylineError, ValueError):
     """A saved ledger cannot be read, or an index names no message."""
 
 
-def size(message: Mapping[str, Any] | None) -> int:
+def size(message: Mapping[str, object] | None) -> int:
     """Characters of content and tool calls; 0 for a dropped message."""
     if message is None:
         return 0

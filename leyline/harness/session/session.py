@@ -13,7 +13,6 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from leyline.backends.contract import Backend, Sampling, Turn, TurnInput, Usage
 from leyline.directives import EditScript, Message, MessageEdit, Mode, Receipt, Rendered, token_edits
@@ -79,7 +78,7 @@ class Totals:
         if receipt.fallback is not None:
             self.fallbacks[receipt.fallback.value] += 1
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         sums = {key: value for key, value in vars(self).items() if key != "fallbacks"}
         return {**sums, "fallbacks": dict(self.fallbacks), "hit_rate": self.hit_rate}
 
@@ -131,7 +130,7 @@ class Session:
         seam: int = 0,
         honest: bool = False,
         purge: bool = False,
-        tools: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
         sampling: Sampling | None = None,
         session_id: str | None = None,
         tenant: str | None = None,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from leyline.directives import JsonMapping, JsonObject
 from leyline.harness.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from leyline.harness.sandbox.sandbox import Sandbox
 
-Arguments = Mapping[str, Any]
+Arguments = JsonMapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class ToolResult:
     text: str
     done: bool = False
     error: bool = False
-    meta: dict[str, Any] = field(default_factory=dict)
+    meta: JsonObject = field(default_factory=dict)
 
     @classmethod
     def failure(cls, message: str) -> ToolResult:
@@ -42,7 +43,7 @@ class Context:
     entry: tuple[str, ...] = ()
     evaluations: int = 0
     closers: list[Callable[[], None]] = field(default_factory=list)
-    state: dict[str, Any] = field(default_factory=dict)
+    state: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Tool:
     properties: dict[str, dict[str, str]]
     run: Callable[[Context, Arguments], ToolResult]
 
-    def schema(self) -> dict[str, Any]:
+    def schema(self) -> dict[str, object]:
         """The tool in the form of the OpenAI `tools` parameter."""
         parameters = {"type": "object", "properties": self.properties, "required": list(self.properties)}
         function = {"name": self.name, "description": self.description, "parameters": parameters}

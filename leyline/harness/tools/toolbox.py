@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Self
+from typing import Self
 
 from leyline.directives import LeylineError
 from leyline.harness.sandbox.sandbox import HarnessError, Sandbox, capped
@@ -55,11 +55,11 @@ class ToolBox:
     def workspace(self) -> Workspace:
         return self._context.workspace
 
-    def schemas(self) -> list[dict[str, Any]]:
+    def schemas(self) -> list[dict[str, object]]:
         """The tools in the form of the OpenAI `tools` parameter."""
         return [tool.schema() for tool in self._tools.values()]
 
-    def call(self, name: str, arguments: Any) -> ToolResult:
+    def call(self, name: str, arguments: object) -> ToolResult:
         """Run one tool call.
 
         `arguments` is whatever the model sent: a mapping, or its JSON text. Anything wrong with the call is an error
@@ -97,7 +97,7 @@ class ToolBox:
         self.close()
 
 
-def _mapping(arguments: Any) -> dict[str, Any]:
+def _mapping(arguments: object) -> dict[str, object]:
     if isinstance(arguments, str):
         arguments = json.loads(arguments) if arguments.strip() else {}
     if arguments is None:

@@ -16,6 +16,7 @@ from functools import cached_property, lru_cache
 from typing import Any, cast
 
 from leyline.dialects import DialectError
+from leyline.directives import JsonMapping, JsonObject
 from leyline.harness.editor.editor import Editor
 from leyline.harness.editor.plan import EditPlan
 from leyline.harness.exchange import changed, dialect_of, dumped, holds_history, session_of, watch
@@ -45,7 +46,7 @@ class _Wrapped:
             return object.__getattribute__(self, name)
         return getattr(inner, name) if lazy or name in vars(inner) else object.__getattribute__(self, name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         setattr(object.__getattribute__(self, "__dict__")["_inner"], name, value)
 
     def __copy__(self) -> Any:
@@ -59,7 +60,7 @@ class _Wrapped:
         found: Editor = object.__getattribute__(self, "__dict__")["_editor"]
         return found
 
-    def copy(self, *args: Any, **kwargs: Any) -> Any:
+    def copy(self, *args: object, **kwargs: object) -> Any:
         return bound(self._inner.copy(*args, **kwargs), self.leyline)
 
     with_options = copy
@@ -68,7 +69,7 @@ class _Wrapped:
 class _Sync(_Wrapped):
     """Of a synchronous client."""
 
-    def post(self, path: str, *args: Any, **kwargs: Any) -> Any:
+    def post(self, path: str, *args: object, **kwargs: object) -> Any:
         call = _Call(self.leyline, self._inner, path, kwargs)
         plan = None
         if call.body is not None:
@@ -81,7 +82,7 @@ class _Sync(_Wrapped):
 class _Async(_Wrapped):
     """Of an asynchronous client: it plans in a thread."""
 
-    async def post(self, path: str, *args: Any, **kwargs: Any) -> Any:
+    async def post(self, path: str, *args: object, **kwargs: object) -> Any:
         call = _Call(self.leyline, self._inner, path, kwargs)
         plan = None
         if call.body is not None:
@@ -92,15 +93,15 @@ class _Async(_Wrapped):
 
 
 @lru_cache(maxsize=64)
-def _class(kind: Hashable) -> type[Any]:
+def _class(kind: Hashable) -> type[object]:
     assert isinstance(kind, type)
     mixin = _Async if inspect.iscoroutinefunction(kind.post) else _Sync  # type: ignore[attr-defined]
     return type(kind.__name__, (mixin, kind), {"__module__": __name__})  # the clients send the name of their class
 
 
-def bound(client: Any, editor: Editor) -> Any:
+def bound(client: object, editor: Editor) -> Any:
     """`client`, with its histories planned by `editor`."""
-    wrapped: Any = object.__new__(_class(cast(Hashable, type(client))))
+    wrapped: object = object.__new__(_class(cast(Hashable, type(client))))
     vars(wrapped).update(_inner=client, _editor=editor)
     return wrapped
 
@@ -108,10 +109,10 @@ def bound(client: Any, editor: Editor) -> Any:
 class _Call:
     """One call of `post`: the body that will be sent, wherever its parts were given, and the way back to them."""
 
-    def __init__(self, editor: Editor, client: Any, path: str, kwargs: Mapping[str, Any]) -> None:
+    def __init__(self, editor: Editor, client: Any, path: str, kwargs: JsonMapping) -> None:
         self._kwargs, self._editor = dict(kwargs), editor
-        self.body: Mapping[str, Any] | None = None
-        self.options: dict[str, Any] = {}
+        self.body: JsonMapping | None = None
+        self.options: JsonObject = {}
         dialect = dialect_of(path)
         options = kwargs.get("options") or {}
         body = _body(kwargs)
@@ -133,7 +134,7 @@ class _Call:
         """A history that cannot be read goes by where there is nothing to edit in any."""
         return suppress(DialectError) if isinstance(self._editor.policy, keep_all) else nullcontext()
 
-    def planned(self, plan: EditPlan | None) -> dict[str, Any]:
+    def planned(self, plan: EditPlan | None) -> JsonObject:
         """The arguments of the call with the edits in them."""
         if plan is None or plan.body is None or self.body is None or not plan.edited:
             return self._kwargs
@@ -150,7 +151,7 @@ class _Call:
             made["options"] = {**(self._kwargs.get("options") or {}), "extra_json": extra}
         return made
 
-    def served(self, plan: EditPlan | None, result: Any) -> Any:
+    def served(self, plan: EditPlan | None, result: object) -> Any:
         """Remember the request; its usage is read now, or while the response is."""
         if plan is None:
             return result
@@ -163,7 +164,7 @@ class _Call:
         return result
 
 
-def _body(kwargs: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _body(kwargs: Mapping[str, object]) -> JsonMapping | None:
     """The fields of a call's body, also where a library gave it as JSON; None for any other."""
     body, content = kwargs.get("body"), kwargs.get("content")
     if body is None and isinstance(content, (bytes, str)):

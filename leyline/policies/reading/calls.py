@@ -14,9 +14,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
-from leyline.directives import Message
+from leyline.directives import JsonObject, Message
 from leyline.directives.content import content_text
 from leyline.directives.hermes import read_written, spoken
 from leyline.policies.reading.failures import has_failed
@@ -37,7 +36,7 @@ class Call:
     """
 
     name: str
-    arguments: dict[str, Any]
+    arguments: JsonObject
     message_index: int
     result_index: int | None
     failed: bool
@@ -96,12 +95,12 @@ def groups(messages: Sequence[Message]) -> list[list[int]]:
     return [[index, *members] for index, members in pairing(messages).members.items()]
 
 
-def _arguments_of(slot: Slot) -> dict[str, Any]:
+def _arguments_of(slot: Slot) -> dict[str, object]:
     value = slot.arguments
     return {"input": value} if isinstance(value, str) and "custom" in slot.call else _arguments(value)
 
 
-def _arguments(value: Any) -> dict[str, Any]:
+def _arguments(value: object) -> JsonObject:
     if isinstance(value, str):
         try:
             value = json.loads(value)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from leyline.directives import JsonMapping
 from leyline.policies.reading.shell import Effect, View, command_effect
 from leyline.policies.reading.testruns import SuiteRun
 from leyline.policies.reading.tools import TOOLS, kind_of, shell_command
@@ -56,7 +57,7 @@ def effect(call: Call, tools: Mapping[str, str] = TOOLS) -> Effect:
     return effect_of(call.name, call.arguments, tools)
 
 
-def effect_of(name: str, arguments: Mapping[str, Any], tools: Mapping[str, str] = TOOLS) -> Effect:
+def effect_of(name: str, arguments: JsonMapping, tools: Mapping[str, str] = TOOLS) -> Effect:
     """`effect` of a call with this name and these arguments."""
     kind = kind_of(name, arguments, tools)
     given = {_plain(key): value for key, value in arguments.items() if value is not None}
@@ -87,7 +88,7 @@ def _plain(key: str) -> str:
     return key.replace("_", "").replace("-", "").lower()
 
 
-def _named(given: Mapping[str, Any]) -> Iterator[str]:
+def _named(given: JsonMapping) -> Iterator[str]:
     """The files that arguments name, those of a list of edits or files included."""
     for key in _PATHS:
         value = given.get(key)
@@ -102,7 +103,7 @@ def _named(given: Mapping[str, Any]) -> Iterator[str]:
                 yield posixpath.normpath(item)
 
 
-def _view(path: str, arguments: Mapping[str, Any], name: str) -> View:
+def _view(path: str, arguments: JsonMapping, name: str) -> View:
     """The view that a tool gives with these arguments beside the path. Any other argument may select something."""
     given = {key: value for key, value in arguments.items() if key not in _SAY_NOTHING}
     if given.pop("shouldreadentirefile", False) is True:

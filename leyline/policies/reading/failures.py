@@ -10,9 +10,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
 
-from leyline.directives import Message
+from leyline.directives import JsonMapping, Message
 from leyline.directives.content import content_text
 from leyline.policies.reading.effects import effect_of
 from leyline.policies.reading.tools import TOOLS, kind_of
@@ -59,7 +58,7 @@ _FLAGS = {"error": True, "failed": True, "failure": True, "success": False}
 
 
 def has_failed(
-    message: Message, name: str = "", arguments: Mapping[str, Any] | None = None, tools: Mapping[str, str] = TOOLS
+    message: Message, name: str = "", arguments: JsonMapping | None = None, tools: Mapping[str, str] = TOOLS
 ) -> bool:
     """Whether a tool output reports an error. name, arguments: of the call that it answers."""
     flag = message.get("is_error")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from leyline.directives import Message
+from leyline.directives import JsonMapping, Message
 
 RESULT_ROLES = ("tool", "function")
 
@@ -20,7 +20,7 @@ RESULT_ROLES = ("tool", "function")
 class Slot:
     """One call as a message holds it: `call` in its own form, `result` the index of the message that answers."""
 
-    call: Mapping[str, Any]
+    call: JsonMapping
     message_index: int
     result: int | None = None
 
@@ -60,7 +60,7 @@ class Pairing:
         return any(slot.result is None for slot in self.slots.get(index, ()))
 
 
-def native_calls(message: Message) -> list[Mapping[str, Any]]:
+def native_calls(message: Message) -> list[JsonMapping]:
     """The calls of a message: `tool_calls`, or the older `function_call`."""
     made = message.get("tool_calls")
     if isinstance(made, (list, tuple)) and made:
@@ -130,7 +130,7 @@ def _take_unnamed(slots: Sequence[Slot], message: Message, index: int) -> Slot |
     return slot
 
 
-def _body(call: Mapping[str, Any]) -> Mapping[str, Any]:
+def _body(call: JsonMapping) -> JsonMapping:
     """What holds name and arguments: `function`, `custom`, or the call itself."""
     inner = call.get("function", call.get("custom"))
     return inner if isinstance(inner, Mapping) else call

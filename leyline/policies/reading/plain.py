@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from leyline.directives import JsonMapping
 from leyline.directives.content import is_thinking
 
 _FIX = "give chat messages: role, content, and tool_calls or tool_call_id"
@@ -67,7 +68,7 @@ def _foreign(message: Any) -> str | None:
     return None
 
 
-def _without_role(message: Mapping[str, Any]) -> str:
+def _without_role(message: JsonMapping) -> str:
     kind = message.get("type")
     if isinstance(kind, str) and (kind in ("message", "reasoning") or kind.endswith(("_call", "_call_output"))):
         return f"is an item of OpenAI's Responses API ({kind}); {_FIX}"

@@ -7,6 +7,8 @@ from collections import ChainMap
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
+from leyline.directives import JsonMapping
+
 KINDS = ("shell", "view", "edit", "editor", "search", "test", "other")
 
 _NAMES = {
@@ -58,7 +60,7 @@ def known_tools(extra: Mapping[str, str] | None) -> Mapping[str, str]:
     return TOOLS if not extra else ChainMap({name.lower(): kind for name, kind in extra.items()}, dict(TOOLS))
 
 
-def kind_of(name: str, arguments: Mapping[str, Any], tools: Mapping[str, str] = TOOLS) -> str:
+def kind_of(name: str, arguments: JsonMapping, tools: Mapping[str, str] = TOOLS) -> str:
     """`shell`, `view`, `edit`, `search`, `test` or `other`, from a call's name and arguments.
 
     A tool that the table does not know is a shell if its `command` is a text and it names no file; else `other`.
@@ -75,7 +77,7 @@ def kind_of(name: str, arguments: Mapping[str, Any], tools: Mapping[str, str] = 
     return kind
 
 
-def shell_command(arguments: Mapping[str, Any]) -> str:
+def shell_command(arguments: JsonMapping) -> str:
     """The command of a shell tool as one text; empty where there is none, or where it is input for a running one.
 
     An argument vector is read as well: of `["bash", "-lc", "ls"]` the command is `ls`.
@@ -96,7 +98,7 @@ def _quoted(word: str) -> str:
     return "'" + word.replace("'", "'\"'\"'") + "'"
 
 
-def _editor(command: Any, arguments: Mapping[str, Any]) -> str:
+def _editor(command: Any, arguments: JsonMapping) -> str:
     if command in _VIEW_COMMANDS:
         return "view"
     if command in _EDIT_COMMANDS:
@@ -105,5 +107,5 @@ def _editor(command: Any, arguments: Mapping[str, Any]) -> str:
     return "edit" if written & arguments.keys() else "view" if "view_range" in arguments else "other"
 
 
-def _names_file(arguments: Mapping[str, Any]) -> bool:
+def _names_file(arguments: JsonMapping) -> bool:
     return any(key in arguments for key in ("path", "file", "file_path", "filename"))

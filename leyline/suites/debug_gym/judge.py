@@ -91,7 +91,7 @@ def signed(found: Mapping[str, int], key: str) -> str:
 
 def main(report: str, path: str, *settings: str) -> int:
     here = sys.path.pop(0)
-    judged: Callable[[Any, str, Sequence[str]], dict[str, int]] = with_pytest
+    judged: Callable[[object, str, Sequence[str]], dict[str, int]] = with_pytest
     try:
         runner = importlib.import_module("pytest")
     except ImportError:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from leyline.directives import Message
 from leyline.harness.tools.tool import Evaluation
@@ -42,9 +41,9 @@ class MicroEnv:
         """The files as they are now, in the order in which the agent sees them."""
         return {path: self._workspace.read(path) for path in self._workspace.files()}
 
-    def call(self, name: str, arguments: Mapping[str, Any] | str) -> str:
+    def call(self, name: str, arguments: Mapping[str, object] | str) -> str:
         """Run one tool call and return its text. Never raises for what a model sends."""
-        given: Any = arguments
+        given: object = arguments
         if isinstance(given, str):
             with contextlib.suppress(ValueError, RecursionError):
                 given = json.loads(given)
@@ -64,7 +63,7 @@ class MicroEnv:
         text, passed = self.task.evaluate(self.files, number)
         return Evaluation(text, passed)
 
-    def _on_disk(self, name: str, arguments: Mapping[str, Any] | str) -> str:
+    def _on_disk(self, name: str, arguments: Mapping[str, object] | str) -> str:
         """A path that is not spelled as in the listing: a real folder knows whether it is one of the files."""
         read_only = [f"/{path}" for path in sorted(self.task.read_only)]
         with DiskWorkspace.from_files(self.files, readonly=read_only) as workspace, ToolBox(workspace) as box:

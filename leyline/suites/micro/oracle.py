@@ -10,9 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from leyline.directives import Message
+from leyline.directives import JsonMapping, Message
 from leyline.directives.hermes import block
 from leyline.suites.micro.repair import Repair, file_repairs, find_unit, lines_of, unit_repairs
 from leyline.suites.micro.sight import Sight, look
@@ -29,7 +28,7 @@ class Action:
 
     thought: str
     name: str
-    arguments: Mapping[str, Any]
+    arguments: JsonMapping
 
     @property
     def arguments_text(self) -> str:

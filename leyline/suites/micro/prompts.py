@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
+from leyline.directives import JsonObject
 from leyline.suites.micro.task import MicroTask
 
 SYSTEM = """You are a debugging agent. Fix the bugs in the Python files so that all tests pass. Do not edit the tests.
@@ -31,7 +31,7 @@ def user_prompt(task: MicroTask) -> str:
     return random.Random(f"{task.id}/user").choice(USER).format(listing)
 
 
-def _tool(name: str, description: str, **properties: tuple[str, str]) -> dict[str, Any]:
+def _tool(name: str, description: str, **properties: tuple[str, str]) -> JsonObject:
     parameters = {
         "type": "object",
         "properties": {key: {"type": kind, "description": text} for key, (kind, text) in properties.items()},
@@ -40,7 +40,7 @@ def _tool(name: str, description: str, **properties: tuple[str, str]) -> dict[st
     return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
 
 
-TOOLS: list[dict[str, Any]] = [
+TOOLS: list[JsonObject] = [
     _tool(
         "view",
         "Show lines of a file.",

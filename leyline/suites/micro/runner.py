@@ -23,6 +23,7 @@ from pathlib import Path
 from types import CodeType, SimpleNamespace
 from typing import Any
 
+from leyline.directives import JsonObject
 from leyline.suites.micro.outcome import LOG_COUNTS, CaseResult, TestRun, TimeUp, render
 
 TIME_LIMIT = 0.25
@@ -42,7 +43,7 @@ def compiled(text: str, path: str) -> CodeType:
         return compile(text, path, "exec")
 
 
-def limited(call: Callable[[], Any], seconds: float = TIME_LIMIT) -> Any:
+def limited(call: Callable[[], object], seconds: float = TIME_LIMIT) -> Any:
     """Call with a limit on CPU time; raises `TimeUp`. Main thread only. Garbage collection would swallow the stop."""
 
     def stop(*_: object) -> None:
@@ -61,9 +62,9 @@ def limited(call: Callable[[], Any], seconds: float = TIME_LIMIT) -> Any:
             gc.enable()
 
 
-def load(files: Mapping[str, str]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+def load(files: Mapping[str, str]) -> tuple[dict[str, JsonObject], JsonObject]:
     """Execute every module outside `tests/`; returns namespaces by module name, and the builtins they saw."""
-    modules: dict[str, dict[str, Any]] = {}
+    modules: dict[str, dict[str, object]] = {}
     sources = {p[:-3].replace("/", "."): p for p in sorted(files) if not p.startswith("tests/")}
 
     def execute(name: str) -> None:
@@ -77,7 +78,7 @@ def load(files: Mapping[str, str]) -> tuple[dict[str, dict[str, Any]], dict[str,
             execute(name)
         return SimpleNamespace(**modules[name])
 
-    allowed: dict[str, Any] = {k: getattr(builtins, k) for k in _ALLOWED}
+    allowed: dict[str, object] = {k: getattr(builtins, k) for k in _ALLOWED}
     allowed["__import__"] = import_
     for name in sources:
         if name not in modules:
@@ -92,7 +93,7 @@ def run(files: Mapping[str, str], test_path: str, seconds: float = TIME_LIMIT) -
     def go() -> None:
         try:
             _, allowed = load(files)
-            names: dict[str, Any] = {"__builtins__": allowed, "__name__": "t"}
+            names: JsonObject = {"__builtins__": allowed, "__name__": "t"}
             exec(compiled(files[test_path], test_path), names)
         except TimeUp as error:
             report.outcomes.append(CaseResult("test_import", error))

@@ -9,9 +9,8 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from leyline.directives import Message
+from leyline.directives import JsonObject, Message
 from leyline.directives.content import content_text
 
 _CUT = re.compile(r"\[\.\.\. \d+ characters removed \.\.\.\]")
@@ -33,7 +32,7 @@ class Exchange:
 
     thought: str
     name: str
-    arguments: dict[str, Any]
+    arguments: JsonObject
     output: str | None
 
 

@@ -69,7 +69,7 @@ def _chosen(docker_at: str | None, podman_at: str | None) -> str:
     return "podman"
 
 
-def image_of(row: Mapping[str, Any]) -> str:
+def image_of(row: Mapping[str, object]) -> str:
     """The image that a row names, else the published one of its instance."""
     named = row.get("image")
     if named:

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from leyline.directives import JsonMapping, JsonObject
 from leyline.suites.suite import SuiteError
 from leyline.suites.swebench.container import docker_missing
 from leyline.suites.swebench.rows import INSTALL
@@ -25,7 +26,7 @@ class Verdict:
 
     resolved: bool
     applied: bool
-    report: Mapping[str, Any]
+    report: JsonMapping
 
     @property
     def detail(self) -> str | None:
@@ -52,7 +53,7 @@ def release() -> int | None:
         return None
 
 
-def grade(row: Mapping[str, Any], prediction: Mapping[str, Any], log: Path) -> Verdict:
+def grade(row: Mapping[str, object], prediction: Mapping[str, object], log: Path) -> Verdict:
     """The verdict on a stored `test_output.txt`; needs no Docker.
 
     row: with FAIL_TO_PASS and PASS_TO_PASS as lists. prediction: with the three keys. Raises SuiteError.
@@ -70,12 +71,12 @@ def grade(row: Mapping[str, Any], prediction: Mapping[str, Any], log: Path) -> V
     return verdict(found)
 
 
-def verdict(report: Mapping[str, Any]) -> Verdict:
+def verdict(report: Mapping[str, object]) -> Verdict:
     """From an instance's part of a `report.json`."""
     return Verdict(bool(report.get("resolved")), bool(report.get("patch_successfully_applied")), report)
 
 
-def _spec(row: Mapping[str, Any]) -> Any:
+def _spec(row: JsonMapping) -> Any:
     """What the graders of the installed release read of a row."""
     installed = release()
     if installed not in RELEASES:
@@ -99,7 +100,7 @@ def _spec(row: Mapping[str, Any]) -> Any:
         raise SuiteError(
             f"{row['instance_id']}: swebench 4 does not know {row['repo']} {common['version']}; use swebench 5"
         )
-    scripts: dict[str, Any] = {f"{kind}_script_list": [] for kind in ("repo", "eval", "env")}
+    scripts: JsonObject = {f"{kind}_script_list": [] for kind in ("repo", "eval", "env")}
     return TestSpec4(
         **common, **tests, **scripts, arch="x86_64", language=_language(row["repo"]), docker_specs={}, namespace=None
     )
@@ -111,7 +112,7 @@ def _language(repo: str) -> str:
     return str(MAP_REPO_TO_EXT[repo])
 
 
-def _need(row: Mapping[str, Any], fields: Iterable[str]) -> None:
+def _need(row: Mapping[str, object], fields: Iterable[str]) -> None:
     lacking = [field for field in fields if not row.get(field)]
     if lacking:
         raise SuiteError(
@@ -120,7 +121,7 @@ def _need(row: Mapping[str, Any], fields: Iterable[str]) -> None:
         )
 
 
-def scoring_problems(rows: Iterable[Mapping[str, Any]], how: str) -> tuple[list[str], list[str]]:
+def scoring_problems(rows: Iterable[Mapping[str, object]], how: str) -> tuple[list[str], list[str]]:
     """What stands in the way of scoring, and what a person should know; both empty for `how="none"`."""
     if how == "none":
         return [], []

@@ -7,11 +7,10 @@ the same fallbacks, and the script runs as it stands, with the checkout in the p
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
+from leyline.directives import JsonMapping
 from leyline.harness.sandbox.sandbox import Limits, Sandbox
 from leyline.suites.swebench.container import TESTBED
 from leyline.suites.swebench.repos import Repositories
@@ -27,7 +26,7 @@ _APPLY = (
 _LIMITS = Limits(seconds=1800, processes=1024, output=50_000_000, file_bytes=1 << 30)
 
 
-def run_tests(row: Mapping[str, Any], patch: str, repositories: Repositories, log: Path, *, seconds: float) -> None:
+def run_tests(row: JsonMapping, patch: str, repositories: Repositories, log: Path, *, seconds: float) -> None:
     """Write `test_output.txt` to `log`. Raises SuiteError where the repository cannot be had."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with repositories.checkout(row, history=True) as tree, TemporaryDirectory(prefix="leyline-home-") as home:

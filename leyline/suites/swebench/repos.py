@@ -6,11 +6,11 @@ import fcntl
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from leyline.directives import JsonMapping
 from leyline.models import cache_dir
 from leyline.suites.suite import SuiteError
 
@@ -61,7 +61,7 @@ class Repositories:
         return target
 
     @contextmanager
-    def checkout(self, row: Mapping[str, Any], *, history: bool = False) -> Iterator[Path]:
+    def checkout(self, row: JsonMapping, *, history: bool = False) -> Iterator[Path]:
         """The files at the row's base commit in a temporary folder; with `history` it is a clone. Raises SuiteError."""
         source, commit = self.get(row["repo"]), row["base_commit"]
         with tempfile.TemporaryDirectory(prefix="leyline-repo-", ignore_cleanup_errors=True) as scratch:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from leyline.directives import JsonObject
 from leyline.suites.suite import SuiteError
 
 ALIASES = {
@@ -27,14 +28,14 @@ def dataset_name(name: str) -> str:
     return str(Path(name).resolve()) if name.endswith(LOCAL) else ALIASES.get(name.lower(), name)
 
 
-def load_rows(name: str, split: str = "test") -> dict[str, dict[str, Any]]:
+def load_rows(name: str, split: str = "test") -> dict[str, JsonObject]:
     """The rows by instance id, in order.
 
     name: a .json, .jsonl or .parquet file, one of ALIASES, or a data set of the hub (needs `datasets`, and the network
     on first use). The lists of tests are lists in every row. Raises SuiteError that names the file, row and field.
     """
     rows = list(_local(Path(name)) if name.endswith(LOCAL) else _hub(dataset_name(name), split))
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, JsonObject] = {}
     for number, row in enumerate(rows, 1):
         where = f"{name}, row {number}"
         if not isinstance(row, Mapping):
@@ -50,7 +51,7 @@ def load_rows(name: str, split: str = "test") -> dict[str, dict[str, Any]]:
     return found
 
 
-def _local(path: Path) -> Iterable[Any]:
+def _local(path: Path) -> Iterable[object]:
     try:
         if path.suffix == ".parquet":
             return _parquet(path)
@@ -67,19 +68,19 @@ def _local(path: Path) -> Iterable[Any]:
     return data if isinstance(data, list) else [data]
 
 
-def _parquet(path: Path) -> list[Any]:
+def _parquet(path: Path) -> list[object]:
     try:
         from pyarrow import ArrowInvalid, parquet
     except ImportError:
         raise SuiteError(f"reading {path} needs pyarrow: {INSTALL}") from None
     try:
-        rows: list[Any] = parquet.read_table(path).to_pylist()
+        rows: list[object] = parquet.read_table(path).to_pylist()
     except ArrowInvalid as error:
         raise SuiteError(f"{path} is not a parquet file: {error}") from None
     return rows
 
 
-def _hub(name: str, split: str) -> Iterable[Any]:
+def _hub(name: str, split: str) -> Iterable[object]:
     try:
         from datasets import load_dataset
     except ImportError:
@@ -98,7 +99,7 @@ def _json(text: str, where: str) -> Any:
         raise SuiteError(f"{where} is not JSON: {error}") from None
 
 
-def _tests(value: Any, field: str, where: str) -> list[str]:
+def _tests(value: object, field: str, where: str) -> list[str]:
     """A list of test names; the hub's rows hold it as JSON text."""
     if value is None:
         return []

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from leyline.directives import JsonObject
 from leyline.directives.counts import count
 from leyline.directives.digest import config_digest
 from leyline.harness.sandbox.sandbox import Limits, Sandbox
@@ -108,7 +109,7 @@ class SwebenchSuite:
         fields = ("repo", "base_commit", "problem_statement")
         return config_digest({**{field: row[field] for field in fields}, "container": self.in_container})
 
-    def row(self, task: str) -> dict[str, Any]:
+    def row(self, task: str) -> JsonObject:
         if task not in self.rows:
             raise SuiteError(f"{self.dataset} has no instance {task!r}")
         return self.rows[task]

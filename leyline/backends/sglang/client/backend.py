@@ -9,7 +9,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import httpx
 
@@ -20,7 +19,7 @@ from leyline.backends.sglang.client.facts import ServerFacts
 from leyline.backends.sglang.client.generated import Generation
 from leyline.backends.sglang.client.requests import generate_body, wire_request
 from leyline.backends.sglang.client.server import Transport
-from leyline.directives import Fallback, LeylineError, Message, Receipt, WireError
+from leyline.directives import Fallback, JsonMapping, LeylineError, Message, Receipt, WireError
 from leyline.rendering.render import Renderer
 from leyline.rendering.toolcalls import parse_output
 
@@ -87,7 +86,9 @@ class SGLangBackend:
             )
         return self._capabilities
 
-    def chat(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, session: TurnInput) -> Turn:
+    def chat(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] | None, session: TurnInput
+    ) -> Turn:
         """Serve a turn. Raises `ContextOverflowError` and `BackendError`, never for a directive."""
         prompt = self._prompt(messages, tools, session)
         request, problem = wire_request(session, prompt)
@@ -95,7 +96,7 @@ class SGLangBackend:
         room = sampling.max_tokens
         if self.facts.max_request is not None:
             room = min(room, self.facts.max_request - len(prompt))
-        params: dict[str, Any] = {
+        params: dict[str, object] = {
             "max_new_tokens": room,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -162,7 +163,7 @@ class SGLangBackend:
         return None
 
     def _prompt(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, session: TurnInput
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] | None, session: TurnInput
     ) -> tuple[int, ...]:
         prompt = session.prompt.ids if session.prompt is not None else self._renderer.render(messages, tools).ids
         if not prompt:
@@ -203,7 +204,7 @@ class SGLangBackend:
             detail = f"the server's receipt cannot be read: {error}"
         return Receipt.plain(len(prompt), cached, directives=asked, detail=detail)
 
-    def _turn(self, answer: Generation, receipt: Receipt, tools: Sequence[Mapping[str, Any]] | None) -> Turn:
+    def _turn(self, answer: Generation, receipt: Receipt, tools: Sequence[Mapping[str, object]] | None) -> Turn:
         text, ids = answer.text_and_ids()
         message = self._message(text, tools)
         finish = "tool_calls" if message.get("tool_calls") else answer.finish_reason()
@@ -221,7 +222,7 @@ class SGLangBackend:
             timings=timings,
         )
 
-    def _message(self, text: str, tools: Sequence[Mapping[str, Any]] | None) -> Message:
+    def _message(self, text: str, tools: Sequence[JsonMapping] | None) -> Message:
         """The answer with its tool calls: the common form is read here, others by the server's own parser."""
         seed = uuid.uuid4().hex
         parsed = parse_output(text, seed=seed)

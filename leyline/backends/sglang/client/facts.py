@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from leyline.backends.contract import BackendError
 from leyline.backends.sglang.client.server import Transport, server_url
+from leyline.directives import JsonMapping
 
 BACKEND = "leyline"
 """The value of `--radix-cache-backend` that selects the plugin."""
@@ -28,7 +28,7 @@ class ServerFacts:
     tool_parser: str | None
 
     @classmethod
-    def read(cls, info: Mapping[str, Any]) -> ServerFacts:
+    def read(cls, info: JsonMapping) -> ServerFacts:
         """From `/server_info`. Raises `BackendError` for another kind of server."""
         model = info.get("model_path")
         if not isinstance(model, str):

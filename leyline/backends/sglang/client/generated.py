@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from tokenizers import Tokenizer
 
 from leyline.backends.contract import BackendError, ContextOverflowError
 from leyline.backends.http.errors import body_message, body_overflows, clean
 from leyline.backends.http.overflow import is_overflow
+from leyline.directives import JsonMapping, JsonObject
 from leyline.directives.receipt import receipt_entry
 from leyline.rendering.textstream import TextStream
 
@@ -29,8 +29,8 @@ class Generation:
     on_text: Callable[[str], None] | None = None
     started: float = field(default_factory=time.perf_counter)
     ids: list[int] = field(default_factory=list)
-    meta_info: dict[str, Any] = field(default_factory=dict)
-    finish: Mapping[str, Any] | None = None
+    meta_info: JsonObject = field(default_factory=dict)
+    finish: JsonMapping | None = None
     first: float | None = None
     _stream: TextStream = field(init=False)
     _pushed: int = 0
@@ -38,7 +38,7 @@ class Generation:
     def __post_init__(self) -> None:
         self._stream = TextStream(self.tokenizer, self.stop, self.on_text)
 
-    def take(self, event: Mapping[str, Any]) -> None:
+    def take(self, event: Mapping[str, object]) -> None:
         """Take an event in. Raises `BackendError`, and is then unchanged."""
         if event.get("error"):
             raise _failed(event)
@@ -88,7 +88,7 @@ class Generation:
         return value if type(value) is int and value > 0 else 0
 
 
-def _failed(event: Mapping[str, Any]) -> BackendError:
+def _failed(event: Mapping[str, object]) -> BackendError:
     message = body_message(dict(event))[0]
     said = clean(message or event.get("error"))
     if body_overflows(event):
@@ -96,7 +96,7 @@ def _failed(event: Mapping[str, Any]) -> BackendError:
     return BackendError(f"the server could not answer ({said}); see its log")
 
 
-def _aborted(finish: Mapping[str, Any]) -> BackendError:
+def _aborted(finish: Mapping[str, object]) -> BackendError:
     said = clean(finish.get("message") or "no reason given")
     if is_overflow(str(finish.get("message"))):
         return ContextOverflowError(f"the prompt does not fit: {said}; edit or shorten it")

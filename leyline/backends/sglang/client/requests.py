@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any
 
 from leyline.backends.contract import TurnInput
-from leyline.directives import EditScript, Fallback, LeylineError, WireError, WireRequest
+from leyline.directives import EditScript, Fallback, JsonObject, LeylineError, WireError, WireRequest
 
 
 def wire_request(session: TurnInput, prompt: Sequence[int]) -> tuple[WireRequest | None, LeylineError | None]:
     """What to tell the server about the prompt, or why it cannot be said: then the prompt is served honestly."""
     if session.allow is not None:
-        settings: dict[str, Any] = {"seam": session.seam, "honest": session.honest, "purge": session.purge}
+        settings: JsonObject = {"seam": session.seam, "honest": session.honest, "purge": session.purge}
         return WireRequest(EditScript(()), session=session_name(session), allow=session.allow, **settings), None
     if not (session.script or session.lineage or session.honest):
         return None, None
@@ -54,16 +53,16 @@ def session_name(session: TurnInput) -> str:
 
 def generate_body(
     prompt: Sequence[int],
-    params: dict[str, Any],
+    params: JsonObject,
     request: WireRequest | None,
     tenant: str | None,
     *,
     stream: bool = False,
-) -> dict[str, Any]:
+) -> JsonObject:
     """The request for `prompt`; a tenant becomes SGLang's `extra_key`, which every release has."""
     if request is not None:
         params = {**params, "custom_params": {"leyline": request.to_json()}}
-    body: dict[str, Any] = {"input_ids": list(prompt), "sampling_params": params, "stream": stream}
+    body: dict[str, object] = {"input_ids": list(prompt), "sampling_params": params, "stream": stream}
     if tenant is not None:
         body["extra_key"] = tenant
     return body

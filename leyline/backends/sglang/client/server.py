@@ -7,13 +7,14 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx
 
 from leyline.backends.contract import BackendError
 from leyline.backends.http.errors import Server, checked_url, clean, no_unicode
 from leyline.backends.http.sse import events
+from leyline.directives import JsonObject
 
 T = TypeVar("T")
 
@@ -49,22 +50,22 @@ class Transport:
         """The names of the headers that every request carries."""
         return [*self._http.headers, *self._headers]
 
-    def get(self, path: str, *, url: str | None = None, retries: int | None = None) -> dict[str, Any]:
+    def get(self, path: str, *, url: str | None = None, retries: int | None = None) -> JsonObject:
         """The JSON object at `path`, of another server where `url` is given. A list comes as `{"workers": [...]}`.
 
         Raises `BackendError`.
         """
         return self._retry(lambda: self._whole("GET", path, None, url=url), retries=retries)
 
-    def post(self, path: str, body: Mapping[str, Any], *, headers: Mapping[str, str] = NO_HEADERS) -> dict[str, Any]:
+    def post(self, path: str, body: Mapping[str, object], *, headers: Mapping[str, str] = NO_HEADERS) -> JsonObject:
         """The JSON object that answers `body`. Raises `BackendError`."""
         return self._retry(lambda: self._whole("POST", path, body, headers))
 
     def stream(
         self,
         path: str,
-        body: Mapping[str, Any],
-        take: Callable[[Mapping[str, Any]], None],
+        body: Mapping[str, object],
+        take: Callable[[Mapping[str, object]], None],
         *,
         headers: Mapping[str, str] = NO_HEADERS,
     ) -> None:
@@ -115,11 +116,11 @@ class Transport:
         self,
         method: str,
         path: str,
-        body: Mapping[str, Any] | None,
+        body: Mapping[str, object] | None,
         headers: Mapping[str, str] = NO_HEADERS,
         *,
         url: str | None = None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         response = self._http.request(method, (url or self.url) + path, json=body, headers={**headers, **self._headers})
         if response.status_code != 200:
             raise self._status(response)
@@ -157,7 +158,7 @@ def server_url(url: str) -> str:
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
-def _object(text: bytes, *, lists: bool = False) -> dict[str, Any]:
+def _object(text: bytes, *, lists: bool = False) -> dict[str, object]:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):

@@ -11,7 +11,7 @@ import sys
 from array import array
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from sglang.srt.managers.schedule_policy import AddReqResult
@@ -28,11 +28,14 @@ from leyline.backends.sglang.plugin.ops import Held, Hit, all_agree
 from leyline.backends.sglang.plugin.runs import Plan
 from leyline.backends.sglang.plugin.staging import Staged
 
+if TYPE_CHECKING:
+    from sglang.srt.managers.schedule_batch import Req
+
 
 class Ops:
     """`TreeOps` over the flat cache, whose nodes are plain Python objects."""
 
-    def __init__(self, cache: LeylineRadixCache, group: Any) -> None:
+    def __init__(self, cache: LeylineRadixCache, group: object) -> None:
         self._cache = cache
         self._group = group
 
@@ -130,7 +133,7 @@ class LeylineRadixCache(RadixCache):  # type: ignore[misc]
         ids = self.leyline.splicer.keyring.marked(key.raw_token_ids(), self.leyline.writing)
         return RadixKey(ids, key.extra_key, is_bigram=key.is_bigram)
 
-    def cache_finished_req(self, req: Any, is_insert: bool = True, *, kv_len_to_handle: int, **kwargs: Any) -> None:
+    def cache_finished_req(self, req: Req, is_insert: bool = True, *, kv_len_to_handle: int, **kwargs: Any) -> None:
         plan = self.leyline.plan(req, Space(req.extra_key))
         self._computed(req, plan, kv_len_to_handle)
         with self.leyline.writes(plan):
@@ -138,13 +141,13 @@ class LeylineRadixCache(RadixCache):  # type: ignore[misc]
         if plan is not None and req.finished():
             self.leyline.finish(req, plan, space(req))
 
-    def cache_unfinished_req(self, req: Any, chunked: bool = False, **kwargs: Any) -> None:
+    def cache_unfinished_req(self, req: Req, chunked: bool = False, **kwargs: Any) -> None:
         plan = self.leyline.plan(req, Space(req.extra_key))
         self._computed(req, plan, req.extend_range.end)
         with self.leyline.writes(plan):
             super().cache_unfinished_req(req, chunked=chunked, **kwargs)
 
-    def _computed(self, req: Any, plan: Plan | None, end: int) -> None:
+    def _computed(self, req: Req, plan: Plan | None, end: int) -> None:
         """Note that the request computed its tokens up to `end`."""
         if plan is None or not plan.marks:
             return
@@ -154,7 +157,7 @@ class LeylineRadixCache(RadixCache):  # type: ignore[misc]
             self.leyline.splicer.fresh(row[first:end].long())
 
 
-HOOKS: dict[str, Any] = {}
+HOOKS: dict[str, object] = {}
 """Hooks that only this version needs: here a receipt is sliced by token, so it goes out with the first one."""
 
 
@@ -175,26 +178,26 @@ NO_ROOM = AddReqResult.NO_TOKEN
 """The verdict on a request that the pool has no room for."""
 
 
-def space(req: Any) -> Space:
+def space(req: Req) -> Space:
     return Space(req.extra_key)
 
 
-def prefix_len(req: Any) -> int:
+def prefix_len(req: Req) -> int:
     """Tokens of the request that need no prefill."""
     return len(req.prefix_indices)
 
 
-def protected_len(req: Any) -> int:
+def protected_len(req: Req) -> int:
     """Tokens of the request whose slots the tree owns."""
     return int(req.cache_protected_len)
 
 
-def row(req: Any) -> int:
+def row(req: Req) -> int:
     """The request's row in `req_to_token`."""
     return int(req.req_pool_idx)
 
 
-def extend_prefix(req: Any, staged: Staged, cache: Any) -> Callable[[], None]:
+def extend_prefix(req: Req, staged: Staged, cache: Any) -> Callable[[], None]:
     """Let the request's prefix reach to the end of what is staged. Returns how to undo it."""
     before = req.prefix_indices
     req.prefix_indices = torch.cat([before.to(staged.slots.dtype), staged.slots])
@@ -205,7 +208,7 @@ def extend_prefix(req: Any, staged: Staged, cache: Any) -> Callable[[], None]:
     return undo
 
 
-def absorbed(attention: Any, batch: Any) -> Any:
+def absorbed(attention: object, batch: object) -> Any:
     """The absorbed MLA path."""
     return attention_backend_handler._dispatch_mla_subtype(attention, batch)
 

@@ -6,7 +6,7 @@ import sys
 from array import array
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from sglang.srt.managers.schedule_policy import AddReqResult
@@ -23,6 +23,10 @@ from leyline.backends.sglang.plugin.integrity import attach_accounting
 from leyline.backends.sglang.plugin.keys import Space
 from leyline.backends.sglang.plugin.ops import Held, Hit, all_agree
 from leyline.backends.sglang.plugin.staging import Staged
+
+if TYPE_CHECKING:
+    from sglang.srt.managers.schedule_batch import Req
+
 
 _PREFIX = "_leyline_prefix"
 """On a new request, from its admission to its allocation: what stands in its prefix beside its tree path."""
@@ -125,7 +129,7 @@ class LeylineRadixCache(UnifiedRadixCache):  # type: ignore[misc]
             params = replace(params, key=key)
         return super().insert(params)
 
-    def prefix_device_indices(self, req: Any) -> Any:
+    def prefix_device_indices(self, req: Req) -> Any:
         """The slots of a new request's prefix, of which the staged ones are its own."""
         staged = req.__dict__.pop(_PREFIX, None)
         if staged is None:
@@ -133,7 +137,7 @@ class LeylineRadixCache(UnifiedRadixCache):  # type: ignore[misc]
         path = self.path_device_indices(req.last_node)[: staged.start]
         return torch.cat([path.long(), staged.slots.long()])
 
-    def checkpoint_into_tree(self, req: Any, *, up_to: int, **kwargs: Any) -> None:
+    def checkpoint_into_tree(self, req: Req, *, up_to: int, **kwargs: Any) -> None:
         """Every write of a request's KV: a chunk's end, the prefill's end, the finish."""
         plan = self.leyline.plan(req, Space(req.extra_key, req.cache_salt))
         if plan is None:
@@ -149,7 +153,7 @@ class LeylineRadixCache(UnifiedRadixCache):  # type: ignore[misc]
             self.leyline.finish(req, plan, space(req))
 
 
-def is_request_level(result: Any, streamer: Any, key: str) -> bool | None:
+def is_request_level(result: object, streamer: object, key: str) -> bool | None:
     """AFTER hook: a receipt goes out once a request, not sliced by token."""
     return True if key == "leyline" else None
 
@@ -161,7 +165,7 @@ HOOKS = {
 """Hooks that only this version needs."""
 
 
-def create_cache(context: Any) -> Any:
+def create_cache(context: object) -> Any:
     """The factory of the radix cache backend `leyline`."""
     cache = create_unified_radix_cache(context, cache_class=LeylineRadixCache)
     cache.leyline = build(context, Ops(cache), sys.modules[__name__])
@@ -172,26 +176,26 @@ NO_ROOM = AddReqResult.NO_TOKEN
 """The verdict on a request that the pool has no room for."""
 
 
-def space(req: Any) -> Space:
+def space(req: Req) -> Space:
     return Space(req.extra_key, req.cache_salt)
 
 
-def prefix_len(req: Any) -> int:
+def prefix_len(req: Req) -> int:
     """Tokens of the request that need no prefill."""
     return int(req.prefix_len)
 
 
-def protected_len(req: Any) -> int:
+def protected_len(req: Req) -> int:
     """Tokens of the request whose slots the tree owns."""
     return int(req.kv.cache_protected_len)
 
 
-def row(req: Any) -> int:
+def row(req: Req) -> int:
     """The request's row in `req_to_token`."""
     return int(req.kv.req_pool_idx)
 
 
-def extend_prefix(req: Any, staged: Staged, cache: Any) -> Callable[[], None]:
+def extend_prefix(req: Req, staged: Staged, cache: Any) -> Callable[[], None]:
     """Let the request's prefix reach to the end of what is staged. Returns how to undo it."""
     before = req.prefix_len
     req.prefix_len = staged.end
@@ -207,7 +211,7 @@ def extend_prefix(req: Any, staged: Staged, cache: Any) -> Callable[[], None]:
     return undo
 
 
-def absorbed(attention: Any, batch: Any) -> Any:
+def absorbed(attention: object, batch: object) -> Any:
     """The absorbed MLA path."""
     return attention_backend_handler._dispatch_mla_subtype(attention, batch)
 

@@ -9,11 +9,17 @@ not admitted gives its slots back.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from leyline.backends.sglang.plugin.cache import Controller
 from leyline.backends.sglang.plugin.ops import Hit
 from leyline.backends.sglang.plugin.staging import MAX_HOLES, Room, Staged
+
+if TYPE_CHECKING:
+    from sglang.srt.managers.schedule_batch import Req
+    from sglang.srt.managers.schedule_policy import PrefillAdder
+
 
 _HOLES = "_leyline_holes"
 """On a PrefillAdder: pieces that the requests of its pass compute beside their tails."""
@@ -25,11 +31,13 @@ _HITS = ("log_hit_tokens", "log_device_hit_tokens")
 class AdmissionHooks:
     """AROUND hooks for `PrefillAdder.add_one_req` and `add_chunked_req`, the same names since SGLang 0.5.16."""
 
-    def __init__(self, adapter: Any, controller: Controller) -> None:
+    def __init__(self, adapter: ModuleType, controller: Controller) -> None:
         self._adapter = adapter
         self._controller = controller
 
-    def add_one_req(self, original: Callable[..., Any], adder: Any, req: Any, *args: Any, **kwargs: Any) -> Any:
+    def add_one_req(
+        self, original: Callable[..., Any], adder: PrefillAdder, req: Req, *args: Any, **kwargs: Any
+    ) -> Any:
         """Admit one waiting request."""
         staged = self._stage(adder, req)
         if staged is None:
@@ -43,14 +51,14 @@ class AdmissionHooks:
             self._controller.crowded_out(req, self._adapter.space(req))
         return verdict
 
-    def add_chunked_req(self, original: Callable[..., Any], adder: Any, req: Any) -> Any:
+    def add_chunked_req(self, original: Callable[..., Any], adder: PrefillAdder, req: Req) -> Any:
         """Continue the request in chunks."""
         staged = self._stage(adder, req)
         if staged is None:
             return original(adder, req)
         return self._admit(adder, req, staged, lambda: original(adder, req))[0]
 
-    def _stage(self, adder: Any, req: Any) -> Staged | None:
+    def _stage(self, adder: PrefillAdder, req: Req) -> Staged | None:
         if not getattr(req, "_leyline_plan", None):
             return None
         length = self._adapter.prefix_len(req)
@@ -61,7 +69,7 @@ class AdmissionHooks:
         room = Room(max(budget, 0), MAX_HOLES - getattr(adder, _HOLES, 0))
         return self._controller.stage(req, own, self._adapter.space(req), room)
 
-    def _admit(self, adder: Any, req: Any, staged: Staged, call: Callable[[], Any]) -> tuple[Any, bool]:
+    def _admit(self, adder: PrefillAdder, req: Req, staged: Staged, call: Callable[[], Any]) -> tuple[Any, bool]:
         """Let the scheduler decide. Returns its verdict, and whether the request is in."""
         count, computed = len(adder.can_run_list), staged.computed
         hits = {name: getattr(adder, name) for name in _HITS if hasattr(adder, name)}
@@ -84,13 +92,13 @@ class AdmissionHooks:
         return verdict, admitted
 
     @staticmethod
-    def _charge(adder: Any, tokens: int) -> None:
+    def _charge(adder: PrefillAdder, tokens: int) -> None:
         if adder.rem_chunk_tokens is not None:
             adder.rem_chunk_tokens -= tokens
         adder.rem_input_tokens -= tokens
 
     @staticmethod
-    def _tell(adder: Any, hits: dict[str, int], computed: int) -> None:
+    def _tell(adder: PrefillAdder, hits: dict[str, int], computed: int) -> None:
         """Correct the pass's statistics: the scheduler took holes for part of the prefix.
 
         hits: the counts before. A later chunk's prefix is not counted; a count that falls ends a server with metrics.

@@ -6,7 +6,8 @@ import logging
 import os
 import secrets
 from collections.abc import Callable
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -22,6 +23,10 @@ from leyline.backends.sglang.plugin.refuse import find_rope, hole_refusal, serve
 from leyline.backends.sglang.plugin.rope import Rope
 from leyline.backends.sglang.plugin.splicer import Splicer
 from leyline.directives import LeylineError
+
+if TYPE_CHECKING:
+    from sglang.srt.model_executor.model_runner import ModelRunner
+
 
 log = logging.getLogger("leyline")
 
@@ -46,7 +51,7 @@ def _shared_secret(group: Any) -> bytes:
     return secret.encode()
 
 
-def build(context: Any, ops: TreeOps, adapter: Any) -> Controller:
+def build(context: Any, ops: TreeOps, adapter: ModuleType) -> Controller:
     """One rank's plugin, with its hooks in place where the server splices.
 
     context: SGLang's cache build context; ops: the adapter over the cache that was just built; adapter: its module.
@@ -84,7 +89,7 @@ def build(context: Any, ops: TreeOps, adapter: Any) -> Controller:
     return controller
 
 
-def choose_mover(pool: Any, rope: Rope, device: torch.device) -> Mover:
+def choose_mover(pool: object, rope: Rope, device: torch.device) -> Mover:
     """The fused kernel on a GPU, plain PyTorch elsewhere, or what LEYLINE_MOVER (`triton` or `torch`) says."""
     wanted = os.environ.get(MOVER_VARIABLE, "triton" if device.type == "cuda" else "torch")
     if wanted not in ("triton", "torch"):
@@ -99,7 +104,7 @@ def choose_mover(pool: Any, rope: Rope, device: torch.device) -> Mover:
     return TorchMover(pool, rope)
 
 
-def _install(hooks: dict[str, tuple[str, Callable[..., Any]]]) -> None:
+def _install(hooks: dict[str, tuple[str, Callable[..., object]]]) -> None:
     """Hook into this process, which selected the plugin."""
     from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
@@ -108,7 +113,7 @@ def _install(hooks: dict[str, tuple[str, Callable[..., Any]]]) -> None:
     HookRegistry.apply_hooks()
 
 
-def _settle(runner: Any) -> Callable[[], None]:
+def _settle(runner: ModelRunner) -> Callable[[], None]:
     """A function that makes the current stream wait for every forward launched so far; nothing on a CPU."""
     stream = getattr(runner, "forward_stream", None)
     if torch.device(runner.device).type != "cuda" or stream is None:

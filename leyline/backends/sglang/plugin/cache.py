@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 from leyline.backends.memory import Held, SessionMemory
 from leyline.backends.sglang.plugin.keys import Mark, Space
@@ -23,6 +23,10 @@ from leyline.backends.sglang.plugin.runs import FIELD, Plan, Refusal, make_plan,
 from leyline.backends.sglang.plugin.splicer import Splicer
 from leyline.backends.sglang.plugin.staging import Room, Staged
 from leyline.directives import Fallback
+
+if TYPE_CHECKING:
+    from sglang.srt.managers.schedule_batch import Req
+
 
 log = logging.getLogger("leyline")
 
@@ -48,7 +52,7 @@ class Controller:
     memory: SessionMemory = field(default_factory=SessionMemory)
     writing: tuple[Mark, ...] = ()
 
-    def plan(self, req: Any, space: Space) -> Plan | None:
+    def plan(self, req: Req, space: Space) -> Plan | None:
         """The request's plan, made on first sight; None for a request without a leyline value."""
         known = getattr(req, _ATTRIBUTE, None)
         if known is not None:
@@ -84,7 +88,7 @@ class Controller:
         if asked:
             plan.refuse(*refusal)
 
-    def admit(self, req: Any, plan: Plan, ids: array[int], limit: int, space: Space) -> array[int]:
+    def admit(self, req: object, plan: Plan, ids: array[int], limit: int, space: Space) -> array[int]:
         """The key to match for a request that is about to be scheduled; grows the tree first."""
         try:
             key = self.splicer.admit(plan, ids, limit, space)
@@ -96,7 +100,7 @@ class Controller:
         self.report(req, plan, space)
         return key
 
-    def stage(self, req: Any, own: Hit | None, space: Space, room: Room) -> Staged | None:
+    def stage(self, req: Req, own: Hit | None, space: Space, room: Room) -> Staged | None:
         """Slots for what the request's next forward moves and computes beside its tail; see `Splicer.stage`.
 
         own: what the request holds in the tree, or None where its last chunk is not whole in it.
@@ -116,20 +120,20 @@ class Controller:
             self.report(req, plan, space)
         return staged
 
-    def commit(self, req: Any, staged: Staged, space: Space) -> None:
+    def commit(self, req: Req, staged: Staged, space: Space) -> None:
         """The request was admitted with what is staged: it is on its way to the next forward."""
         plan: Plan = getattr(req, _ATTRIBUTE)
         self.splicer.commit(plan, req.full_untruncated_fill_ids, staged)
         setattr(req, STAGED, staged)
         self.report(req, plan, space)
 
-    def crowded_out(self, req: Any, space: Space) -> None:
+    def crowded_out(self, req: object, space: Space) -> None:
         """The pool had room for the request, but not for its donor beside it."""
         plan: Plan = getattr(req, _ATTRIBUTE)
         plan.refuse(Fallback.NO_SLOTS, "the pool has no room for the request beside the KV that it is moved from")
         self.report(req, plan, space)
 
-    def unmoved(self, req: Any, staged: Staged, space: Space) -> None:
+    def unmoved(self, req: object, staged: Staged, space: Space) -> None:
         """The move of an admitted request failed: all that was staged is computed in its forward."""
         plan: Plan = getattr(req, _ATTRIBUTE)
         moved = {(move.start, move.end) for move in staged.moves}
@@ -138,7 +142,7 @@ class Controller:
         self.refusal = self.refusal or Refusal(Fallback.INTERNAL_ERROR, "a move failed; see the server's log")
         self.report(req, plan, space)
 
-    def report(self, req: Any, plan: Plan, space: Space) -> None:
+    def report(self, req: Req, plan: Plan, space: Space) -> None:
         """Attach the receipt. It describes the prefill that gave the first token, so it is final from then on."""
         if req.output_ids:
             return
@@ -150,7 +154,7 @@ class Controller:
         except Exception:
             log.exception("writing a receipt failed")
 
-    def finish(self, req: Any, plan: Plan, space: Space) -> None:
+    def finish(self, req: Req, plan: Plan, space: Space) -> None:
         """Count a finished request, once, and remember what its session holds now."""
         if plan.reported:
             return
@@ -183,12 +187,12 @@ def _tenant(space: Space) -> str:
     return repr((space.extra_key, space.cache_salt))
 
 
-def _aborted(req: Any) -> bool:
+def _aborted(req: Req) -> bool:
     """Whether the request ended before its answer did."""
     return type(req.finished_reason).__name__ == "FINISH_ABORT"
 
 
-def wants_check(req: Any) -> bool:
+def wants_check(req: Req) -> bool:
     """Whether a request asks for the accounting of the pool (only with LEYLINE_DEBUG=1)."""
     if os.environ.get(DEBUG_VARIABLE) != "1":
         return False
@@ -196,7 +200,7 @@ def wants_check(req: Any) -> bool:
     return isinstance(params, dict) and bool(params.get(CHECK_FIELD))
 
 
-def _request_refusal(req: Any) -> Refusal | None:
+def _request_refusal(req: object) -> Refusal | None:
     """What a single request can use that excludes splicing."""
     features = {
         "a session": getattr(req, "session", None),

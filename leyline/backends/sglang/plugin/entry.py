@@ -34,7 +34,7 @@ def register() -> None:
 def _refuse(error: Exception) -> Any:
     """A factory for an unsupported SGLang: the server ends at start, with the supported range."""
 
-    def factory(context: Any) -> Any:
+    def factory(context: object) -> Any:
         raise error
 
     return factory

@@ -8,11 +8,17 @@ the same forward. Ghosts stand behind the batch's own sequences, and are cut off
 from __future__ import annotations
 
 import copy
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from leyline.backends.sglang.plugin.mover import to_device
+from leyline.directives import JsonObject
+
+if TYPE_CHECKING:
+    from sglang.srt.model_executor.forward_batch_info import ForwardBatch
+    from sglang.srt.model_executor.model_runner import ModelRunner
+
 
 _FIELDS = (
     "batch_size",
@@ -58,9 +64,9 @@ class Real(NamedTuple):
     """What a batch was before its ghosts came."""
 
     tokens: int
-    fields: dict[str, Any]
+    fields: JsonObject
 
-    def restore(self, batch: Any) -> None:
+    def restore(self, batch: object) -> None:
         """Take the ghosts' entries out of a ForwardBatch, or out of metadata with some of its fields."""
         for name, value in self.fields.items():
             if hasattr(batch, name):
@@ -74,7 +80,7 @@ class Real(NamedTuple):
         return metadata
 
 
-def add_ghosts(batch: Any, ghosts: list[Ghost], runner: Any) -> Real:
+def add_ghosts(batch: ForwardBatch, ghosts: list[Ghost], runner: ModelRunner) -> Real:
     """Append `ghosts` to a ForwardBatch. Returns what it was."""
     device = batch.input_ids.device
     real = Real(len(batch.input_ids), {name: getattr(batch, name) for name in _FIELDS if hasattr(batch, name)})
@@ -115,7 +121,7 @@ def add_ghosts(batch: Any, ghosts: list[Ghost], runner: Any) -> Real:
     return real
 
 
-def _tell_tokens(batch: Any, runner: Any, device: torch.device) -> None:
+def _tell_tokens(batch: ForwardBatch, runner: ModelRunner, device: torch.device) -> None:
     """What is derived from the tokens and their slots, as each release's `ForwardBatch.init_new` does it."""
     if hasattr(batch, "kv_loc_plan"):  # 0.5.23
         runner.kv_index_translator.own_plan(batch).bind(batch, runner.kv_index_translator)

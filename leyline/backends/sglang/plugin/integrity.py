@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from leyline.directives import JsonObject
 
-def accounting(cache: Any, owned: torch.Tensor) -> dict[str, Any]:
+if TYPE_CHECKING:
+    from sglang.srt.managers.schedule_batch import Req
+
+
+def accounting(cache: Any, owned: torch.Tensor) -> JsonObject:
     """Free and tree-owned slots against the pool's size; `ok` when they add up and nothing is held twice.
 
     owned: every slot that the tree owns. Only meaningful while no other request runs.
@@ -38,7 +43,7 @@ def accounting(cache: Any, owned: torch.Tensor) -> dict[str, Any]:
     return facts
 
 
-def attach_accounting(req: Any, cache: Any, owned: torch.Tensor) -> None:
+def attach_accounting(req: Req, cache: Any, owned: torch.Tensor) -> None:
     """Answer a request's check in its `meta_info`. Never raises."""
     try:
         info = dict(req.customized_info or {})

@@ -169,7 +169,7 @@ class KernelMover:
         half, count, buffer = self.rope.dim // 2, len(tokens.source), self._buffers[0]
         size = _TOKENS["latent" if self._latent else "heads"]
         grid = (triton.cdiv(count, size), len(self._buffers))
-        shape: dict[str, Any] = {"half": half, "neox": self.rope.neox, "tokens": size}
+        shape: dict[str, object] = {"half": half, "neox": self.rope.neox, "tokens": size}
         shape["block_half"] = triton.next_power_of_2(half)
         if self._latent:
             shape |= {"rank": self._rank, "row": buffer.stride(0), "block_rank": triton.next_power_of_2(self._rank)}

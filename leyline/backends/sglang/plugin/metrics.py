@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from leyline.directives import JsonMapping
+
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -40,7 +42,7 @@ class Metrics:
             buckets=_SECONDS,
         )
 
-    def count(self, receipt: Mapping[str, Any]) -> None:
+    def count(self, receipt: JsonMapping) -> None:
         """Count one finished request's receipt."""
         if not self.enabled:
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,6 +12,10 @@ from leyline.backends.sglang.features import FEATURES, HOLE_FEATURES
 from leyline.backends.sglang.plugin.rope import Rope
 from leyline.backends.sglang.plugin.runs import Refusal
 from leyline.directives import Fallback
+
+if TYPE_CHECKING:
+    from sglang.srt.model_executor.model_runner import ModelRunner
+
 
 MODELS = frozenset(
     {
@@ -54,13 +58,13 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _POOLS = frozenset({"MHATokenToKVPool", "MLATokenToKVPool"})
 
 
-def server_refusal(args: Any, context: Any, pool: Any, model: Any) -> Refusal | None:
+def server_refusal(args: object, context: object, pool: object, model: object) -> Refusal | None:
     """Why this server cannot splice, or None. args: ServerArgs; context: the cache's build context."""
     checks = (_features(args, context), _kv_pool(pool), _model(context, model), _ropes(model))
     return next((refusal for refusal in checks if refusal is not None), None)
 
 
-def _features(args: Any, context: Any) -> Refusal | None:
+def _features(args: object, context: object) -> Refusal | None:
     used = [text for name, text in FEATURES.items() if getattr(args, name, None)]
     if getattr(args, "disaggregation_mode", "null") not in (None, "null"):
         used.append("prefill and decode disaggregation")
@@ -77,7 +81,7 @@ def _features(args: Any, context: Any) -> Refusal | None:
     return Refusal(Fallback.UNSUPPORTED_FEATURE, f"the server runs with {used[0]}") if used else None
 
 
-def hole_refusal(args: Any, runner: Any) -> Refusal | None:
+def hole_refusal(args: Any, runner: ModelRunner) -> Refusal | None:
     """Why this server cannot compute holes as further sequences of a forward, or None. Deletions need none."""
     used = [text for name, text in HOLE_FEATURES.items() if getattr(args, name, None)]
     if (getattr(args, "attn_dp_size", 1) or 1) > 1:
@@ -106,7 +110,7 @@ def _kv_pool(pool: Any) -> Refusal | None:
     return None
 
 
-def _model(context: Any, model: Any) -> Refusal | None:
+def _model(context: object, model: object) -> Refusal | None:
     name = type(model).__name__
     allowed = MODELS | set(filter(None, os.environ.get(ALLOW_VARIABLE, "").split(",")))
     if name not in allowed:
@@ -133,7 +137,7 @@ def _tables(model: Any) -> list[Any]:
     return list(found.values())
 
 
-def _ropes(model: Any) -> Refusal | None:
+def _ropes(model: object) -> Refusal | None:
     tables = _tables(model)
     names = sorted({type(table).__name__ for table in tables})
     if len(tables) != 1:
@@ -143,7 +147,7 @@ def _ropes(model: Any) -> Refusal | None:
     return None
 
 
-def find_rope(model: Any) -> Rope | None:
+def find_rope(model: object) -> Rope | None:
     """The model's one rotary table, or None where `server_refusal` refuses the model for it."""
     tables = _tables(model)
     return Rope(tables[0]) if len(tables) == 1 and hasattr(tables[0], "rotary_dim") else None

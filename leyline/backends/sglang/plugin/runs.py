@@ -122,7 +122,7 @@ class Plan:
         return sum(max(0, self.usable_end(run, page) - max(run.start, position)) for run in self.open_runs())
 
 
-def wire_value(custom_params: Any) -> Any:
+def wire_value(custom_params: object) -> Any:
     """The leyline value of a request's `custom_params`, or None. Never raises."""
     if not isinstance(custom_params, Mapping):
         return None
@@ -132,7 +132,7 @@ def wire_value(custom_params: Any) -> Any:
     return value
 
 
-def read_request(value: Any, max_tokens: int) -> WireRequest:
+def read_request(value: object, max_tokens: int) -> WireRequest:
     """Parse the untrusted value. Raises `WireError` only.
 
     max_tokens: the server's context; a value that could not fit into it is refused before it is parsed.
@@ -147,7 +147,7 @@ def read_request(value: Any, max_tokens: int) -> WireRequest:
 
 
 def make_plan(
-    value: Any,
+    value: object,
     prompt: array[int],
     space: Space,
     keyring: Keyring,

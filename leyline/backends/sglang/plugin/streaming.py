@@ -27,8 +27,8 @@ def around_chat_stream(original: Callable[..., Any], serving: Any, adapted: Any,
     return _with_receipt(stream, serving, adapted, str(getattr(request, "model", "")))
 
 
-async def _with_receipt(stream: AsyncIterator[str], serving: Any, adapted: Any, model: str) -> AsyncIterator[str]:
-    receipt: Any = None
+async def _with_receipt(stream: AsyncIterator[str], serving: object, adapted: object, model: str) -> AsyncIterator[str]:
+    receipt: object = None
     async for event in stream:
         receipt = receipt or _receipt(serving, adapted)
         if event.startswith(_DONE) and receipt is not None:
