@@ -48,7 +48,7 @@ $(VENV)/.local: $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.local
-	$(PIP) install -c constraints.txt -e '.[local,report,swebench,ray,proxy,dev]'
+	$(PIP) install -c constraints.txt -e '.[local,report,swebench,ray,proxy,mini-swe-agent,langchain,openai-agents,dev]'
 	@touch $@
 
 $(VENV)/.sglang: $(VENV)/.dev platforms/torch_cpu/requirements.txt platforms/torch_cpu/pyproject.toml

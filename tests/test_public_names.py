@@ -113,6 +113,7 @@ INSIDE = {
     "leyline.backends.sglang.plugin",
     "leyline.commands",
     "leyline.evals.trials",
+    "leyline.harness.adapters",
     "leyline.harness.editor",
     "leyline.harness.proxy",
     "leyline.harness.sandbox",
