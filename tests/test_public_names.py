@@ -36,8 +36,8 @@ ROOMS = {
         undeclared_edits WireError WireRequest
     """,
     "leyline.policies": """
-        append_erratum BasePolicy Call calls ChangePolicy clear_over cost_aware dedupe DROP
-        drop_failed drop_stale is_observation keep_all keep_last list_policies load_policy
+        append_erratum at_arrival BasePolicy Call calls ChangePolicy clear_over cost_aware dedupe DROP
+        drop_failed drop_stale freeze is_observation keep_all keep_last list_policies load_policy
         observations Policy policy_edits PolicyError PolicyInfo protect redact rule RuleContext
         RulePolicy then TOOLS truncate truncate_older_than when with_mode
     """,
@@ -257,7 +257,7 @@ OLD = {
     "leyline.backends.sglang.ops": "Hit TreeOps all_agree",
     "leyline.backends.sglang.plan": "Plan make_plan",
     "leyline.backends.sglang.rope": "Rope",
-    "leyline.backends.template": "ChatTemplate normalise",
+    "leyline.backends.template": "ChatTemplate",
     "leyline.backends.toolcalls": "ParsedOutput parse_output",
     "leyline.evals.arms": "Arm ArmError parse_arm",
     "leyline.evals.assemble": "assemble",

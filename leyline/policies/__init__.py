@@ -15,7 +15,9 @@ from leyline.policies.builtin.keep_last import KeepLast as keep_last  # noqa: N8
 from leyline.policies.builtin.redact import Redact as redact  # noqa: N813
 from leyline.policies.builtin.truncate_older_than import TruncateOlderThan as truncate_older_than  # noqa: N813
 from leyline.policies.check import policy_edits
+from leyline.policies.combinators.at_arrival import AtArrival as at_arrival  # noqa: N813
 from leyline.policies.combinators.cost_aware import CostAware as cost_aware  # noqa: N813
+from leyline.policies.combinators.freeze import Freeze as freeze  # noqa: N813
 from leyline.policies.combinators.protect import Protect as protect  # noqa: N813
 from leyline.policies.combinators.then import Then as then  # noqa: N813
 from leyline.policies.combinators.when import When as when  # noqa: N813
@@ -40,12 +42,14 @@ __all__ = [
     "RuleContext",
     "RulePolicy",
     "append_erratum",
+    "at_arrival",
     "calls",
     "clear_over",
     "cost_aware",
     "dedupe",
     "drop_failed",
     "drop_stale",
+    "freeze",
     "is_observation",
     "keep_all",
     "keep_last",

@@ -22,7 +22,15 @@ BUILTINS = {
     "redact": "Redact",
     "append_erratum": "AppendErratum",
 }
-COMBINATORS = {"then": "Then", "when": "When", "protect": "Protect", "with_mode": "WithMode", "cost_aware": "CostAware"}
+COMBINATORS = {
+    "then": "Then",
+    "when": "When",
+    "protect": "Protect",
+    "with_mode": "WithMode",
+    "cost_aware": "CostAware",
+    "freeze": "Freeze",
+    "at_arrival": "AtArrival",
+}
 
 
 @dataclass(frozen=True, slots=True)

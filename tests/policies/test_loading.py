@@ -222,5 +222,5 @@ def test_entry_points(monkeypatch, tmp_path):
 
 def test_list():
     infos = list_policies()
-    assert [i.name for i in infos][:14] == [*registry.BUILTINS, *registry.COMBINATORS]
-    assert all(i.summary.endswith(".") for i in infos[:13])
+    assert [i.name for i in infos][:16] == [*registry.BUILTINS, *registry.COMBINATORS]
+    assert all(i.summary.endswith(".") for i in infos[:16])

@@ -33,6 +33,8 @@ COMBINATORS = {
     "with_mode": "with_mode({}, mode='forget')",
     "cost_aware": "cost_aware({})",
     "cost_aware, prefilled": "cost_aware({}, splice=False, turns=3)",
+    "freeze": "freeze({}, every=3, behind=1)",
+    "at_arrival": "at_arrival({})",
     "nested": "then(protect(when({}, min_turn=1), last=2), dedupe)",
 }
 

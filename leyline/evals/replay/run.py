@@ -16,6 +16,7 @@ from leyline.evals.replay.recorded import RecordedBackend
 from leyline.evals.replay.replayed import ReplayRecord
 from leyline.evals.replay.traces import Trajectory, load_trajectories
 from leyline.evals.replay.walk import Setting, replay_on, replay_together
+from leyline.evals.trials.arms import FILTERED, FROZEN
 from leyline.evals.trials.turns import answer_places
 from leyline.models.find import load_renderer
 from leyline.policies import load_policy
@@ -27,7 +28,7 @@ _SETTINGS = {
     "clear_over": "clear_over(trigger=8000, keep=3, at_least=2000)",
     "redact": "redact(pattern='(?i)(api[_-]?key|token|password|secret)=\\\\S+')",
 }
-BUILTIN_POLICIES = tuple(_SETTINGS.get(name, name) for name in BUILTINS)
+BUILTIN_POLICIES = (*(_SETTINGS.get(name, name) for name in BUILTINS), FROZEN, FILTERED)
 """Every built-in policy; `redact` has no defaults, so it looks for credentials."""
 
 

@@ -13,6 +13,10 @@ from leyline.directives.digest import config_digest
 from leyline.evals.jsonl import first_problem
 
 TRUNCATE = "truncate_older_than(n=2, max_chars=200)"
+FROZEN = "freeze(truncate_older_than(n=0, max_chars=200), every=10, behind=4)"
+"""What an edit policy has to beat on an ordinary cache: rare edits, far back, that stay."""
+FILTERED = "at_arrival(truncate_older_than(n=0, max_chars=2000))"
+"""The same without an edit of anything that is cached: an output is short before it is seen."""
 SERVED = "served"
 """Stands for the model that a server serves, whatever its name."""
 
@@ -59,7 +63,7 @@ class Arm(BaseModel):
 
 
 def default_arms(models: Sequence[str], **fields: object) -> list[Arm]:
-    """The five arms of the README's table for each model; names carry the model where there are several.
+    """The arms of the README's table for each model; names carry the model where there are several.
 
     The last one is the control: AMORTIZE without the rotation, which only the local backend offers. Raises ArmError.
     """
@@ -72,6 +76,8 @@ def default_arms(models: Sequence[str], **fields: object) -> list[Arm]:
             ("truncate", TRUNCATE, "plain"),
             ("truncate+AMORTIZE", TRUNCATE, "amortize"),
             ("truncate+FORGET", TRUNCATE, "forget"),
+            ("frozen compaction", FROZEN, "plain"),
+            ("filter at arrival", FILTERED, "plain"),
         ):
             arms.append(make_arm({**common, "name": f"{name}{suffix}", "policy": policy, "mode": mode}))
         if arms[-1].backend == "local":

@@ -57,7 +57,8 @@ def file(tmp_path: Path) -> Path:
 
 def test_the_list_of_built_in_policies_is_complete() -> None:
     named = {spec.split("(")[0] for spec in BUILTIN_POLICIES}
-    assert named == {info.name for info in list_policies() if info.kind == "built-in"}
+    beaten = {"freeze", "at_arrival"}  # what an edit policy has to beat
+    assert named == {info.name for info in list_policies() if info.kind == "built-in"} | beaten
 
 
 @pytest.mark.parametrize("policy", BUILTIN_POLICIES)

@@ -17,24 +17,26 @@ from leyline.evals.trials.arms import (
 from leyline.policies import PolicyError
 
 
-def test_the_default_arms_are_four_and_a_control_for_each_model() -> None:
+def test_the_default_arms_are_six_and_a_control_for_each_model() -> None:
     arms = default_arms(["one", "two"])
-    assert [arm.name for arm in arms[:5]] == [
+    assert [arm.name for arm in arms[:7]] == [
         "keep_all (one)",
         "truncate (one)",
         "truncate+AMORTIZE (one)",
         "truncate+FORGET (one)",
+        "frozen compaction (one)",
+        "filter at arrival (one)",
         "unrotated control (one)",
     ]
-    assert [arm.model for arm in arms] == ["one"] * 5 + ["two"] * 5
-    assert [arm.control for arm in arms[:5]] == [False, False, False, False, True]
-    assert arms[4].options == {"rotate": False}
-    assert len({arm.digest() for arm in arms}) == 10
+    assert [arm.model for arm in arms] == ["one"] * 7 + ["two"] * 7
+    assert [arm.control for arm in arms[:7]] == [*[False] * 6, True]
+    assert arms[6].options == {"rotate": False}
+    assert len({arm.digest() for arm in arms}) == 14
     check_arms(arms)
 
 
 def test_a_server_has_no_unrotated_control() -> None:
-    assert len(default_arms(["m"], backend="openai", url="http://localhost:1")) == 4
+    assert len(default_arms(["m"], backend="openai", url="http://localhost:1")) == 6
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ def test_arms_of_a_file_are_texts_mappings_and_default() -> None:
         ("keep_all", "m", "plain", 0),
         ("keep_last(n=2)", "m", "forget", 4),
     ]
-    assert len(resolve_arms("default", ["m"])) == 5
+    assert len(resolve_arms("default", ["m"])) == 7
     with pytest.raises(ArmError, match="an arm is a text or a mapping, not int"):
         resolve_arms([3], ["m"])
 
@@ -107,7 +109,7 @@ def test_an_arm_on_a_server_is_not_called_after_a_bundled_model() -> None:
     asked = ["keep_all,backend=sglang,url=http://h", {"backend": "mock"}, "keep_all", "keep_all,model=x,backend=sglang"]
     assert [arm.model for arm in resolve_arms(asked, [])] == [SERVED, "mock", default_models("local")[0], "x"]
     assert [arm.model for arm in resolve_arms(asked, ["named"])] == ["named", "named", "named", "x"]
-    assert [arm.model for arm in resolve_arms("default", [], backend="sglang")] == [SERVED] * 4
+    assert [arm.model for arm in resolve_arms("default", [], backend="sglang")] == [SERVED] * 6
     with pytest.raises(ArmError, match="--model NAME"):
         resolve_arms(["keep_all,backend=openai"], [])
 
