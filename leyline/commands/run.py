@@ -42,6 +42,9 @@ def run(
     seed: int = typer.Option(FIRST_SEED, help="Seed of the first task."),
     description: str | None = typer.Option(None, help="What to do in a repository: a text, or a file that holds it."),
     test_command: str | None = typer.Option(None, help="How a repository is tested, for example 'pytest -q'."),
+    protect: list[str] = typer.Option(
+        [], help="Files of a repository that the agent may not edit, such as 'tests/' (as in .gitignore); repeatable."
+    ),
     policy: str = typer.Option(
         "truncate_older_than(n=2, max_chars=200)", help="What to edit; see `leyline policy list`."
     ),
@@ -76,7 +79,7 @@ def run(
     load_policy(policy)  # a typo is found before the model loads
     _refuse_ignored(context, path, suite, backend)
     check_sandbox(no_sandbox)
-    todo = _tasks(path, suite, tasks, level, split, seed, description, test_command)
+    todo = _tasks(path, suite, tasks, level, split, seed, description, test_command, protect)
     setup = Setup(policy, mode, seam, sampling=Sampling(max_tokens=max_tokens), turns=max_turns)
     folder = out or _new_folder()
     progress = Progress()
@@ -123,7 +126,7 @@ def _refuse_ignored(context: typer.Context, path: Path | None, suite: str | None
 
     if backend == "local" and given("base_url"):
         raise UsageError("--base-url needs --backend openai or sglang")
-    if suite is not None and path is None and (unused := given("description", "test_command")):
+    if suite is not None and path is None and (unused := given("description", "test_command", "protect")):
         raise UsageError(f"{unused[0]} is for a repository, not for --suite; give the repository's path")
     if path is not None and suite is None and (unused := given("tasks", "level", "split", "seed")):
         raise UsageError(f"{unused[0]} is for generated tasks, not for a path; use --suite micro")
@@ -138,11 +141,12 @@ def _tasks(
     seed: int,
     description: str | None,
     test_command: str | None,
+    protect: list[str],
 ) -> list[Task]:
     if (path is None) == (suite is None):
         raise UsageError("give either a path or --suite micro, for example: leyline run --suite micro --tasks 5")
     if path is not None:
-        return path_tasks(path, description, test_command)
+        return path_tasks(path, description, test_command, protect)
     if suite != "micro":
         raise UsageError(f"unknown suite {suite!r}; there is: micro")
     return micro_tasks(count, level, split, seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from leyline.backends.contract import Backend
@@ -38,7 +38,9 @@ def micro_tasks(count: int, level: str, split: str, seed: int) -> list[Task]:
     return [as_task(micro.make_task(seed + i, level, split)) for i in range(count)]
 
 
-def path_tasks(path: Path, description: str | None, test_command: str | None) -> list[Task]:
+def path_tasks(
+    path: Path, description: str | None, test_command: str | None, protect: Sequence[str] = ()
+) -> list[Task]:
     """A debug-gym folder, a folder of them, or a repository with a description (a text, or a file that holds it)."""
     from leyline.suites import repository
     from leyline.suites.debug_gym import gym_suite as debug_gym
@@ -48,12 +50,14 @@ def path_tasks(path: Path, description: str | None, test_command: str | None) ->
         raise UsageError(f"{path} is not a folder; give a debug-gym folder, a repository, or --suite micro")
     if description is None and test_command is not None:
         raise UsageError("--test-command is for a repository; say what to do there with --description")
+    if description is None and protect:
+        raise UsageError("--protect is for a repository; say what to do there with --description")
     if description is None:
         try:
             return list(debug_gym.load(path))
         except SuiteError as error:
             raise UsageError(f"{error}; for a repository, say what to do with --description") from None
-    task = repository.RepositoryTask(path, repository.request_of(description), test_command)
+    task = repository.RepositoryTask(path, repository.request_of(description), test_command, tuple(protect))
     task.check_test()
     return [task]
 

@@ -23,10 +23,11 @@ from leyline.suites.suite import SuiteError
 
 TOOLS = ("bash", "view", "grep", "edit", "submit")
 MOST_LISTED = 60
-# The bare name of the program that a shell command starts first. A path may be a file that the agent is to write, and
-# what is behind an expansion, a quote, a PATH or a function is for the shell to say when it comes to it.
+# The bare name or the whole path of the program that a shell command starts first. A path in the repository may be a
+# file that the agent is to write, and what is behind an expansion, a quote, a PATH or a function is for the shell to say
+# when it comes to it.
 _FIRST_PROGRAM = re.compile(
-    r"\s*(?:(?!PATH=)[A-Za-z_]\w*=[\w.,:/-]*[ \t]+)*([A-Za-z_][\w.+-]*)(?=[\s;&|<>]|$)(?![ \t]*\()"
+    r"\s*(?:(?!PATH=)[A-Za-z_]\w*=[\w.,:/-]*[ \t]+)*([A-Za-z_][\w.+-]*|/[\w./+-]+)(?=[\s;&|<>]|$)(?![ \t]*\()"
 )
 COMMIT = (
     "command -v git >/dev/null && git init -q && git add -A && "
@@ -128,7 +129,10 @@ class RepositoryTask(Task):
         try:
             with self.untouched(workspace) as (copy, sandbox):
                 note = copy.home / secrets.token_hex(8)
-                result = self.run_tests(sandbox, ["/bin/sh", "-c", watched(self.test or "", str(note))])
+                test = watched(self.test or "", str(note))
+                if guard := sandbox.env.get("PYTHONPATH"):  # a command that sets a path of its own keeps what it had
+                    test = re.sub(r"""\bPYTHONPATH=(["']?)""", rf"PYTHONPATH=\1{guard}:", test)
+                result = self.run_tests(sandbox, ["/bin/sh", "-c", test])
                 answered = result.exit_code not in NOT_STARTED and not note.exists()
                 passed = result.exit_code == 0 and answered and not result.killed
                 return _Answer(passed, answered or result.killed is not None, result.last_line())
@@ -154,7 +158,7 @@ class RepositoryTask(Task):
         if first and self._probe("-c", 'command -v "$1"', "sh", first[1]).exit_code != 0:
             raise SuiteError(
                 f"the test command does not start: the sandbox has no {first[1]!r}; it looks beside its own python and "
-                "in the system's folders, so install it there or give its whole path"
+                "in the system's folders and sees no others, so install it there (or run without: --no-sandbox)"
             )
 
     def _probe(self, *words: str) -> Result:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from leyline.backends.mock import tool_call
 from leyline.harness.sandbox import consent
 from leyline.harness.sandbox.isolation import NO_SANDBOX, Isolation, isolation
 from leyline.harness.sandbox.sandbox import Sandbox
@@ -73,3 +74,22 @@ def test_the_flag_holds_in_the_processes_that_are_started(tmp_path: Path) -> Non
     (tmp_path / "work").mkdir()
     (tmp_path / "file").write_text("seen")
     assert Sandbox(tmp_path / "work", tmp_path / "home").run("cat ../file").output == "seen"
+
+
+def test_protected_files_of_a_repository_decide(leyline: Any, server: Any, tmp_path: Path) -> None:
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    (repo / "check.sh").write_text("test -e done.txt\n")
+    cheat = tool_call("bash", command="echo true > check.sh")
+    solved = {}
+    for options in ((), ("--protect", "/check.sh")):
+        server.answers = [cheat, tool_call("submit")]
+        done = leyline(
+            "run", repo, "--description", "Write done.txt.", "--test-command", "sh check.sh", "--backend", "openai",
+            "--base-url", server.url, "--model", "m", "--json", "--out", tmp_path / f"kept{len(options)}", *options,
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        solved[options[:1]] = done.json["solved"]
+    assert solved == {(): 1, ("--protect",): 0}
+    done = leyline("run", "--suite", "micro", "--protect", "x")
+    assert "--protect is for a repository" in done.error

@@ -225,10 +225,7 @@ class Sandbox:
         here = Path(sys.executable).parent
         if not (here / "python").exists():  # an installation that only has python3
             here = self.home / "bin"
-            here.mkdir(exist_ok=True)
-            script = here / "python"
-            script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-            script.chmod(0o755)
+            _write_program(here, "python", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
         return {
             "PATH": os.pathsep.join([str(here), *SYSTEM_PATH]),
             "HOME": str(self.home),
@@ -268,6 +265,21 @@ def run(
 
 def _broken(reason: str) -> HarnessError:
     return HarnessError(f"the sandbox cannot start a command: {reason} (`leyline doctor` tries it)")
+
+
+def _write_program(folder: Path, name: str, text: str) -> None:
+    """Put a script there, anew. Commands write there too: a link that one of them left is not followed."""
+    if folder.is_symlink() or not folder.is_dir():
+        folder.unlink(missing_ok=True)
+        folder.mkdir()
+    scratch = f".{secrets.token_hex(8)}"
+    where = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o755, dir_fd=where), "w") as file:  # noqa: PTH123
+            file.write(text)
+        os.replace(scratch, name, src_dir_fd=where, dst_dir_fd=where)
+    finally:
+        os.close(where)
 
 
 @functools.cache

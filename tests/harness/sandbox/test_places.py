@@ -14,7 +14,7 @@ import pytest
 
 import leyline
 from leyline.harness.sandbox.isolation import isolation
-from leyline.harness.sandbox.sandbox import Limits, Sandbox
+from leyline.harness.sandbox.sandbox import Limits, Sandbox, _write_program
 
 FULL = isolation()
 PACKAGE = Path(leyline.__file__).parent
@@ -112,3 +112,17 @@ def test_a_link_in_the_place_of_a_private_folder_leads_nowhere(tmp_path: Path, p
     result = box.run("echo bad > /tmp/file; cat /tmp/file; pwd")
     assert result.output == "bad\n.\n"
     assert {path.name: path.read_text() for path in outside.iterdir()} == {"file": "safe"}
+
+
+@pytest.mark.parametrize("left", ["ln -s {} bin", "mkdir bin; ln -s {}/file bin/python"])
+def test_a_program_that_is_laid_in_the_home_follows_no_link(tmp_path: Path, left: str) -> None:
+    """Where an installation only has python3, a script by the name of python is laid there before each command."""
+    outside, home = tmp_path / "outside", tmp_path / "home"
+    for folder in (outside, home):
+        folder.mkdir()
+    (outside / "file").write_text("safe")
+    subprocess.run(["sh", "-c", left.format(outside)], cwd=home, check=True)
+    _write_program(home / "bin", "python", "#!/bin/sh\n")
+    assert {path.name: path.read_text() for path in outside.iterdir()} == {"file": "safe"}
+    assert (home / "bin" / "python").read_text() == "#!/bin/sh\n"
+    assert os.access(home / "bin" / "python", os.X_OK)

@@ -318,3 +318,12 @@ def test_a_text_that_imports_is_not_fed_by_a_new_module(folder: Path) -> None:
         assert episode.solved() is False
         episode.workspace.write("n", "8")
         assert episode.solved() is True
+
+
+def test_a_command_with_a_path_of_its_own_is_guarded_too(folder: Path) -> None:
+    command = f"PYTHONPATH='.' {PYTEST}"
+    with laid("repository", folder, {"code_under_test.py": CODE, "test.py": TEST}, command).open() as episode:
+        played({"argparse.py": END, "json.py": SAY}, episode)
+        assert episode.solved() is False
+        episode.workspace.write("code_under_test.py", GOOD)
+        assert episode.solved() is True

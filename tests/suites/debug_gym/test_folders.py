@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import leyline
+from leyline.harness.sandbox.isolation import isolation
 from leyline.harness.sandbox.sandbox import HarnessError, Limits
 from leyline.harness.tasks import Episode
 from leyline.suites import repository
@@ -418,6 +419,15 @@ def test_a_command_that_may_start_is_not_refused(repo: Path, command: str) -> No
 def test_a_command_that_never_starts_is_refused(repo: Path, command: str) -> None:
     with pytest.raises(SuiteError, match="the sandbox has no 'nosuchcmd'"):
         repository.RepositoryTask(repo, "Do it.", command).check_test()
+
+
+@pytest.mark.skipif(not isolation().mounts, reason="no mount namespaces here: a path elsewhere is seen")
+def test_a_program_that_the_sandbox_does_not_see_is_refused(repo: Path, tmp_path: Path) -> None:
+    program = tmp_path / "tool"
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o755)
+    with pytest.raises(SuiteError, match=r"the sandbox has no '/.*/tool'; .* sees no others"):
+        repository.RepositoryTask(repo, "Do it.", f"{program} -q").check_test()
 
 
 def test_a_test_command_that_does_not_start_is_no_verdict(repo: Path) -> None:
