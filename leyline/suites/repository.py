@@ -24,8 +24,8 @@ from leyline.suites.suite import SuiteError
 TOOLS = ("bash", "view", "grep", "edit", "submit")
 MOST_LISTED = 60
 # The bare name or the whole path of the program that a shell command starts first. A path in the repository may be a
-# file that the agent is to write, and what is behind an expansion, a quote, a PATH or a function is for the shell to say
-# when it comes to it.
+# file that the agent is to write, and what is behind an expansion, a quote, a PATH or a function is for the shell to
+# say when it comes to it.
 _FIRST_PROGRAM = re.compile(
     r"\s*(?:(?!PATH=)[A-Za-z_]\w*=[\w.,:/-]*[ \t]+)*([A-Za-z_][\w.+-]*|/[\w./+-]+)(?=[\s;&|<>]|$)(?![ \t]*\()"
 )

@@ -94,9 +94,17 @@ def asked_of(tree: object) -> dict[str, set[str]]:
 
 
 def _main() -> None:
-    import json
-    import os
+    import os  # there since the start, as is what it imports
 
+    path = sys.path[:]
+    library = os.path.dirname(os.__file__)  # noqa: PTH120
+    # A command may have a path of its own.
+    sys.path[:] = [library, os.path.join(library, "lib-dynload")]  # noqa: PTH118
+    try:
+        import importlib.machinery  # noqa: F401 - used by the guard
+        import json
+    finally:
+        sys.path[:] = path
     here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
     with open(os.path.join(here, "guard.json"), encoding="utf-8") as file:  # noqa: PTH118, PTH123
         guard = Guard(**json.load(file))

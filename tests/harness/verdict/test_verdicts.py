@@ -115,10 +115,9 @@ def played(trick: dict[str, str | bytes] | str, episode: Episode) -> None:
         target.write_bytes(text if isinstance(text, bytes) else text.encode())
 
 
-@pytest.mark.parametrize("kind", ["gym", "files"])
 @pytest.mark.parametrize("trick", TRICKS)
-def test_a_trick_does_not_solve_and_does_not_spoil_a_repair(folder: Path, kind: str, trick: str) -> None:
-    task = laid(kind, folder, {"code_under_test.py": CODE, "test.py": TEST})
+def test_a_trick_does_not_solve_and_does_not_spoil_a_repair(folder: Path, trick: str) -> None:
+    task = laid("gym", folder, {"code_under_test.py": CODE, "test.py": TEST})
     with task.open() as episode:
         played(TRICKS[trick], episode)
         assert episode.solved() is False, f"solved by {trick}"
@@ -126,8 +125,9 @@ def test_a_trick_does_not_solve_and_does_not_spoil_a_repair(folder: Path, kind: 
         assert episode.solved() is True, f"not solved, although only {trick} is in the way"
 
 
-def test_all_tricks_together_do_not_pass_a_test_command(folder: Path) -> None:
-    with laid("repository", folder, {"code_under_test.py": CODE, "test.py": TEST}).open() as episode:
+@pytest.mark.parametrize("kind", ["files", "repository"])
+def test_all_tricks_together_do_not_pass_a_test_command(folder: Path, kind: str) -> None:
+    with laid(kind, folder, {"code_under_test.py": CODE, "test.py": TEST}).open() as episode:
         for trick in TRICKS.values():
             played(trick, episode)
         assert episode.solved() is False
