@@ -24,11 +24,13 @@ def policy_edits(
     """
     if isinstance(policy, BasePolicy) and policy.blind:
         return []
-    check_history(policy.name, messages)
+    checks = isinstance(policy, ChangePolicy) and type(policy).edits is ChangePolicy.edits
+    if not checks:
+        check_history(policy.name, messages)
     try:
         edits = _ask(policy, messages, turn, mode)
-        if isinstance(policy, ChangePolicy) and type(policy).edits is ChangePolicy.edits:
-            return edits  # checked there
+        if checks:
+            return edits
         own = getattr(policy, "mode", None)
         return lawful(
             policy.name,

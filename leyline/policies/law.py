@@ -22,6 +22,7 @@ from leyline.directives import Message, MessageEdit, Mode, apply_edits
 from leyline.directives.content import THOUGHTS, content_text, is_signed
 from leyline.policies.errors import PolicyError
 from leyline.policies.reading.calls import pairing
+from leyline.policies.reading.pairing import Pairing
 from leyline.policies.reading.plain import foreign
 from leyline.policies.reading.seen import first_unseen
 from leyline.policies.reading.sizes import weight
@@ -61,9 +62,11 @@ def lawful(
     if not checked:
         unseen = first_unseen(messages)
         made = [e for e in edits if _may(e, messages, unseen, forgets, appends)]
-    made = _whole(messages, edits, made)
+    drops = any(edit.replacement is None and not edit.insert for edit in edits)
+    pairs = pairing(messages) if drops else Pairing()
+    made = _whole(pairs, edits, made)
     result = apply_edits(messages, made)
-    _check_pairs(policy, messages, made, result)
+    _check_pairs(policy, messages, pairs, made, result)
     return made
 
 
@@ -82,17 +85,16 @@ def _may(edit: MessageEdit, messages: Sequence[Message], unseen: int, forgets: b
     return new is None or weight(new) <= weight(old)
 
 
-def _whole(messages: Sequence[Message], asked: Sequence[MessageEdit], made: Sequence[MessageEdit]) -> list[MessageEdit]:
+def _whole(pairs: Pairing, asked: Sequence[MessageEdit], made: Sequence[MessageEdit]) -> list[MessageEdit]:
     """Without the drops of exchanges that wait for a result, or of which a part must stay."""
     wanted = {e.message_index for e in asked if e.replacement is None and not e.insert}
     if not wanted:
         return list(made)
     kept = {e.message_index for e in made if e.replacement is None and not e.insert}
-    pairs = pairing(messages)
     stays: set[int] = set()
     for index, members in pairs.members.items():
         whole = {index, *members}
-        if whole & wanted and (pairs.waiting(index) or not whole & wanted <= kept):
+        if not wanted.isdisjoint(whole) and (pairs.waiting(index) or not whole & wanted <= kept):
             stays |= whole
     return [e for e in made if e.insert or e.replacement is not None or e.message_index not in stays]
 
@@ -132,11 +134,15 @@ def _signed(message: Message) -> list[str]:
 
 
 def _check_pairs(
-    policy: str, messages: Sequence[Message], edits: Sequence[MessageEdit], result: Sequence[Message]
+    policy: str,
+    messages: Sequence[Message],
+    pairs: Pairing,
+    edits: Sequence[MessageEdit],
+    result: Sequence[Message],
 ) -> None:
     dropped = {e.message_index for e in edits if e.replacement is None and not e.insert}
     if dropped:
-        for index, members in pairing(messages).members.items():
+        for index, members in pairs.members.items():
             gone, whole = dropped & {index, *members}, {index, *members}
             if not members or not gone or gone == whole:
                 continue
@@ -145,26 +151,37 @@ def _check_pairs(
             else:
                 lost, left = f"result in message {min(gone)}", f"keeps its call in message {index}"
             raise PolicyError(f"policy {policy} drops the tool {lost} but {left}; {_FIX}")
+    if not any(_may_part(edit, messages) for edit in edits):
+        return
     known = Counter(_broken(messages))
     for problem, count in Counter(_broken(result)).items():
         if count > known[problem]:
             raise PolicyError(f"policy {policy}: {problem}; {_FIX}")
 
 
+def _may_part(edit: MessageEdit, messages: Sequence[Message]) -> bool:
+    """Whether an edit may part a call from its result: one that keeps a message's calls and ids cannot."""
+    new = edit.replacement
+    if edit.insert or new is None or not 0 <= edit.message_index < len(messages):
+        return True
+    old = messages[edit.message_index]
+    return any(new.get(key) != old.get(key) for key in ("tool_calls", "tool_call_id", "role"))
+
+
 def _broken(messages: Sequence[Message]) -> Iterator[str]:
     """Native pairs that do not match: results no call directly before asks for, and calls left without a result."""
-    open_ids: Counter[str] = Counter()
+    open_ids: list[str] = []
     for message in messages:
-        role, call_id = message.get("role"), message.get("tool_call_id")
+        role = message.get("role")
         if role == "tool":
-            if call_id is not None and not open_ids[str(call_id)]:
+            call_id = message.get("tool_call_id")
+            if str(call_id) in open_ids:
+                open_ids.remove(str(call_id))
+            elif call_id is not None:
                 yield f"the tool result {call_id!r} no longer follows its call"
-            open_ids -= Counter([str(call_id)])
             continue
-        for open_id in sorted(open_ids.elements()):
+        for open_id in sorted(open_ids):
             yield f"the tool call {open_id!r} lost its result"
         calls = message.get("tool_calls") if role == "assistant" else None
         made = calls if isinstance(calls, (list, tuple)) else []
-        open_ids = Counter(
-            str(call.get("id")) for call in made if isinstance(call, dict) and call.get("id") is not None
-        )
+        open_ids = [str(call["id"]) for call in made if isinstance(call, dict) and call.get("id") is not None]

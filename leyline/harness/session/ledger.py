@@ -27,6 +27,7 @@ from leyline.harness.session.pins import (
     follow,
     group,
     keep_first,
+    set_heads,
     view_of,
 )
 
@@ -123,6 +124,8 @@ class Ledger:
             if uid is not None:
                 accepted.append(replace(edit, replacement=clone(edit.replacement)))
                 fresh[uid] = edit.mode
+        if any(edit.replacement is None for edit in accepted):
+            set_heads(state, messages)
         view = view_of(state, messages)
         found = changes(state.sent, view, fresh, state)
         state.sent = [(entry.uid, entry.digest) for entry in view]

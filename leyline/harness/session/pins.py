@@ -146,12 +146,19 @@ def follow(state: State, messages: Sequence[Message], marks: Sequence[str] | Non
     if state.notes:
         own = set(uids)
         state.notes = [note for note in state.notes if note.uid not in own]
-    heads = list(uids)
+    state.seen = list(map(Seen, uids, marks, roles, uids))
+    if state.restored or any(pin.replacement is None for pin in state.pins.values()):
+        set_heads(state, messages)
+    return changed
+
+
+def set_heads(state: State, messages: Sequence[Message]) -> None:
+    """Say of each message to which answer it belongs. It matters only where something is dropped or was given back."""
+    heads = [seen.uid for seen in state.seen]
     for members in groups(messages):
         for i in members:
-            heads[i] = uids[members[0]]
-    state.seen = list(map(Seen, uids, marks, roles, heads))
-    return changed
+            heads[i] = state.seen[members[0]].uid
+    state.seen = [seen._replace(head=head) for seen, head in zip(state.seen, heads, strict=True)]
 
 
 def _adopt(state: State) -> None:

@@ -64,7 +64,7 @@ def native_calls(message: Message) -> list[JsonMapping]:
     """The calls of a message: `tool_calls`, or the older `function_call`."""
     made = message.get("tool_calls")
     if isinstance(made, (list, tuple)) and made:
-        return [call if isinstance(call, Mapping) else {} for call in made]
+        return [call if type(call) is dict or isinstance(call, Mapping) else {} for call in made]
     old = message.get("function_call")
     return [{"function": old}] if isinstance(old, Mapping) else []
 

@@ -46,9 +46,9 @@ def foreign(messages: Sequence[Any]) -> str | None:
 
 
 def _foreign(message: Any) -> str | None:
-    if not isinstance(message, Mapping):
+    if type(message) is not dict and not isinstance(message, Mapping):
         return f"is a {type(message).__name__}; {_FIX}"
-    if isinstance(message.get("parts"), list) and "content" not in message:
+    if "content" not in message and isinstance(message.get("parts"), list):
         return f"is in the form of {_GEMINI} (parts); {_FIX}"
     if not isinstance(message.get("role"), str):
         return _without_role(message)
@@ -63,7 +63,7 @@ def _foreign(message: Any) -> str | None:
     if made is not None and not isinstance(made, (list, tuple)):
         return f'has tool_calls that are a {type(made).__name__}; give a list of {{"id", "function"}}'
     for place, call in enumerate(made or ()):
-        if not isinstance(call, Mapping):
+        if type(call) is not dict and not isinstance(call, Mapping):
             return f'has a {type(call).__name__} as tool call {place}; give {{"id", "function"}}'
     return None
 
