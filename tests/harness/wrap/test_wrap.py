@@ -19,6 +19,7 @@ from leyline.directives import EditScript, Receipt, WireRequest
 from leyline.harness.session.inputs import InputError
 from leyline.harness.wrap import WrapError, wrap
 from leyline.policies import PolicyError, keep_all, truncate_older_than
+from leyline.rendering.served import ServedRenderer
 
 LONG = "x" * 500
 CUT = "truncate_older_than(n=1, max_chars=20)"
@@ -615,8 +616,9 @@ def test_splice_sends_directives_and_gives_the_lineage_back(
     assert bodies[2]["return_meta_info"] is True
     wire = WireRequest.from_json(bodies[2]["custom_params"]["leyline"])
     assert (wire.seam, wire.lineage) == (2, None)
-    prompt = renderer.render(bodies[2]["messages"]).ids
-    held = renderer.render(bodies[1]["messages"]).ids
+    served = ServedRenderer(renderer)  # as the server's chat route renders them
+    prompt = served.render(bodies[2]["messages"]).ids
+    held = served.render(bodies[1]["messages"]).ids
     assert tuple(wire.source(prompt)[: len(held)]) == held
     assert WireRequest.from_json(bodies[3]["custom_params"]["leyline"]).lineage == "L7"
     assert wrapped.leyline.report().turns[2].receipt.spliced_tokens == 4
