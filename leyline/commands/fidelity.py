@@ -69,7 +69,9 @@ def fidelity(
     for line in measured.ended[:5]:
         say(f"ended early: {line}", err=True)
     if measured.interrupted:
-        if records:
+        if as_json:
+            say(json.dumps({"interrupted": True, "rows": [row.to_dict() for row in rows(records)] if records else []}))
+        elif records:
             say(report_text(records, markdown=markdown))
         done = count(len({r.trajectory for r in records}), "trajectory", "trajectories")
         said = f"interrupted: {count(len(records), 'record')} of {done}, in {directory / RECORDS}; no gate was written"

@@ -65,11 +65,11 @@ def backend(folder: Path) -> Any:
 def trajectory() -> Trajectory:
     draw = random.Random(4)
 
-    def text(most: int) -> str:
-        return "".join(draw.choice("abcdefgh \n") for _ in range(draw.randint(8, most)))
+    def text(most: int, least: int = 8) -> str:
+        return "".join(draw.choice("abcdefgh \n") for _ in range(draw.randint(least, most)))
 
     messages: list[Message] = [{"role": "system", "content": text(20)}, {"role": "user", "content": text(40)}]
     for _ in range(5):
         messages.append({"role": "assistant", "content": text(12)})
-        messages.append({"role": "user", "content": text(60)})
+        messages.append({"role": "user", "content": text(160, 100)})
     return Trajectory("talk", messages)

@@ -222,6 +222,9 @@ def test_what_was_measured_before_an_interrupt_is_shown(
     assert "first = full" in done.output
     assert len(read_records(tmp_path / "out" / "fidelity.jsonl")) == 2
     assert not (tmp_path / "out" / "gate.json").exists()
+    seen.clear()
+    told = json.loads(CliRunner().invoke(app, [*args, "--out", str(tmp_path / "out"), "--json"]).stdout)
+    assert (told["interrupted"], told["rows"][0]["probes"]) == (True, 2)
 
 
 def test_what_stands_behind_a_forget_is_not_gated(backend: Any) -> None:

@@ -55,7 +55,7 @@ def test_a_seam_longer_than_every_run_is_the_honest_prefill(backend: Any, trajec
             assert record.kl_full == pytest.approx(record.kl_references, abs=1e-4)
         else:
             assert record.approximate > 0
-            assert record.kl_honest > 1e-3  # really the approximate KV, on a model that reads its context
+            assert record.kl_honest > 1e-5  # really the approximate KV, on a model that reads its context
         assert record.full != record.prompt
     first = [r for r in records if r.seam == 0]
     assert first[0].splices == 1

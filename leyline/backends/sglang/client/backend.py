@@ -181,7 +181,7 @@ class SGLangBackend:
     ) -> Receipt:
         """The server's receipt; for a request without directives the same from the server's own counts."""
         asked = len(session.script)
-        cached = answer.count("cached_tokens")
+        cached = min(answer.count("cached_tokens"), len(prompt))
         if problem is not None:
             reason = getattr(problem, "reason", Fallback.MALFORMED)
             return Receipt(

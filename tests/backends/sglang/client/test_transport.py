@@ -197,6 +197,15 @@ def test_a_script_that_does_not_fit_is_served_honestly(connect: Callable[..., SG
     assert (receipt.prefix_tokens, receipt.prefilled_tokens) == (4, 1)
 
 
+@pytest.mark.parametrize("script", [EditScript(()), EditScript((Directive(1, 9),))])
+def test_a_server_that_counts_more_hits_than_tokens(connect: Callable[..., SGLangBackend], script: EditScript) -> None:
+    def serve(request: httpx.Request) -> httpx.Response:
+        return stream(piece([65], 1, {"type": "length", "length": 1}))  # 4 tokens cached
+
+    answer = connect(serve).chat([], None, turn(prompt=Rendered((1, 2, 3)), source=(1, 2), script=script))
+    assert (answer.receipt.prefix_tokens, answer.receipt.prefilled_tokens, answer.usage.cached_tokens) == (3, 0, 3)
+
+
 @pytest.mark.parametrize("broken", [None, [{"prompt_tokens": "many"}], "text"])
 def test_without_a_readable_receipt_nothing_was_spliced(connect: Callable[..., SGLangBackend], broken: Any) -> None:
     def serve(request: httpx.Request) -> httpx.Response:
