@@ -213,3 +213,14 @@ def test_preflight_and_doctor_say_that_the_runner_works(monkeypatch: pytest.Monk
     assert not checks["test runner"]["ok"]
     assert "/no/python" in checks["test runner"]["found"]
     assert result.exit_code == 2
+
+
+def test_the_runner_needs_nothing_but_the_standard_library(tmp_path: Path) -> None:
+    task = make_task(FIRST_SEED)
+    for path, text in task.files.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    python, *rest = task.eval_command(1)
+    done = subprocess.run([python, "-S", *rest], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout == task.evaluate(task.files, 1)[0]
