@@ -37,7 +37,7 @@ def main(model):
         session.turn(history)
         t = session.totals
         print(
-            f"{policy:<42} {mode:<9} {t.prompt_tokens:>7} {t.cached_tokens:>7} {t.spliced_tokens:>8} "
+            f"{policy:<42} {mode:<9} {t.prompt_tokens:>7} {t.prefix_tokens:>7} {t.spliced_tokens:>8} "
             f"{t.prefilled_tokens:>10}  {t.hit_rate:.1%}"
         )
     backend.close()

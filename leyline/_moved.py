@@ -69,7 +69,7 @@ evals.pool                       evals.trials.pool
 evals.power                      evals.stats.power
 evals.radix                      backends.simulated.radix
 evals.ray_pool                   evals.trials.ray_pool
-evals.records                    evals.trials.record directives.digest
+evals.records                    evals.trials.record directives.digest evals.trials.record:TrialOutcome:Outcome
 evals.replay.engine              evals.replay.walk
 evals.replay.records             evals.replay.replayed
 evals.replay.tables              evals.replay.by_policy
@@ -93,7 +93,7 @@ evals.suites.swebench_rows       suites.swebench.rows
 evals.suites.swebench_score      evals.trials.scoring
 evals.tally                      evals.trials.tally
 evals.textrender                 rendering.textrender models.find rendering.tokenizer:read_tokenizer:_tokenizer
-evals.traces                     evals.replay.traces evals.trials.turns
+evals.traces                     evals.replay.traces evals.trials.turns evals.replay.traces:Recording:Trajectory
 evals.trial                      evals.trials.trial evals.trials.turns
 harness._confine                 harness.sandbox._confine
 harness.disk                     harness.sandbox.disk

@@ -15,7 +15,7 @@ import torch
 
 from leyline.backends.contract import BackendError, Capabilities, ContextOverflowError, Turn, TurnInput, Usage
 from leyline.backends.local.prefix_cache import CachedSequence, PrefixCache
-from leyline.backends.local.reuse import Plan, Rules, plan_turn
+from leyline.backends.local.reuse import ReusePlan, Rules, plan_turn
 from leyline.directives import Message, Receipt, Splice
 from leyline.rendering.render import Renderer
 from leyline.rendering.toolcalls import parse_output
@@ -47,7 +47,7 @@ class Conversation:
         self.row, self.renderer, self.context, self.splice, self.fault = row, renderer, context, splice, fault
         self.cache = PrefixCache(1 << 30)
 
-    def plan(self, turn: TurnInput) -> tuple[Plan, Work]:
+    def plan(self, turn: TurnInput) -> tuple[ReusePlan, Work]:
         """Raises `ContextOverflowError`."""
         assert turn.prompt is not None
         prompt = turn.prompt.ids
@@ -60,13 +60,13 @@ class Conversation:
         tokens = tuple(prompt[p] for p in places)
         return plan, Work(self.row, runs, tokens, places, len(prompt), room, self.fault)
 
-    def conclude(self, turn: TurnInput, plan: Plan, work: Work, out: list[int]) -> Turn:
+    def conclude(self, turn: TurnInput, plan: ReusePlan, work: Work, out: list[int]) -> Turn:
         """Remember what the row holds now, and make the answer."""
         assert turn.prompt is not None
         prompt = turn.prompt.ids
         sequence = _sequence(plan, prompt, turn.tenant)
         sequence.ids.extend(out)
-        sequence.generations.extend(bytes(len(out)))
+        sequence.move_counts.extend(bytes(len(out)))
         self.cache.clear()
         self.cache.insert(sequence)
         spliced = sum(m.length for m in plan.moves)
@@ -76,7 +76,7 @@ class Conversation:
             spliced_tokens=spliced,
             prefilled_tokens=len(prompt) - plan.prefix - spliced,
             splices=tuple(Splice(m.target, m.target + m.length, m.target - m.source, 0.0) for m in plan.moves),
-            approximate_from=plan.honest,
+            approximate_from=plan.approximate_from,
             lineage=plan.lineage,
             fallback=plan.fallback,
             detail=plan.detail,
@@ -228,7 +228,7 @@ def _without_script(turn: TurnInput) -> TurnInput:
     return TurnInput(session_id=turn.session_id, prompt=turn.prompt, tenant=turn.tenant, sampling=turn.sampling)
 
 
-def _computed(plan: Plan, length: int) -> list[int]:
+def _computed(plan: ReusePlan, length: int) -> list[int]:
     """The positions of a prompt that are neither cached nor moved."""
     places, start = [], plan.prefix
     for move in plan.moves:
@@ -237,15 +237,15 @@ def _computed(plan: Plan, length: int) -> list[int]:
     return [*places, *range(start, length)]
 
 
-def _sequence(plan: Plan, prompt: Sequence[int], tenant: str | None) -> CachedSequence:
+def _sequence(plan: ReusePlan, prompt: Sequence[int], tenant: str | None) -> CachedSequence:
     """What the row holds once the plan is carried out, before decoding; as `local.engine.carry_out` keeps it."""
-    generations = bytearray(len(prompt))
+    move_counts = bytearray(len(prompt))
     if plan.base is not None:
-        generations[: plan.prefix] = plan.base.generations[: plan.prefix]
+        move_counts[: plan.prefix] = plan.base.move_counts[: plan.prefix]
     if plan.donor is not None:
         for move in plan.moves:
-            old = plan.donor.generations[move.source : move.source + move.length]
-            generations[move.target : move.target + move.length] = bytes(min(g + 1, 255) for g in old)
+            old = plan.donor.move_counts[move.source : move.source + move.length]
+            move_counts[move.target : move.target + move.length] = bytes(min(g + 1, 255) for g in old)
     prefilled = min(plan.base.prefilled, plan.prefix) if plan.base is not None else 0
     exact = min(plan.base.exact, plan.prefix) if plan.base is not None else 0
     first = plan.moves[0].target if plan.moves else len(prompt)
@@ -258,8 +258,8 @@ def _sequence(plan: Plan, prompt: Sequence[int], tenant: str | None) -> CachedSe
         tenant=tenant,
         ids=list(prompt),
         lineage=plan.lineage,
-        honest=plan.honest,
+        approximate_from=plan.approximate_from,
         prefilled=prefilled,
         exact=exact,
-        generations=generations,
+        move_counts=move_counts,
     )

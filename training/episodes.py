@@ -214,7 +214,7 @@ def row_of(task: micro.MicroTask, session: Session, result: AgentResult) -> dict
         "reason": result.reason.split(":")[0] if result.outcome == "limit" else "",
         "turns": result.turns,
         "prompt_tokens": totals.prompt_tokens,
-        "cached_tokens": totals.cached_tokens,
+        "cached_tokens": totals.prefix_tokens,
         "spliced_tokens": totals.spliced_tokens,
         "prefilled_tokens": totals.prefilled_tokens,
         "completion_tokens": totals.completion_tokens,

@@ -187,7 +187,7 @@ def _plan_text(config: EvalConfig, directory: Path) -> str:
     from leyline.backends.contract import BackendError
     from leyline.evals.trials.arms import SERVED, check_arms
     from leyline.evals.trials.journal import load
-    from leyline.evals.trials.schedule import check_same, plan
+    from leyline.evals.trials.schedule import check_same, planned_trials
     from leyline.evals.trials.serving import check_backends, name_served
     from leyline.suites import load_suite
 
@@ -196,7 +196,7 @@ def _plan_text(config: EvalConfig, directory: Path) -> str:
     with contextlib.suppress(BackendError):  # a server need not be there yet
         config = config.model_copy(update={"arms": tuple(name_served(config.arms))})
     suite = load_suite(config.suite)
-    specs = plan(config, suite, directory)
+    specs = planned_trials(config, suite, directory)
     records = load(directory).records
     if all(arm.model != SERVED for arm in config.arms):
         check_same(specs, records)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from leyline.commands.terminal import safe, say
 from leyline.directives.counts import count
-from leyline.evals.trials.record import Outcome, TrialRecord
+from leyline.evals.trials.record import TrialOutcome, TrialRecord
 from leyline.evals.trials.schedule import TrialSpec
 from leyline.evals.trials.tally import ArmTally, tally
 
@@ -61,7 +61,7 @@ class PlainProgress:
         self._eta.step()
         seconds = self._eta.seconds
         left = f", {span(seconds)} left" if seconds else ""
-        reason = f"  {record.detail}" if record.outcome is Outcome.ERROR else ""
+        reason = f"  {record.detail}" if record.outcome is TrialOutcome.ERROR else ""
         self._say(
             f"[{self._done:>{len(str(self._total))}}/{self._total}{left}] {record.outcome.value:<8} {record.arm}"
             f"  {record.task}  seed {record.seed}  {count(len(record.turns), 'turn')}  {record.wall_s:.1f} s{reason}"
@@ -108,7 +108,7 @@ class LiveProgress:
         self._arms[record.arm].add(record)
         self._bar.advance(self._task)
         self._last = safe(f"{record.outcome.value}  {record.arm}  {record.task}  {record.wall_s:.1f} s")
-        if record.outcome is Outcome.ERROR:
+        if record.outcome is TrialOutcome.ERROR:
             said = safe(f"{record.arm}  {record.task}: {record.detail}")
             self._live.console.print(said, markup=False, highlight=False)
 
@@ -150,7 +150,7 @@ def table_rows(arms: dict[str, ArmTally]) -> Iterator[tuple[str, ...]]:
     for name, arm in arms.items():
         rate = f"{arm.solved / arm.scored:.1%}" if arm.scored else "-"
         hit = f"{arm.hit_rate:.1%}" if arm.hit_rate is not None else "-"
-        counts = [arm.outcomes[kind] for kind in (Outcome.LIMIT, Outcome.ERROR, Outcome.UNSCORED)]
+        counts = [arm.outcomes[kind] for kind in (TrialOutcome.LIMIT, TrialOutcome.ERROR, TrialOutcome.UNSCORED)]
         tokens = [f"{n:,}" for n in (arm.spliced, arm.prefilled, arm.shed)]
         yield (name, f"{arm.done}/{arm.planned}", str(arm.solved), rate, hit, *tokens, *map(str, counts))
 

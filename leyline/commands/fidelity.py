@@ -20,7 +20,7 @@ from leyline.directives import JsonObject, Mode
 from leyline.directives.counts import count
 from leyline.evals.fidelity.probe import FidelityRecord
 from leyline.evals.fidelity.summary import RULE, THRESHOLD, Row, Verdict, by_edits, by_margin, recommend, rows
-from leyline.evals.replay.traces import Trajectory, load_trajectories
+from leyline.evals.replay.traces import Recording, load_trajectories
 from leyline.evals.trials.turns import answer_places
 from leyline.rendering.errors import RenderingError
 
@@ -120,7 +120,7 @@ def _settings(policy: str, seams: Sequence[int], tokens: int, every: int) -> Jso
     return {"policy": policy, "seams": chosen, "tokens": tokens, "every": every}
 
 
-def _trajectories(trace: Sequence[Path], tasks: int, level: str, policy: str) -> list[Trajectory]:
+def _trajectories(trace: Sequence[Path], tasks: int, level: str, policy: str) -> list[Recording]:
     if trace:
         return [t for file in find_traces(trace) for t in load_trajectories(file)][:tasks]
     from leyline.evals.fidelity.micro import micro_trajectories
@@ -140,7 +140,7 @@ class _Measured:
 
 def _measure(
     folder: Path,
-    trajectories: Sequence[Trajectory],
+    trajectories: Sequence[Recording],
     directory: Path,
     settings: JsonObject,
     device: str | None,

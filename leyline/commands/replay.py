@@ -16,7 +16,7 @@ from leyline.commands.terminal import say
 from leyline.directives.counts import count
 from leyline.evals.replay.by_policy import Bucket, Row, by_turn, summarise
 from leyline.evals.replay.replayed import CACHES, Cache, ReplayRecord
-from leyline.evals.replay.run import BUILTIN_POLICIES, Plan, run_on_backend, run_plan
+from leyline.evals.replay.run import BUILTIN_POLICIES, ReplayPlan, run_on_backend, run_plan
 from leyline.evals.replay.traces import TraceError, trace_files
 from leyline.evals.replay.walk import iter_settings
 
@@ -63,7 +63,7 @@ def replay(
         raise UsageError("--capacity, --concurrency, --page-size and --tokenizer belong to the simulated cache")
     about = {"page_size": page_size, "capacity": capacity, "chunk": chunk, "seam": seam}
     settings = iter_settings(policy or BUILTIN_POLICIES, caches, **about)
-    plan = Plan(
+    plan = ReplayPlan(
         files=tuple(str(path) for path in find_traces(files)),
         settings=tuple(settings),
         ids=frozenset(only),
@@ -155,7 +155,7 @@ def table_text(head: Sequence[str], body: Sequence[Sequence[str]], *, left: int,
     )
 
 
-def _collect(pieces: Any, plan: Plan, trajectories: int, quiet: bool) -> list[ReplayRecord]:
+def _collect(pieces: Any, plan: ReplayPlan, trajectories: int, quiet: bool) -> list[ReplayRecord]:
     records: list[ReplayRecord] = []
     with Meter("replays", trajectories * len(plan.settings), quiet=quiet) as meter:
         for piece in pieces:
@@ -164,7 +164,7 @@ def _collect(pieces: Any, plan: Plan, trajectories: int, quiet: bool) -> list[Re
     return records
 
 
-def _ordered(records: Sequence[ReplayRecord], plan: Plan, ids: Sequence[str]) -> list[ReplayRecord]:
+def _ordered(records: Sequence[ReplayRecord], plan: ReplayPlan, ids: Sequence[str]) -> list[ReplayRecord]:
     """In the order of the settings, then of the trajectories, whichever worker was first."""
     settings = {(s.policy, s.cache): n for n, s in enumerate(plan.settings)}
     places = {name: n for n, name in enumerate(ids)}
@@ -189,8 +189,8 @@ def _cache(name: str) -> Cache:
     raise UsageError(f"unknown cache {name!r}; choose from {', '.join(CACHES)}")
 
 
-def _ids(plan: Plan) -> list[str]:
-    return [t.id for t in Plan(plan.files, plan.settings).trajectories()]
+def _ids(plan: ReplayPlan) -> list[str]:
+    return [t.id for t in ReplayPlan(plan.files, plan.settings).trajectories()]
 
 
 def _write(path: Path, records: Sequence[ReplayRecord]) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from leyline.evals.trials.config import ConfigError, EvalConfig
     from leyline.evals.trials.journal import Journal, JournalError
     from leyline.evals.trials.journal import load as load_records
-    from leyline.evals.trials.record import Outcome, TrialKey, TrialRecord, TurnRecord
+    from leyline.evals.trials.record import TrialKey, TrialOutcome, TrialRecord, TurnRecord
     from leyline.evals.trials.run_eval import Summary, run_eval
 else:
     __getattr__, __dir__ = lazily(
@@ -30,9 +30,10 @@ else:
             "leyline.evals.trials.assemble": "assemble",
             "leyline.evals.trials.config": "ConfigError EvalConfig",
             "leyline.evals.trials.journal": "Journal JournalError load:load_records",
-            "leyline.evals.trials.record": "Outcome TrialKey TrialRecord TurnRecord",
+            "leyline.evals.trials.record": "TrialOutcome TrialKey TrialRecord TurnRecord",
             "leyline.evals.trials.run_eval": "Summary run_eval",
         },
+        renamed={"Outcome": "TrialOutcome"},
     )
 
 __all__ = [
@@ -42,11 +43,11 @@ __all__ = [
     "EvalConfig",
     "Journal",
     "JournalError",
-    "Outcome",
     "Report",
     "ReportError",
     "Summary",
     "TrialKey",
+    "TrialOutcome",
     "TrialRecord",
     "TurnRecord",
     "Written",

@@ -9,7 +9,7 @@ from leyline._lazy import lazily
 if TYPE_CHECKING:
     from leyline.harness.agent import AgentResult, Event, Limits, run_agent
     from leyline.harness.editor import Editor, EditorReport, EditorTurn, EditPlan, Origin
-    from leyline.harness.sandbox.sandbox import HarnessError, Sandbox, SandboxError
+    from leyline.harness.sandbox.sandbox import CommandLimits, HarnessError, Sandbox, SandboxError
     from leyline.harness.session.inputs import InputError
     from leyline.harness.session.ledger import Ledger
     from leyline.harness.session.pins import LedgerError
@@ -26,7 +26,7 @@ else:
         {
             "leyline.harness.agent": "AgentResult Event Limits run_agent",
             "leyline.harness.editor": "EditPlan Editor EditorReport EditorTurn Origin",
-            "leyline.harness.sandbox.sandbox": "HarnessError Sandbox SandboxError",
+            "leyline.harness.sandbox.sandbox": "CommandLimits HarnessError Sandbox SandboxError",
             "leyline.harness.session.inputs": "InputError",
             "leyline.harness.session.ledger": "Ledger",
             "leyline.harness.session.pins": "LedgerError",
@@ -44,6 +44,7 @@ __all__ = [
     "DEFAULT_TOOLS",
     "TOOLS",
     "AgentResult",
+    "CommandLimits",
     "DiskWorkspace",
     "EditPlan",
     "Editor",

@@ -13,11 +13,9 @@ from typing import Any, Literal, Protocol
 from leyline.backends.contract import BackendError, ContextOverflowError
 from leyline.directives import JsonMapping, JsonObject, LeylineError, Message
 from leyline.harness.session.session import Session, Totals
-from leyline.harness.trajectory import TrajectoryError, TrajectoryWriter
+from leyline.harness.trajectory import AgentOutcome, TrajectoryError, TrajectoryWriter
 
 NO_CALL = "Error: no valid tool call."
-
-Outcome = Literal["solved", "failed", "unscored", "error", "interrupted", "limit"]
 
 
 class ToolOutput(Protocol):
@@ -35,7 +33,7 @@ class Toolbox(Protocol):
     def call(self, name: str, arguments: Mapping[str, object]) -> ToolOutput: ...
 
 
-class Task(Protocol):
+class Assignment(Protocol):
     """What to do and how to tell that it is done."""
 
     @property
@@ -74,7 +72,7 @@ class AgentResult:
     outcome "unscored": the agent submitted, and the task has nothing that could tell whether it is solved.
     """
 
-    outcome: Outcome
+    outcome: AgentOutcome
     reason: str
     turns: int
     messages: list[Message]
@@ -83,7 +81,7 @@ class AgentResult:
 
 
 def run_agent(
-    task: Task,
+    task: Assignment,
     toolbox: Toolbox,
     session: Session,
     *,
@@ -118,7 +116,7 @@ def run_agent(
 
 @dataclass
 class _Run:
-    task: Task
+    task: Assignment
     toolbox: Toolbox
     session: Session
     limits: Limits
@@ -132,7 +130,7 @@ class _Run:
         self.written = 0  # messages that the trajectory already holds
         self.started = time.monotonic()
 
-    def loop(self) -> tuple[Outcome, str]:
+    def loop(self) -> tuple[AgentOutcome, str]:
         while True:
             if self.limits.turns is not None and self.turn >= self.limits.turns:
                 return "limit", f"turns: {self.turn}"
@@ -192,7 +190,7 @@ class _Run:
             self.trajectory.tool(self.turn, name, arguments, text, seconds, call_id=call_id)
         self.emit("tool_result", name=name, output=text, seconds=seconds)
 
-    def finish(self, outcome: Outcome, reason: str) -> AgentResult:
+    def finish(self, outcome: AgentOutcome, reason: str) -> AgentResult:
         totals, seconds = self.session.totals, time.monotonic() - self.started
         try:
             if self.trajectory is not None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from leyline.directives import Message
-from leyline.harness.sandbox.sandbox import HarnessError, Limits, Result, Sandbox, SandboxError
+from leyline.harness.sandbox.sandbox import CommandLimits, HarnessError, Result, Sandbox, SandboxError
 from leyline.harness.tools import DEFAULT_TOOLS, Evaluation, ToolBox, ToolResult
 from leyline.harness.verdict.judged import ChangedSourceError, carry
 from leyline.harness.verdict.shadows import lay_guard
@@ -31,7 +31,7 @@ class Task(ABC):
     user: str
     tools: tuple[str, ...] = DEFAULT_TOOLS
     max_turns: int = 40
-    limits: Limits = Limits()
+    limits: CommandLimits = CommandLimits()
     network: bool = False
     env: Mapping[str, str] = {}
 
@@ -207,7 +207,7 @@ class FilesTask(Task):
     readonly: frozenset[str] = frozenset()
     tools: tuple[str, ...] = DEFAULT_TOOLS
     max_turns: int = 40
-    limits: Limits = field(default_factory=Limits)
+    limits: CommandLimits = field(default_factory=CommandLimits)
     mark: str | None = None
 
     def workspace(self) -> DiskWorkspace:

@@ -23,13 +23,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 from leyline.directives import JsonObject, LeylineError, Message, MessageEdit
 from leyline.harness.session.session import SessionTurn
 
 FORMAT = "leyline-trajectory/1"
-OUTCOMES = ("solved", "failed", "unscored", "error", "interrupted", "limit")
+AgentOutcome = Literal["solved", "failed", "unscored", "error", "interrupted", "limit"]
+OUTCOMES: tuple[str, ...] = get_args(AgentOutcome)
 _SYNC_SECONDS = 5.0  # at most this much of a run is lost to a power cut; a killed process loses nothing
 
 

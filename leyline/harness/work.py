@@ -8,19 +8,16 @@ from pathlib import Path
 from typing import Protocol
 
 from leyline.backends.contract import Backend, Sampling
-from leyline.directives import Message, Mode
-from leyline.harness.agent import AgentResult, Event, Limits, ToolOutput, run_agent
+from leyline.directives import Mode
+from leyline.harness.agent import AgentResult, Assignment, Event, Limits, Toolbox, run_agent
 from leyline.harness.session.session import Session
 from leyline.harness.trajectory import TrajectoryWriter
 
 DEFAULT_TURNS = 40
 
 
-class Work(Protocol):
+class Work(Assignment, Toolbox, Protocol):
     """A task laid out for an agent: what to do, the tools for it, and whether it is done."""
-
-    @property
-    def messages(self) -> Sequence[Message]: ...
 
     @property
     def tools(self) -> Sequence[Mapping[str, object]]:
@@ -29,10 +26,6 @@ class Work(Protocol):
     @property
     def turns(self) -> int | None:
         """The most model calls it is worth; None where it has no say."""
-
-    def call(self, name: str, arguments: Mapping[str, object]) -> ToolOutput: ...
-
-    def solved(self) -> bool | None: ...
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pathspec
 
-from leyline.harness.sandbox.sandbox import HarnessError, Limits, Result, run
+from leyline.harness.sandbox.sandbox import CommandLimits, HarnessError, Result, run
 from leyline.harness.tasks import Task
 from leyline.harness.workspace.snapshot import walk
 from leyline.harness.workspace.workspace import JUNK, DiskWorkspace, WorkspaceError, patterns_of
@@ -60,7 +60,7 @@ class RepositoryTask(Task):
     protect: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
     max_turns: int = 80
-    limits: Limits = field(default_factory=lambda: Limits(seconds=300))
+    limits: CommandLimits = field(default_factory=lambda: CommandLimits(seconds=300))
     network: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
     system: str = SYSTEM

@@ -14,7 +14,7 @@ import pytest
 
 import leyline.commands
 from leyline.commands.terminal import safe
-from leyline.evals.trials.record import Outcome, TrialRecord
+from leyline.evals.trials.record import TrialOutcome, TrialRecord
 
 EVIL = "\x1b]0;title\x07\x1b[2J\x1b[Hfine\x00\r\x9b2J\u202egone"
 RAW = re.compile(rb"\x1b\]|\x1b\[(?!\?25|[0-9;]*[mKAG]|2K|1A)|\x07|\x00|\xc2\x9b|\xe2\x80\xae")
@@ -92,7 +92,7 @@ def test_the_live_table_of_an_eval(monkeypatch: pytest.MonkeyPatch, capsys: Any)
     progress = LiveProgress()
     progress.notes([EVIL])
     values = {"suite": "s", "task": EVIL, "arm": "a", "seed": 0, "digest": "d"}
-    record = TrialRecord(**values, outcome=Outcome.ERROR, detail=EVIL)
+    record = TrialRecord(**values, outcome=TrialOutcome.ERROR, detail=EVIL)
     progress.begin([], [record], 1)
     progress.trial(record)
     progress.end()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +18,24 @@ from leyline.backends.contract import (
     BackendError,
     Capabilities,
     ContextOverflowError,
-    Sampling,
     Turn,
     TurnInput,
-    Usage,
 )
+from leyline.backends.local.answer import Generated, answered, generate, spliced_receipt, unspliced_receipt
 from leyline.backends.local.execution import Prefilled, carry_out
 from leyline.backends.local.families import Refusal
 from leyline.backends.local.load import accelerator, load_model, stop_tokens
 from leyline.backends.local.prefix_cache import CachedSequence, PrefixCache
-from leyline.backends.local.reuse import Plan, Rules, honest_plan, plan_turn
+from leyline.backends.local.reuse import ReusePlan, Rules, honest_plan, plan_turn
 from leyline.backends.local.runner import Decoder, PlainDecoder, Splicer, SplicerDecoder, build_runner
 from leyline.backends.local.sampling import Sampler
 from leyline.backends.memory import SessionMemory, remember_turn, with_found
-from leyline.directives import Costs, Fallback, Message, Mode, Outcome, Receipt
+from leyline.directives import Costs, Fallback, Message, Mode, Receipt
 from leyline.rendering.render import Renderer
 from leyline.rendering.textstream import TextStream
-from leyline.rendering.toolcalls import parse_output
 
 CACHE_BYTES = 2**30
 CACHE_TOKENS = 65536
-
-
-@dataclass
-class _Generated:
-    text: str
-    ids: list[int]
-    finish_reason: str
-    first: float
-    seconds: float
 
 
 class LocalBackend:
@@ -146,17 +135,17 @@ class LocalBackend:
             session, found = with_found(self._memory, session, prompt)
             with self._runner.session():
                 done, plan = self._prefill(self._runner, prompt, session, room)
-                receipt = self._receipt(plan, done, len(prompt), session)
+                receipt = spliced_receipt(plan, done, len(prompt), session)
                 assert done.logits is not None
                 decoder = SplicerDecoder(self._runner, done.sequence.kv)
                 fed: list[int] = []
                 try:
-                    out = self._generate(decoder, done.logits, session.sampling, room, session.on_text, fed)
+                    out = self._generate(decoder, done.logits, session, room, fed)
                 finally:
                     self._record_decoded(done.sequence, fed)
             receipt = remember_turn(self._memory, session, found, (*prompt, *fed), receipt)
             timings = {"prefill": done.seconds - done.splice_seconds, "splice": done.splice_seconds}
-            return self._turn(out, receipt, timings, done.seconds, prompt)
+            return answered(out, receipt, timings, done.seconds, prompt)
 
     def prewarm(self, session: TurnInput) -> None:
         """Make the KV of `session.prompt` ahead of its turn, exactly as `chat` would, in whole pages.
@@ -177,12 +166,12 @@ class LocalBackend:
         prompt = self._prompt((), None, session)
         with self._lock:
             if isinstance(self._runner, Refusal):
-                receipt = self._plain_receipt(self._runner, len(prompt), session)
+                receipt = unspliced_receipt(self._runner, len(prompt), session)
                 return PlainDecoder(self._model).prefill(prompt), receipt
             with self._runner.session():
                 done, plan = self._prefill(self._runner, prompt, session, 0)
             assert done.logits is not None
-            return done.logits.clone(), self._receipt(plan, done, len(prompt), session)
+            return done.logits.clone(), spliced_receipt(plan, done, len(prompt), session)
 
     def close(self) -> None:
         """Drop the cache."""
@@ -213,7 +202,7 @@ class LocalBackend:
 
     def _prefill(
         self, runner: Splicer, prompt: tuple[int, ...], session: TurnInput, room: int
-    ) -> tuple[Prefilled, Plan]:
+    ) -> tuple[Prefilled, ReusePlan]:
         """Plan, carry out, and put the result into the cache. A splice that fails leaves the cache as it was."""
         tenant, page = session.tenant, self._rules.page
         plan = plan_turn(self.cache, prompt, session, self._rules)
@@ -230,7 +219,7 @@ class LocalBackend:
         self._purge(prompt, session, done.sequence)
         return done, plan
 
-    def _learn(self, plan: Plan, done: Prefilled, length: int) -> None:
+    def _learn(self, plan: ReusePlan, done: Prefilled, length: int) -> None:
         costs = self._rules.costs.learn_prefill(plan.computed(length), done.seconds - done.splice_seconds)
         if plan.moves:
             costs = costs.learn_move(sum(m.length for m in plan.moves), done.splice_seconds)
@@ -245,73 +234,17 @@ class LocalBackend:
         if forgotten:
             self.cache.purge(session.tenant, session.source, forgotten[0][0], [span for _, span in forgotten], keep)
 
-    def _receipt(self, plan: Plan, done: Prefilled, count: int, session: TurnInput) -> Receipt:
-        spliced = sum(m.length for m in plan.moves)
-        return Receipt(
-            prompt_tokens=count,
-            prefix_tokens=plan.prefix,
-            spliced_tokens=spliced,
-            prefilled_tokens=count - plan.prefix - spliced,
-            splices=done.splices,
-            approximate_from=plan.honest,
-            lineage=plan.lineage,
-            fallback=plan.fallback,
-            detail=plan.detail,
-            directives=len(session.script),
-            acknowledged=plan.outcomes,
-            choice=None if plan.choice is None else replace(plan.choice, seconds=done.seconds),
-        )
-
-    def _generate(
-        self,
-        decoder: Decoder,
-        logits: Tensor,
-        settings: Sampling,
-        room: int,
-        on_text: Callable[[str], None] | None,
-        fed: list[int],
-    ) -> _Generated:
-        """Decode until a stop. `fed` receives every token whose KV was made."""
+    def _generate(self, decoder: Decoder, logits: Tensor, session: TurnInput, room: int, fed: list[int]) -> Generated:
         if self._renderer is None:
             raise BackendError("the backend has no renderer, so it has no tokenizer; give LocalBackend a renderer")
-        sampler = Sampler(settings)
-        stream = TextStream(self._renderer.tokenizer, settings.stop, on_text)
-        began, first, reason = time.perf_counter(), 0.0, "length"
-        for count in range(max(room, 0)):
-            token = sampler.pick(logits)
-            if not count:
-                first = time.perf_counter() - began
-            if token in self._stops:
-                reason = "stop"
-                break
-            stopped = stream.push(token)
-            logits = decoder.feed(token)
-            fed.append(token)
-            if stopped:
-                reason = "stop"
-                break
-        text, ids = stream.finish()
-        return _Generated(text, ids, reason, first, time.perf_counter() - began)
+        stream = TextStream(self._renderer.tokenizer, session.sampling.stop, session.on_text)
+        return generate(decoder, logits, Sampler(session.sampling), stream, self._stops, room, fed)
 
     def _record_decoded(self, sequence: CachedSequence, fed: list[int]) -> None:
         sequence.ids.extend(fed)
-        sequence.generations.extend(bytes(len(fed)))
+        sequence.move_counts.extend(bytes(len(fed)))
         sequence.kv.truncate(len(sequence.ids))
         self.cache.insert(sequence)
-
-    def _turn(
-        self, out: _Generated, receipt: Receipt, timings: dict[str, float], prefill: float, prompt: tuple[int, ...]
-    ) -> Turn:
-        parsed = parse_output(out.text, seed=f"{len(prompt)}:{hash(prompt)}")
-        cached = receipt.prefix_tokens + receipt.spliced_tokens
-        return Turn(
-            message=parsed.message(),
-            usage=Usage(receipt.prompt_tokens, cached, len(out.ids)),
-            receipt=receipt,
-            output_ids=tuple(out.ids),
-            finish_reason="tool_calls" if parsed.tool_calls else out.finish_reason,
-            timings={**timings, "decode": out.seconds, "ttft": prefill + out.first},
-        )
 
     def _plain_turn(self, refusal: Refusal, prompt: tuple[int, ...], session: TurnInput, room: int) -> Turn:
         """A refused model: the whole prompt is prefilled in every turn."""
@@ -319,20 +252,6 @@ class LocalBackend:
         began = time.perf_counter()
         logits = decoder.prefill(prompt)
         seconds = time.perf_counter() - began
-        out = self._generate(decoder, logits, session.sampling, room, session.on_text, [])
-        receipt = self._plain_receipt(refusal, len(prompt), session)
-        return self._turn(out, receipt, {"prefill": seconds, "splice": 0.0}, seconds, prompt)
-
-    @staticmethod
-    def _plain_receipt(refusal: Refusal, count: int, session: TurnInput) -> Receipt:
-        asked = len(session.script)
-        return Receipt(
-            prompt_tokens=count,
-            prefix_tokens=0,
-            spliced_tokens=0,
-            prefilled_tokens=count,
-            fallback=refusal.reason if asked else None,
-            detail=refusal.detail if asked else None,
-            directives=asked,
-            acknowledged=(Outcome.PREFILLED,) * asked,
-        )
+        out = self._generate(decoder, logits, session, room, [])
+        receipt = unspliced_receipt(refusal, len(prompt), session)
+        return answered(out, receipt, {"prefill": seconds, "splice": 0.0}, seconds, prompt)

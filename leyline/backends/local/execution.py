@@ -10,7 +10,7 @@ from torch import Tensor
 
 from leyline.backends.local.kv import SequenceKV
 from leyline.backends.local.prefix_cache import CachedSequence
-from leyline.backends.local.reuse import Move, Plan
+from leyline.backends.local.reuse import Move, ReusePlan
 from leyline.backends.local.runner import Splicer
 from leyline.directives import Splice
 
@@ -30,7 +30,7 @@ class Prefilled:
 
 
 def carry_out(
-    runner: Splicer, plan: Plan, prompt: Sequence[int], *, tenant: str | None, page: int, room: int
+    runner: Splicer, plan: ReusePlan, prompt: Sequence[int], *, tenant: str | None, page: int, room: int
 ) -> Prefilled:
     """Make the KV of `prompt` as `plan` says, in a sequence that the caller puts into the cache.
 
@@ -49,12 +49,12 @@ def carry_out(
     except BaseException:
         sequence.truncate(undo)
         raise
-    sequence.lineage, sequence.honest = plan.lineage, plan.honest
+    sequence.lineage, sequence.approximate_from = plan.lineage, plan.approximate_from
     spent = sum(s.seconds for s in splices)
     return Prefilled(sequence, logits, tuple(splices), time.perf_counter() - began, spent)
 
 
-def _start(runner: Splicer, plan: Plan, tenant: str | None, capacity: int) -> tuple[CachedSequence, int]:
+def _start(runner: Splicer, plan: ReusePlan, tenant: str | None, capacity: int) -> tuple[CachedSequence, int]:
     """The sequence to write into, holding the plan's prefix, and the length to undo to."""
     base, prefix = plan.base, plan.prefix
     if base is not None and prefix == len(base.ids):
@@ -64,7 +64,7 @@ def _start(runner: Splicer, plan: Plan, tenant: str | None, capacity: int) -> tu
     if base is not None:
         kv.append(base.kv, 0, prefix)
         sequence.ids = base.ids[:prefix]
-        sequence.generations = base.generations[:prefix]
+        sequence.move_counts = base.move_counts[:prefix]
         sequence.prefilled = min(base.prefilled, prefix)
         sequence.exact = min(base.exact, prefix)
     return sequence, prefix
@@ -80,7 +80,7 @@ def _prefill(
         stop = min(end, (start // page + 1) * page)
         hidden = runner.forward(sequence.kv, prompt[start:stop])
         sequence.ids.extend(prompt[start:stop])
-        sequence.generations.extend(bytes(stop - start))
+        sequence.move_counts.extend(bytes(stop - start))
         if sequence.prefilled == start:
             sequence.prefilled = stop
         if sequence.exact == start and stop - start == page:
@@ -89,7 +89,7 @@ def _prefill(
     return runner.logits(hidden) if logits and hidden is not None else None
 
 
-def _move(runner: Splicer, sequence: CachedSequence, prompt: Sequence[int], plan: Plan, move: Move) -> Splice:
+def _move(runner: Splicer, sequence: CachedSequence, prompt: Sequence[int], plan: ReusePlan, move: Move) -> Splice:
     began = time.perf_counter()
     donor = plan.donor
     assert donor is not None
@@ -98,6 +98,6 @@ def _move(runner: Splicer, sequence: CachedSequence, prompt: Sequence[int], plan
     kv.reserve(end)
     kv.splice(donor.kv, move.source, move.length, runner.layout, runner.table)
     sequence.ids.extend(prompt[move.target : end])
-    moved = donor.generations[move.source : move.source + move.length]
-    sequence.generations.extend(min(g + 1, 255) for g in moved)
+    moved = donor.move_counts[move.source : move.source + move.length]
+    sequence.move_counts.extend(min(g + 1, 255) for g in moved)
     return Splice(move.target, end, move.target - move.source, time.perf_counter() - began)

@@ -1,8 +1,8 @@
 """The sequences that are cached over turns, and who may reuse how much of them.
 
 Provenance is a property of a prefix: a token's KV depends on every token before it, so once one token is approximate
-all behind it are. A sequence therefore carries three lengths, `exact <= prefilled` and `honest`, instead of a mark
-on each token.
+all behind it are. A sequence therefore carries three lengths, `exact <= prefilled` and `approximate_from`, instead of a
+mark on each token.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ class CachedSequence:
     """Token ids and their KV.
 
     tenant: only requests of the same tenant see the sequence.
-    lineage: who may reuse what stands at `honest` and behind it; None when all is honest.
-    honest: tokens `[0, honest)` are what a clean prefill or decode gives; the rest carries spliced KV.
+    lineage: who may reuse what stands at `approximate_from` and behind it; None when all is honest.
+    approximate_from: tokens before it are what a clean prefill or decode gives; the rest carries spliced KV.
     prefilled: tokens `[0, prefilled)` were computed by prefill (not decoded, not spliced).
     exact: tokens `[0, exact)` were computed in whole pages from position 0, so a cold prefill gives the same bits.
-    generations: how often each token's KV was moved.
+    move_counts: how often each token's KV was moved.
     """
 
     kv: SequenceKV
     tenant: str | None
     ids: list[int] = field(default_factory=list)
     lineage: str | None = None
-    honest: int | None = None
+    approximate_from: int | None = None
     prefilled: int = 0
     exact: int = 0
-    generations: bytearray = field(default_factory=bytearray)
+    move_counts: bytearray = field(default_factory=bytearray)
     used: int = 0
 
     @property
     def honest_length(self) -> int:
         """How many tokens anyone of the tenant may reuse."""
-        return len(self.ids) if self.honest is None else self.honest
+        return len(self.ids) if self.approximate_from is None else self.approximate_from
 
     def usable(self, lineage: str | None) -> int:
         """How many tokens a request that carries `lineage` may reuse."""
@@ -51,12 +51,12 @@ class CachedSequence:
     def truncate(self, length: int) -> None:
         """Keep the first `length` tokens."""
         del self.ids[length:]
-        del self.generations[length:]
+        del self.move_counts[length:]
         self.kv.truncate(length)
         self.prefilled = min(self.prefilled, length)
         self.exact = min(self.exact, length)
-        if self.honest is not None and self.honest >= length:
-            self.honest = self.lineage = None
+        if self.approximate_from is not None and self.approximate_from >= length:
+            self.approximate_from = self.lineage = None
 
 
 Reach = Callable[[CachedSequence, int], int]

@@ -50,10 +50,10 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ReusePlan:
     """Take `prefix` tokens of `base`, then move and prefill from left to right.
 
-    honest: tokens before it are honest, None when all are; lineage owns the rest. choice: what AUTO took.
+    approximate_from: tokens before it are honest, None when all are; lineage owns the rest. choice: what AUTO took.
     """
 
     base: CachedSequence | None = None
@@ -61,7 +61,7 @@ class Plan:
     donor: CachedSequence | None = None
     moves: tuple[Move, ...] = ()
     lineage: str | None = None
-    honest: int | None = None
+    approximate_from: int | None = None
     fallback: Fallback | None = None
     detail: str | None = None
     outcomes: tuple[Outcome, ...] = ()
@@ -73,7 +73,7 @@ class Plan:
         return list(zip(edges[::2], edges[1::2], strict=True))
 
 
-def plan_turn(cache: PrefixCache, prompt: Sequence[int], turn: TurnInput, rules: Rules) -> Plan:
+def plan_turn(cache: PrefixCache, prompt: Sequence[int], turn: TurnInput, rules: Rules) -> ReusePlan:
     """The plan of a turn. Never raises for a bad script: the plan is then the honest one, with the reason."""
     script, count = turn.script, len(turn.script)
     if turn.honest:
@@ -91,7 +91,7 @@ def plan_turn(cache: PrefixCache, prompt: Sequence[int], turn: TurnInput, rules:
 
 def honest_plan(
     cache: PrefixCache, prompt: Sequence[int], turn: TurnInput, rules: Rules, reason: Fallback, detail: str
-) -> Plan:
+) -> ReusePlan:
     """The plan that ignores directives and lineage, for a turn whose first plan failed."""
     plan = _prefix_plan(cache, prompt, turn, rules, lineages=())
     return replace(plan, fallback=reason, detail=detail, outcomes=(Outcome.PREFILLED,) * len(turn.script))
@@ -114,7 +114,7 @@ def _prefix_plan(
     forget: int | None = None,
     derived: str | None = None,
     strict: bool = False,
-) -> Plan:
+) -> ReusePlan:
     """The longest reusable prefix. Under `lineages` approximate KV counts, but only before `forget`.
 
     strict: of honest KV only whole pages of prefill, no decoded tokens.
@@ -131,9 +131,9 @@ def _prefix_plan(
         return _whole(sequence, min(length, limit), rules, strict)
 
     base, prefix = cache.match(prompt, turn.tenant, reach)
-    if base is None or base.honest is None or base.honest >= prefix:
-        return Plan(base, prefix)
-    return Plan(base, prefix, lineage=base.lineage, honest=base.honest)
+    if base is None or base.approximate_from is None or base.approximate_from >= prefix:
+        return ReusePlan(base, prefix)
+    return ReusePlan(base, prefix, lineage=base.lineage, approximate_from=base.approximate_from)
 
 
 def _whole(sequence: CachedSequence, length: int, rules: Rules, strict: bool) -> int:
@@ -149,7 +149,7 @@ def _whole(sequence: CachedSequence, length: int, rules: Rules, strict: bool) ->
     return length
 
 
-def _script_plan(cache: PrefixCache, prompt: Sequence[int], turn: TurnInput, rules: Rules) -> Plan:
+def _script_plan(cache: PrefixCache, prompt: Sequence[int], turn: TurnInput, rules: Rules) -> ReusePlan:
     assert turn.source is not None
     source, script = turn.source, turn.script
     derived, forget = derive_lineage(rules.secret, source, turn), forget_point(script)
@@ -173,7 +173,7 @@ def _script_plan(cache: PrefixCache, prompt: Sequence[int], turn: TurnInput, rul
     moves: list[Move] = []
     if donor is not None:
         for move in available:
-            moves.extend(_within_limit(move, donor.generations, rules.generation_limit))
+            moves.extend(_within_limit(move, donor.move_counts, rules.generation_limit))
     covered, moved = sum(m.length for m in available), sum(m.length for m in moves)
     if covered < sum(m.length for m in wanted):
         reason, detail = _missing(cache, turn, wanted, held)
@@ -187,8 +187,8 @@ def _script_plan(cache: PrefixCache, prompt: Sequence[int], turn: TurnInput, rul
         plan = replace(plan, choice=choice)
         moves = [move for move, moved in zip(moves, taken, strict=True) if moved]
     if moves:
-        honest = moves[0].target if plan.honest is None else min(plan.honest, moves[0].target)
-        plan = replace(plan, donor=donor, moves=tuple(moves), lineage=derived, honest=honest)
+        approximate = moves[0].target if plan.approximate_from is None else min(plan.approximate_from, moves[0].target)
+        plan = replace(plan, donor=donor, moves=tuple(moves), lineage=derived, approximate_from=approximate)
     return replace(plan, outcomes=_outcomes(turn, plan, wanted))
 
 
@@ -207,12 +207,12 @@ def _clip(move: Move, held: int) -> Move:
     return Move(move.source, move.target, max(0, min(move.length, held - move.source)))
 
 
-def _within_limit(move: Move, generations: bytearray, limit: int) -> list[Move]:
+def _within_limit(move: Move, move_counts: bytearray, limit: int) -> list[Move]:
     """The sub-runs of a move whose tokens may be moved once more."""
     runs: list[Move] = []
     start: int | None = None
     for k in range(move.length + 1):
-        allowed = k < move.length and generations[move.source + k] < limit
+        allowed = k < move.length and move_counts[move.source + k] < limit
         if allowed and start is None:
             start = k
         elif not allowed and start is not None:
@@ -243,6 +243,6 @@ def _missing(cache: PrefixCache, turn: TurnInput, wanted: Sequence[Move], held: 
     )
 
 
-def _outcomes(turn: TurnInput, plan: Plan, wanted: Sequence[Move]) -> tuple[Outcome, ...]:
+def _outcomes(turn: TurnInput, plan: ReusePlan, wanted: Sequence[Move]) -> tuple[Outcome, ...]:
     assert turn.source is not None
     return outcomes(turn.script, len(turn.source), [m.source for m in wanted], [m.source for m in plan.moves])

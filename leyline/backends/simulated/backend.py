@@ -42,7 +42,7 @@ class SimulatedBackend:
         self._answers = list(answers)
         self._splice = splice
         self._limit, self._chunk, self._costs = generation_limit, chunk, costs
-        self._generations = b""
+        self._move_counts = b""
         self._memory = SessionMemory()
         self._next = 0
 
@@ -71,12 +71,12 @@ class SimulatedBackend:
             prompt,
             output,
             self._splice,
-            generations=self._generations,
+            move_counts=self._move_counts,
             limit=self._limit,
             chunk=self._chunk,
             costs=self._costs,
         )
-        self._generations = served.generations
+        self._move_counts = served.move_counts
         receipt = _receipt(served, session, self._splice)
         return Turn(
             message=answer,

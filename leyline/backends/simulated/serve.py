@@ -19,7 +19,7 @@ GENERATION_LIMIT = 32
 class Served:
     """What a prompt found in the cache, in tokens; `runs` are the spliced ones as (start, end, delta).
 
-    generations: how often each token's KV of the prompt and its output was moved. worn: tokens that were not moved
+    move_counts: how often each token's KV of the prompt and its output was moved. worn: tokens that were not moved
     because they had been moved as often as allowed. choice: what AUTO took. outcomes, fallback, detail: as of a
     receipt.
     """
@@ -29,7 +29,7 @@ class Served:
     runs: tuple[tuple[int, int, int], ...] = ()
     lineage: str | None = None
     approximate_from: int | None = None
-    generations: bytes = b""
+    move_counts: bytes = b""
     worn: int = 0
     choice: Choice | None = None
     outcomes: tuple[Outcome, ...] = ()
@@ -58,7 +58,7 @@ def serve(
     output: Sequence[int],
     splice: bool,
     *,
-    generations: bytes = b"",
+    move_counts: bytes = b"",
     limit: int = GENERATION_LIMIT,
     chunk: int | None = None,
     costs: Costs = DEFAULT_COSTS,
@@ -69,7 +69,7 @@ def serve(
     as far as the cache holds the source, and from the first such token on the cache entry is private to the lineage.
     Directives that do not lead to the prompt are refused, and the prompt is served honestly.
 
-    generations: of the source's tokens, as the last `Served` gave them. limit: moves allowed for one token. chunk: as
+    move_counts: of the source's tokens, as the last `Served` gave them. limit: moves allowed for one token. chunk: as
     of `RadixCache.hold`. costs: of the server, for AUTO.
     """
     asked = request.script if splice else EditScript(())
@@ -83,15 +83,15 @@ def serve(
     key = tenant_key(prompt, output, request.tenant)
     last = max(0, len(prompt) - 1)  # the last token is always computed
     prefix = _prefix(cache, key[: last * WIDTH], lineage, start, forget_point(script))
-    ages = bytearray(generations[:prefix].ljust(prefix, b"\0")) if lineage is not None else bytearray(prefix)
+    ages = bytearray(move_counts[:prefix].ljust(prefix, b"\0")) if lineage is not None else bytearray(prefix)
     ages.extend(bytes(len(prompt) + len(output) - prefix))
-    moves = _moves(cache, request, script, prefix, last, generations, limit) if script else _Moves()
+    moves = _moves(cache, request, script, prefix, last, move_counts, limit) if script else _Moves()
     runs, choice = moves.runs, None
     if script.chooses:
         choice, taken = choose(costs, prefix, len(prompt), reusable(script, runs))
         runs = tuple(run for run, moved in zip(runs, taken, strict=True) if moved)
     for first, stop, delta in runs:
-        moved = generations[first - delta : stop - delta].ljust(stop - first, b"\0")
+        moved = move_counts[first - delta : stop - delta].ljust(stop - first, b"\0")
         ages[first:stop] = bytes(min(255, age + 1) for age in moved)
     if runs:
         start = runs[0][0] if start is None else min(start, runs[0][0])
@@ -133,7 +133,7 @@ def _moves(
     script: EditScript,
     prefix: int,
     last: int,
-    generations: bytes,
+    move_counts: bytes,
     limit: int,
 ) -> _Moves:
     assert request.source is not None  # `refusal` saw to it
@@ -150,7 +150,7 @@ def _moves(
         wanted.append(begin - segment.delta)
         end = min(whole, held + segment.delta)
         missing = missing or held < (whole - segment.delta) // cache.page_size * cache.page_size
-        for run in _young(begin, end, segment.delta, generations, limit):
+        for run in _young(begin, end, segment.delta, move_counts, limit):
             worn -= run[1] - run[0]
             first, stop = _whole_pages(*run, cache.page_size)
             if first < stop:
@@ -162,11 +162,11 @@ def _moves(
     return _Moves(tuple(runs), tuple(wanted), worn, next((reason for reason, is_so in reasons.items() if is_so), None))
 
 
-def _young(begin: int, end: int, delta: int, generations: bytes, limit: int) -> list[tuple[int, int]]:
+def _young(begin: int, end: int, delta: int, move_counts: bytes, limit: int) -> list[tuple[int, int]]:
     """The parts of target `[begin, end)` whose source tokens, `delta` before, may be moved once more."""
     if end <= begin:
         return []
-    ages = generations[begin - delta : end - delta].ljust(end - begin, b"\0")
+    ages = move_counts[begin - delta : end - delta].ljust(end - begin, b"\0")
     if max(ages) < limit:
         return [(begin, end)]
     parts: list[tuple[int, int]] = []

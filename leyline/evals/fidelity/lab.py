@@ -29,7 +29,7 @@ from leyline.directives import JsonObject, Message, Mode, Receipt
 from leyline.directives.common import common_prefix
 from leyline.evals.fidelity.probe import FidelityError, FidelityRecord
 from leyline.evals.replay.recorded import with_answer
-from leyline.evals.replay.traces import Trajectory
+from leyline.evals.replay.traces import Recording
 from leyline.evals.trials.turns import answer_places
 from leyline.harness.session.session import Session
 
@@ -121,7 +121,7 @@ class Walk:
 
 def walk(
     backend: LocalBackend,
-    trajectory: Trajectory,
+    trajectory: Recording,
     policy: str,
     *,
     tokens: int = 16,
@@ -143,7 +143,7 @@ def walk(
 def steps(
     result: Walk,
     backend: LocalBackend,
-    trajectory: Trajectory,
+    trajectory: Recording,
     policy: str,
     *,
     tokens: int = 16,
@@ -178,7 +178,7 @@ def steps(
 
 def measure(
     backend: LocalBackend,
-    trajectory: Trajectory,
+    trajectory: Recording,
     policy: str,
     *,
     seams: Sequence[int] = SEAMS,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from leyline.evals.fidelity.probe import FidelityError
-from leyline.evals.replay.traces import Trajectory
+from leyline.evals.replay.traces import Recording
 from leyline.suites import micro
 from leyline.suites.spec import FIRST_SEED
 
 
 def micro_trajectories(
     count: int, policy: str, *, level: str = "long", split: str = "unseen", first: int = FIRST_SEED
-) -> Iterator[Trajectory]:
+) -> Iterator[Recording]:
     """`count` trajectories of the scripted agent, which sees what `policy` leaves of its history. Raises FidelityError.
 
     first: seed of the first task; the default is far from the training data.
@@ -26,4 +26,4 @@ def micro_trajectories(
     for seed in range(first, first + count):
         done = attempt(micro.make_task(seed, level, split), policy)
         status = "solved" if done.solved else "failed"
-        yield Trajectory(done.task.id, list(done.messages), status, {"tools": micro.TOOLS})
+        yield Recording(done.task.id, list(done.messages), status, {"tools": micro.TOOLS})

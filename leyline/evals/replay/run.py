@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
+from leyline._lazy import with_old_names
 from leyline.backends.contract import Backend, TokenRenderer
 from leyline.evals.replay.recorded import RecordedBackend
 from leyline.evals.replay.replayed import ReplayRecord
-from leyline.evals.replay.traces import Trajectory, load_trajectories
+from leyline.evals.replay.traces import Recording, load_trajectories
 from leyline.evals.replay.walk import Setting, replay_on, replay_together
 from leyline.evals.trials.arms import FILTERED, FROZEN
 from leyline.evals.trials.turns import answer_places
@@ -33,7 +34,7 @@ BUILTIN_POLICIES = (*(_SETTINGS.get(name, name) for name in BUILTINS), FROZEN, F
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReplayPlan:
     """What to replay.
 
     files: trajectory files, in order. ids: only these trajectories; empty for all. limit: at most this many.
@@ -47,7 +48,7 @@ class Plan:
     tokenizer: str | None = None
     concurrency: int = 1
 
-    def trajectories(self) -> list[Trajectory]:
+    def trajectories(self) -> list[Recording]:
         """Raises TraceError."""
         return list(_chosen(self.files, self.ids, self.limit))
 
@@ -59,12 +60,12 @@ class Plan:
 
 
 @lru_cache(maxsize=1)
-def _chosen(files: tuple[str, ...], ids: frozenset[str], limit: int | None) -> tuple[Trajectory, ...]:
+def _chosen(files: tuple[str, ...], ids: frozenset[str], limit: int | None) -> tuple[Recording, ...]:
     found = [(t, file) for file in files for t in load_trajectories(file) if not ids or t.id in ids]
     return tuple(_told_apart(found if limit is None else found[:limit]))
 
 
-def _told_apart(found: Sequence[tuple[Trajectory, str]]) -> list[Trajectory]:
+def _told_apart(found: Sequence[tuple[Recording, str]]) -> list[Recording]:
     """Trajectories of one name, such as those of one task under several arms, with their files' names added."""
     names = Counter(trajectory.id for trajectory, _ in found)
     seen: Counter[str] = Counter()
@@ -84,7 +85,7 @@ def _renderer(tokenizer: str | None) -> TokenRenderer:
     return load_renderer(tokenizer)
 
 
-def run_plan(plan: Plan, *, workers: int = 1) -> Iterator[list[ReplayRecord]]:
+def run_plan(plan: ReplayPlan, *, workers: int = 1) -> Iterator[list[ReplayRecord]]:
     """Replay in the simulated cache; yields the records of each finished piece of work, in any order.
 
     With concurrency 1 a piece is one trajectory under every setting, else one setting with every trajectory. workers: 0
@@ -108,7 +109,7 @@ def run_plan(plan: Plan, *, workers: int = 1) -> Iterator[list[ReplayRecord]]:
 
 
 def run_on_backend(
-    plan: Plan, backend: Backend, *, on_turn: Callable[[], None] | None = None
+    plan: ReplayPlan, backend: Backend, *, on_turn: Callable[[], None] | None = None
 ) -> Iterator[list[ReplayRecord]]:
     """Replay through a real backend, one trajectory after the other; yields one record at a time."""
     recorded = RecordedBackend(backend)
@@ -118,11 +119,11 @@ def run_on_backend(
             yield [replay_on(trajectory, setting, recorded, on_turn=on_turn)]
 
 
-def _pieces(plan: Plan) -> list[int]:
+def _pieces(plan: ReplayPlan) -> list[int]:
     return list(range(len(plan.trajectories() if plan.concurrency == 1 else plan.settings)))
 
 
-def _work(plan: Plan, piece: int) -> list[ReplayRecord]:
+def _work(plan: ReplayPlan, piece: int) -> list[ReplayRecord]:
     trajectories = _chosen(plan.files, plan.ids, plan.limit)
     renderer = _renderer(plan.tokenizer)
     name = plan.tokenizer or "bundled"
@@ -140,3 +141,6 @@ def _work(plan: Plan, piece: int) -> list[ReplayRecord]:
 def _ignore_interrupt() -> None:
     # Ctrl-C reaches the whole process group; the parent alone says what happens then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+__getattr__ = with_old_names(__name__, Plan="ReplayPlan")

@@ -36,7 +36,7 @@ _KEPT_OF_HISTORY = ("role", "content", "tool_calls", "name")  # SWE-agent adds b
 
 
 @dataclass(frozen=True)
-class Trajectory:
+class Recording:
     """One recorded conversation.
 
     id: the task's name, or the place in the file where it has none. messages: the unedited history.
@@ -55,7 +55,7 @@ class Trajectory:
         return list(found) if isinstance(found, list) and all(isinstance(tool, dict) for tool in found) else None
 
 
-def iter_trajectories(path: str | Path) -> Iterator[Trajectory]:
+def iter_trajectories(path: str | Path) -> Iterator[Recording]:
     """The trajectories of a file, in order, read as they are needed. Raises TraceError."""
     path = Path(path)
     if path.is_dir():
@@ -68,7 +68,7 @@ def iter_trajectories(path: str | Path) -> Iterator[Trajectory]:
         raise TraceError(f"{path} holds no trajectory: it is empty")
 
 
-def load_trajectories(path: str | Path) -> list[Trajectory]:
+def load_trajectories(path: str | Path) -> list[Recording]:
     """All trajectories of a file. Raises TraceError."""
     return list(iter_trajectories(path))
 
@@ -120,7 +120,7 @@ def _probe(file: Path) -> None:
             pass
 
 
-def pick_trajectory(path: str | Path, *, index: int | None = None, id: str | None = None) -> Trajectory:
+def pick_trajectory(path: str | Path, *, index: int | None = None, id: str | None = None) -> Recording:
     """The trajectory number `index` (from 0), or the one with this id; the first if neither is given.
 
     Reads no further than it has to. Raises TraceError, which says what the file holds.
@@ -140,7 +140,7 @@ def pick_trajectory(path: str | Path, *, index: int | None = None, id: str | Non
     raise TraceError(f"{path} holds no trajectory {id!r}; it has {shown}")
 
 
-def _read(path: Path) -> Iterator[Trajectory]:
+def _read(path: Path) -> Iterator[Recording]:
     if is_zip(path):
         yield from (_record(record, where, where) for where, record in foreign.read_zip(path))
         return
@@ -174,19 +174,19 @@ def _read(path: Path) -> Iterator[Trajectory]:
         yield _record(as_json(text, f"{path}, line {number}"), f"{path}, line {number}", f"line {number}")
 
 
-def _samples(path: Path, samples: Sequence[object]) -> Iterator[Trajectory]:
+def _samples(path: Path, samples: Sequence[object]) -> Iterator[Recording]:
     for k, sample in enumerate(samples):
         where = f"{path}, sample {k}"
         yield _record(foreign.inspect_record(sample, where), where, f"sample {k}")
 
 
-def _session(path: Path, numbered: Sequence[tuple[int, object]]) -> Iterator[Trajectory]:
+def _session(path: Path, numbered: Sequence[tuple[int, object]]) -> Iterator[Recording]:
     records = [record for _, record in numbered if isinstance(record, dict)]
     for name, history in foreign.read_session(records, str(path), _stem(path)):
-        yield Trajectory(name, history)
+        yield Recording(name, history)
 
 
-def _document(path: Path, text: str, first_line: int) -> Iterator[Trajectory]:
+def _document(path: Path, text: str, first_line: int) -> Iterator[Recording]:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -203,7 +203,7 @@ def _document(path: Path, text: str, first_line: int) -> Iterator[Trajectory]:
         yield _record(item, str(path) if alone else f"{path}, item {k}", _stem(path) if alone else f"item {k}")
 
 
-def _ours(path: Path, header: Mapping[str, object]) -> Trajectory:
+def _ours(path: Path, header: Mapping[str, object]) -> Recording:
     if header.get("format") != FORMAT:
         raise TraceError(f"{path}: format {header.get('format')!r} is not supported; this release reads {FORMAT}")
     try:
@@ -212,10 +212,10 @@ def _ours(path: Path, header: Mapping[str, object]) -> Trajectory:
         raise TraceError(str(error)) from None
     if not read.turns:
         raise TraceError(f"{path} holds no turn: the run ended before the model answered")
-    return Trajectory(str(header.get("task") or path.stem), read.messages(), read.outcome, dict(header))
+    return Recording(str(header.get("task") or path.stem), read.messages(), read.outcome, dict(header))
 
 
-def _record(data: object, where: str, name: str) -> Trajectory:
+def _record(data: object, where: str, name: str) -> Recording:
     known = foreign.refused(data)
     if known is not None and not (isinstance(data, dict) and isinstance(data.get("messages"), list)):
         raise TraceError(f"{where} is {known}")
@@ -235,7 +235,7 @@ def _record(data: object, where: str, name: str) -> Trajectory:
     status = record.get("exit_status", (info or {}).get("exit_status"))
     found = next((str(record[key]) for key in _IDS if isinstance(record.get(key), (str, int))), name)
     meta = {key: value for key, value in record.items() if key not in ("messages", "history", "trajectory")}
-    return Trajectory(found, messages, None if status is None else str(status), meta)
+    return Recording(found, messages, None if status is None else str(status), meta)
 
 
 def _of_history(entry: object) -> Any:

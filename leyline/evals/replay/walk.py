@@ -14,7 +14,7 @@ from leyline.backends.simulated.radix import RadixCache
 from leyline.backends.simulated.serve import GENERATION_LIMIT
 from leyline.directives import Mode
 from leyline.evals.replay.replayed import Cache, ReplayError, ReplayRecord
-from leyline.evals.replay.traces import Trajectory
+from leyline.evals.replay.traces import Recording
 from leyline.evals.trials.record import TurnRecord
 from leyline.evals.trials.turns import answer_places, full_lengths, turn_record
 from leyline.harness.session.session import Session
@@ -44,18 +44,18 @@ class Setting:
 
 
 OnTurn = Callable[[], None]
-MakeBackend = Callable[[Trajectory], Backend]
+MakeBackend = Callable[[Recording], Backend]
 
 
 def replay(
-    trajectory: Trajectory, setting: Setting, renderer: TokenRenderer, *, on_turn: OnTurn | None = None
+    trajectory: Recording, setting: Setting, renderer: TokenRenderer, *, on_turn: OnTurn | None = None
 ) -> ReplayRecord:
     """One trajectory through a simulated cache that is empty at its start. Raises PolicyError."""
     return replay_together([trajectory], setting, renderer, on_turn=on_turn)[0]
 
 
 def replay_together(
-    trajectories: Sequence[Trajectory],
+    trajectories: Sequence[Recording],
     setting: Setting,
     renderer: TokenRenderer,
     *,
@@ -71,7 +71,7 @@ def replay_together(
         raise ReplayError(f"concurrency must be at least 1, got {concurrency}")
     cache = RadixCache(page_size=setting.page_size, capacity=setting.capacity)
 
-    def make(trajectory: Trajectory) -> Backend:
+    def make(trajectory: Recording) -> Backend:
         answers = [trajectory.messages[place] for place in answer_places(trajectory.messages)]
         limit, chunk = setting.generation_limit, setting.chunk
         backend = SimulatedBackend(renderer, cache, answers, splice=True, generation_limit=limit, chunk=chunk)
@@ -83,7 +83,7 @@ def replay_together(
 
 
 def replay_on(
-    trajectory: Trajectory, setting: Setting, backend: Backend, *, on_turn: OnTurn | None = None
+    trajectory: Recording, setting: Setting, backend: Backend, *, on_turn: OnTurn | None = None
 ) -> ReplayRecord:
     """One trajectory through a real backend, in a cache namespace of its own; see `recorded.RecordedBackend`."""
     found = backend.capabilities()
@@ -94,7 +94,7 @@ def replay_on(
 
 
 def interleave(
-    trajectories: Sequence[Trajectory],
+    trajectories: Sequence[Recording],
     setting: Setting,
     make: MakeBackend,
     *,
@@ -123,7 +123,7 @@ def interleave(
 class _Run:
     """One trajectory on its way through a session."""
 
-    def __init__(self, trajectory: Trajectory, setting: Setting, backend: Backend, tenant: bool) -> None:
+    def __init__(self, trajectory: Recording, setting: Setting, backend: Backend, tenant: bool) -> None:
         self._trajectory = trajectory
         self._setting = setting
         name = f"replay/{trajectory.id}/{setting.policy}/{setting.cache}"

@@ -9,7 +9,7 @@ import numpy as np
 
 from leyline.evals.report.sources import ArmTrials
 from leyline.evals.stats.clustered import percentile
-from leyline.evals.trials.record import Outcome, TurnRecord
+from leyline.evals.trials.record import TrialOutcome, TurnRecord
 
 
 @dataclass(frozen=True)
@@ -137,10 +137,10 @@ def task_rows(arms: Sequence[ArmTrials]) -> list[TaskRow]:
             outcome = trial.record.outcome
             table[trial.task] = Cell(
                 held.trials + 1,
-                held.solved + (outcome is Outcome.SOLVED),
-                held.limit + (outcome is Outcome.LIMIT),
-                held.error + (outcome is Outcome.ERROR),
-                held.unscored + (outcome is Outcome.UNSCORED),
+                held.solved + (outcome is TrialOutcome.SOLVED),
+                held.limit + (outcome is TrialOutcome.LIMIT),
+                held.error + (outcome is TrialOutcome.ERROR),
+                held.unscored + (outcome is TrialOutcome.UNSCORED),
             )
         tables.append(table)
     rows = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from leyline.evals.report.sources import ArmTrials, Trial
 from leyline.evals.stats.clustered import Interval, Ratio, cluster_ratio, percentile, solve_rate
-from leyline.evals.trials.record import Outcome, TurnRecord
+from leyline.evals.trials.record import TrialOutcome, TurnRecord
 
 TOKENS = ("prompt", "prefix", "spliced", "prefilled", "completion")
 
@@ -92,11 +92,11 @@ def arm_numbers(arm: ArmTrials, confidence: float = 0.95) -> ArmNumbers:
         trials=len(trials),
         tasks=len({trial.task for trial in trials}),
         seeds=len({trial.record.seed for trial in trials}),
-        solved=outcomes[Outcome.SOLVED],
-        failed=outcomes[Outcome.FAILED],
-        limit=outcomes[Outcome.LIMIT],
-        error=outcomes[Outcome.ERROR],
-        unscored=outcomes[Outcome.UNSCORED],
+        solved=outcomes[TrialOutcome.SOLVED],
+        failed=outcomes[TrialOutcome.FAILED],
+        limit=outcomes[TrialOutcome.LIMIT],
+        error=outcomes[TrialOutcome.ERROR],
+        unscored=outcomes[TrialOutcome.UNSCORED],
         scored=len(scored),
         solve_rate=rate,
         solve_method=method,
@@ -113,7 +113,7 @@ def arm_numbers(arm: ArmTrials, confidence: float = 0.95) -> ArmNumbers:
 
 
 def is_scored(trial: Trial) -> bool:
-    return trial.record.outcome is not Outcome.UNSCORED
+    return trial.record.outcome is not TrialOutcome.UNSCORED
 
 
 def solved_ratio(trial: Trial) -> Ratio:

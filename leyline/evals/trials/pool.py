@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Protocol
 
-from leyline.evals.trials.record import Outcome, TrialKey, TrialRecord
+from leyline.evals.trials.record import TrialKey, TrialOutcome, TrialRecord
 from leyline.evals.trials.schedule import TrialSpec
 
 POLL_SECONDS = 0.2
@@ -178,7 +178,7 @@ def died(spec: TrialSpec, code: int | None) -> TrialRecord:
         else f"exit code {'unknown' if code is None else code}"
     )
     hint = "; out of memory? try fewer --workers" if code == -signal.SIGKILL else ""
-    return spec.record(Outcome.ERROR, detail=f"the worker process ended twice: {how}{hint}")
+    return spec.record(TrialOutcome.ERROR, detail=f"the worker process ended twice: {how}{hint}")
 
 
 def _work(pipe: Connection, parent: int, factory: Callable[[], Runner], scratch: Path | None) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 FORMAT = "leyline-trial/1"
 
 
-class Outcome(StrEnum):
+class TrialOutcome(StrEnum):
     """How a trial ended. Only SOLVED counts as solved; every outcome but UNSCORED counts in the denominator.
 
     UNSCORED: the agent has ended and its patch waits for a verdict (`leyline eval score`), which is then recorded as
@@ -77,7 +77,7 @@ class TrialRecord(_Record):
     seed: int
     digest: str = Field(description="Digest of everything that decides the trial: arm, model, suite, limits.")
     attempt: int = Field(default=0, ge=0)
-    outcome: Outcome
+    outcome: TrialOutcome
     detail: str | None = Field(default=None, description="One line: the error, or what the limit was.")
     turns: tuple[TurnRecord, ...] = ()
     wall_s: float = Field(default=0.0, ge=0, description="From an empty folder to the verdict; loading a model is out.")
@@ -106,7 +106,7 @@ class TrialRecord(_Record):
 
     @property
     def solved(self) -> bool:
-        return self.outcome is Outcome.SOLVED
+        return self.outcome is TrialOutcome.SOLVED
 
     def total(self, field: str) -> int:
         """The sum of an integer field or property of the turns."""

@@ -15,9 +15,9 @@ from leyline.evals.trials.arms import check_arms
 from leyline.evals.trials.config import Budget, EvalConfig
 from leyline.evals.trials.journal import Journal, load
 from leyline.evals.trials.pool import Executor, InlineExecutor, ProcessExecutor
-from leyline.evals.trials.record import Outcome, TrialKey, TrialRecord
+from leyline.evals.trials.record import TrialKey, TrialOutcome, TrialRecord
 from leyline.evals.trials.rundir import scratch_space, write_config
-from leyline.evals.trials.schedule import TrialSpec, check_same, outstanding, plan
+from leyline.evals.trials.schedule import TrialSpec, check_same, outstanding, planned_trials
 from leyline.evals.trials.scoring import score_suite
 from leyline.evals.trials.serving import check_backends, name_served
 from leyline.suites import load_suite
@@ -83,7 +83,7 @@ def run_eval(
     inline = config.executor == "local" and config.workers == 0
     with Journal(directory) as journal, scratch_space(directory) as scratch, Stop(at_once=inline) as stop:
         watcher.planning()
-        specs = plan(config, suite, directory)
+        specs = planned_trials(config, suite, directory)
         check_same(specs, journal.loaded.records)
         todo = outstanding(specs, journal, config.redo)
         write_config(directory, config, list(dict.fromkeys(spec.task.id for spec in specs)), len(specs))
@@ -147,7 +147,7 @@ class Brake:
 
     def count(self, record: TrialRecord) -> None:
         self._tokens += record.total("prefilled") + record.total("completion")
-        self._errors = self._errors + 1 if record.outcome is Outcome.ERROR else 0
+        self._errors = self._errors + 1 if record.outcome is TrialOutcome.ERROR else 0
         if self._budget.errors is not None and self._errors >= self._budget.errors:
             row = count(self._errors, "trial")
             self.reason = f"{row} in a row ended in an error, the last one with: {record.detail}"

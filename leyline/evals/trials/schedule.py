@@ -13,7 +13,7 @@ from leyline.directives.digest import config_digest
 from leyline.evals.trials.arms import Arm
 from leyline.evals.trials.config import ConfigError, EvalConfig, SamplingSpec, TrialLimits
 from leyline.evals.trials.journal import Journal
-from leyline.evals.trials.record import Outcome, TrialKey, TrialRecord
+from leyline.evals.trials.record import TrialKey, TrialOutcome, TrialRecord
 from leyline.models.find import is_bundled, model_folder
 from leyline.models.identity import file_digest, folder_digest
 from leyline.policies import load_policy
@@ -42,7 +42,7 @@ class TrialSpec:
     def key(self) -> TrialKey:
         return TrialKey(self.suite.name, self.task.id, self.arm.name, self.seed, self.digest)
 
-    def record(self, outcome: Outcome, **found: Any) -> TrialRecord:
+    def record(self, outcome: TrialOutcome, **found: Any) -> TrialRecord:
         """The record of this trial; found: further fields, or better ones."""
         known = {
             "attempt": self.attempt,
@@ -77,7 +77,7 @@ def select(tasks: Sequence[TaskInfo], *, pattern: str | None, cut: str | None, n
     return chosen[:n]
 
 
-def plan(config: EvalConfig, suite: Suite, directory: Path) -> list[TrialSpec]:
+def planned_trials(config: EvalConfig, suite: Suite, directory: Path) -> list[TrialSpec]:
     """Every trial of the eval, task by task, so that arms stay paired while a run is unfinished. Raises ConfigError."""
     n = config.n or (None if config.filter or config.slice else suite.default_n)
     chosen = select(suite.tasks(), pattern=config.filter, cut=config.slice, n=n)
@@ -170,7 +170,7 @@ def options_content(arm: Arm) -> dict[str, str]:
 
 
 def _again(record: TrialRecord, redo: str) -> bool:
-    return redo == "all" or (redo == "errors" and record.outcome is Outcome.ERROR)
+    return redo == "all" or (redo == "errors" and record.outcome is TrialOutcome.ERROR)
 
 
 def safe_name(name: str) -> str:

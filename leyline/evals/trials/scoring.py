@@ -12,7 +12,7 @@ from pathlib import Path
 from leyline.directives import LeylineError
 from leyline.directives.counts import count
 from leyline.evals.trials.journal import Journal, load
-from leyline.evals.trials.record import Outcome, TrialRecord
+from leyline.evals.trials.record import TrialOutcome, TrialRecord
 from leyline.evals.trials.schedule import safe_name
 from leyline.suites.suite import Suite, SuiteError
 from leyline.suites.swebench.grade import Verdict, grade, scoring_problems, verdict
@@ -23,7 +23,10 @@ from leyline.suites.swebench.swebench_suite import SwebenchSuite
 FOLDER = "swebench"
 RUN_ID = "leyline"
 PREDS, OUTPUT, REPORT = "preds.json", "test_output.txt", "report.json"
-_PATCHED = (Outcome.UNSCORED, Outcome.LIMIT)  # an agent at its limit leaves what it has, as the leaderboard counts it
+_PATCHED = (
+    TrialOutcome.UNSCORED,
+    TrialOutcome.LIMIT,
+)  # an agent at its limit leaves what it has, as the leaderboard counts it
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def batches(records: Sequence[TrialRecord]) -> list[Batch]:
     """By arm and seed, in order of first sight. Trials that ended in an error have no prediction."""
     grouped: dict[tuple[str, int], list[TrialRecord]] = {}
     for record in records:
-        if record.outcome is not Outcome.ERROR:
+        if record.outcome is not TrialOutcome.ERROR:
             grouped.setdefault((record.arm, record.seed), []).append(record)
     several = len({seed for _, seed in grouped}) > 1
     return [
@@ -115,9 +118,9 @@ def score_run(
             solved = found is not None and found.resolved
             detail = found.detail if found is not None else "not resolved: the patch is empty"
             scored, resolved = scored + 1, resolved + solved
-            if record.outcome is Outcome.LIMIT and not solved:
+            if record.outcome is TrialOutcome.LIMIT and not solved:
                 continue
-            outcome = Outcome.SOLVED if solved else Outcome.FAILED
+            outcome = TrialOutcome.SOLVED if solved else TrialOutcome.FAILED
             attempt = journal.next_attempt(record.key)
             journal.append(record.model_copy(update={"outcome": outcome, "detail": detail, "attempt": attempt}))
     if not scored:
@@ -144,7 +147,7 @@ def _verdicts(
             run_harness(directory, suite, batch.name, workers=workers, seconds=seconds)
         for record in waiting:
             if record not in patched:
-                if record.outcome is Outcome.UNSCORED:
+                if record.outcome is TrialOutcome.UNSCORED:
                     yield record, None
                 continue
             place = log_folder(directory, batch.name, record.task)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from leyline.evals.trials.record import Outcome, TrialRecord
+from leyline.evals.trials.record import TrialOutcome, TrialRecord
 
 
 @dataclass
@@ -14,7 +14,7 @@ class ArmTally:
     """One arm. planned, done: trials; the rest are sums over the recorded ones, in tokens."""
 
     planned: int = 0
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    outcomes: Counter[TrialOutcome] = field(default_factory=Counter)
     prompt: int = 0
     cached: int = 0
     spliced: int = 0
@@ -28,11 +28,11 @@ class ArmTally:
     @property
     def scored(self) -> int:
         """Trials with a verdict: the denominator of the solve rate."""
-        return self.done - self.outcomes[Outcome.UNSCORED]
+        return self.done - self.outcomes[TrialOutcome.UNSCORED]
 
     @property
     def solved(self) -> int:
-        return self.outcomes[Outcome.SOLVED]
+        return self.outcomes[TrialOutcome.SOLVED]
 
     @property
     def hit_rate(self) -> float | None:

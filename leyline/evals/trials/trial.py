@@ -12,7 +12,7 @@ from leyline.directives import LeylineError, Mode
 from leyline.directives.digest import config_digest
 from leyline.evals.trials.energy import EnergyMeter
 from leyline.evals.trials.environment import machine_name, versions
-from leyline.evals.trials.record import Outcome, TrialRecord
+from leyline.evals.trials.record import TrialOutcome, TrialRecord
 from leyline.evals.trials.schedule import TrialSpec
 from leyline.evals.trials.serving import Backends
 from leyline.evals.trials.turns import TurnMeter, full_lengths, with_full
@@ -44,9 +44,9 @@ class TrialRunner:
             started, clock, energy = time.time(), time.monotonic(), self._energy(spec)
             outcome, detail = self._run(spec, suite, backend, meter, artifacts)
         except LeylineError as error:
-            outcome, detail = Outcome.ERROR, str(error)
+            outcome, detail = TrialOutcome.ERROR, str(error)
         except Exception as error:  # a bug of a suite or a backend must not end the eval
-            outcome, detail = Outcome.ERROR, f"{type(error).__name__}: {str(error)[:300]}"
+            outcome, detail = TrialOutcome.ERROR, f"{type(error).__name__}: {str(error)[:300]}"
         end = self._energy(spec)
         kept = spec.trajectory if spec.trajectory and Path(spec.directory, spec.trajectory).exists() else None
         return spec.record(
@@ -71,7 +71,7 @@ class TrialRunner:
 
     def _run(
         self, spec: TrialSpec, suite: Suite, backend: Backend, meter: TurnMeter, artifacts: dict[str, str]
-    ) -> tuple[Outcome, str | None]:
+    ) -> tuple[TrialOutcome, str | None]:
         setup = setup_of(spec)
         with suite.open(spec.task.id, spec.seed) as attempt:
             with contextlib.ExitStack() as stack:
@@ -94,8 +94,8 @@ class TrialRunner:
             full = full_lengths(backend.renderer, result.messages, list(attempt.tools) or None)
             meter.turns[:] = with_full(meter.turns, full[: len(meter.turns)])
             artifacts.update(attempt.artifacts())
-        outcome = Outcome(result.outcome)
-        return outcome, None if outcome is Outcome.UNSCORED else result.reason or None
+        outcome = TrialOutcome(result.outcome)
+        return outcome, None if outcome is TrialOutcome.UNSCORED else result.reason or None
 
     def _suite(self, spec: TrialSpec) -> Suite:
         key = spec.suite.model_dump_json()

@@ -27,9 +27,9 @@ from leyline.harness.sandbox.isolation import Isolation, capabilities, file_syst
 from leyline.harness.sandbox.process import FLOOD, WATCH_SECONDS, Capture, Process, capped, uninterrupted
 
 __all__ = [
+    "CommandLimits",
     "HarnessError",
     "Isolation",
-    "Limits",
     "Result",
     "Sandbox",
     "SandboxError",
@@ -53,7 +53,7 @@ class HarnessError(LeylineError):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class CommandLimits:
     """What a command may use.
 
     seconds: wall time. memory: bytes, of address space per process, resident over all of them, and of a private
@@ -85,7 +85,7 @@ class Result:
     seconds: float
     truncated: bool = False
     killed: str | None = None
-    limits: Limits = field(default_factory=Limits)
+    limits: CommandLimits = field(default_factory=CommandLimits)
     refused: str | None = None
 
     @property
@@ -121,12 +121,12 @@ class Sandbox:
         root: str | Path,
         home: str | Path,
         *,
-        limits: Limits | None = None,
+        limits: CommandLimits | None = None,
         network: bool = False,
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.root, self.home = Path(os.path.realpath(root)), Path(os.path.realpath(home))
-        self.limits = limits or Limits()
+        self.limits = limits or CommandLimits()
         self._network = network
         self.env = dict(env or {})
         (self.home / "tmp").mkdir(parents=True, exist_ok=True)
@@ -218,7 +218,7 @@ class Sandbox:
         """Whether the folders can be entered: a command may have locked or removed its own."""
         return all(os.access(folder, os.R_OK | os.W_OK | os.X_OK) for folder in (self.root, self.home))
 
-    def _limits(self, seconds: float | None) -> Limits:
+    def _limits(self, seconds: float | None) -> CommandLimits:
         return self.limits if seconds is None else replace(self.limits, seconds=seconds)
 
     def _environment(self, confined: Isolation) -> dict[str, str]:
@@ -254,7 +254,7 @@ def run(
     command: str | Sequence[str],
     cwd: str | Path,
     *,
-    limits: Limits | None = None,
+    limits: CommandLimits | None = None,
     network: bool = False,
     env: Mapping[str, str] | None = None,
 ) -> Result:
@@ -287,7 +287,7 @@ def _shell() -> str:
     return shutil.which("bash") or "/bin/sh"
 
 
-def _group(confined: Isolation, limits: Limits) -> Group | None:
+def _group(confined: Isolation, limits: CommandLimits) -> Group | None:
     """A control group for one command, where that is what bounds its processes."""
     folder = above() if confined.processes == "group" else None
     try:
@@ -296,7 +296,7 @@ def _group(confined: Isolation, limits: Limits) -> Group | None:
         raise _broken(f"no control group: {error.strerror or error}") from error
 
 
-def _resource_limits(limits: Limits, confined: Isolation) -> dict[str, int]:
+def _resource_limits(limits: CommandLimits, confined: Isolation) -> dict[str, int]:
     found = {
         "RLIMIT_AS": limits.memory,
         "RLIMIT_CPU": math.ceil(limits.seconds) * (os.cpu_count() or 1) + 5,  # should the watcher die

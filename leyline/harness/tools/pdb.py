@@ -16,7 +16,7 @@ SECONDS = 20.0  # for the answer to one command
 SESSION_SECONDS = 600.0
 
 
-class Session:
+class Debugger:
     """One debugger process. It stops at the first line of the program and answers command by command."""
 
     def __init__(self, sandbox: Sandbox, entry: tuple[str, ...]) -> None:
@@ -76,11 +76,11 @@ def run(context: Context, arguments: Arguments) -> ToolResult:
     command = command.strip()
     session = context.state.get("pdb")
     started = ""
-    if not isinstance(session, Session) or not session.alive or command in ("restart", "run"):
-        if isinstance(session, Session):
+    if not isinstance(session, Debugger) or not session.alive or command in ("restart", "run"):
+        if isinstance(session, Debugger):
             session.close()
         with uninterrupted():
-            session = Session(context.sandbox, context.entry)
+            session = Debugger(context.sandbox, context.entry)
             context.state["pdb"] = session
             context.closers.append(session.close)
         started = session.answer(None)
@@ -92,7 +92,7 @@ def run(context: Context, arguments: Arguments) -> ToolResult:
     )
 
 
-def _told(text: str, session: Session) -> str:
+def _told(text: str, session: Debugger) -> str:
     ended = "" if session.alive else "[the session has ended; the next command starts a new one]"
     return "\n".join(part for part in (text, ended) if part) or "(no output)"
 

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from leyline.harness.sandbox.sandbox import HarnessError, Limits, Result, run
+from leyline.harness.sandbox.sandbox import CommandLimits, HarnessError, Result, run
 from leyline.harness.tasks import Episode, Task
 from leyline.harness.tools import DEFAULT_TOOLS
 from leyline.harness.tools.lines import split
@@ -50,7 +50,7 @@ class DebugGymTask(Task):
     instructions: str = USER
     tools: tuple[str, ...] = (*DEFAULT_TOOLS[:-1], "pdb", "bash", "submit")
     max_turns: int = 50
-    limits: Limits = field(default_factory=lambda: Limits(seconds=60))
+    limits: CommandLimits = field(default_factory=lambda: CommandLimits(seconds=60))
     network: bool = False
     env: Mapping[str, str] = field(default_factory=lambda: dict(ENV))
     system: str = SYSTEM

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import secrets
 
-from leyline.harness.sandbox.sandbox import Limits
+from leyline.harness.sandbox.sandbox import CommandLimits
 from leyline.harness.tasks import FilesTask
 from leyline.suites.micro.prompts import TOOLS, system_prompt, user_prompt
 from leyline.suites.micro.task import MicroTask
 
-LIMITS = Limits(seconds=20.0, memory=1 << 30)
+LIMITS = CommandLimits(seconds=20.0, memory=1 << 30)
 
 
 def as_task(task: MicroTask) -> FilesTask:

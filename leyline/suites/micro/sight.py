@@ -37,7 +37,7 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class SeenRun:
     """A test report: failed tests in order, or the place that did not load."""
 
     failed: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ class Sight:
 
     lines: dict[str, dict[int, str]] = field(default_factory=dict)
     lengths: dict[str, int] = field(default_factory=dict)
-    report: Report | None = None
+    report: SeenRun | None = None
     fresh: bool = False
     edited: bool = False
     changed: tuple[str, int] | None = None
@@ -157,10 +157,10 @@ def _take_edit(sight: Sight, exchange: Exchange, output: str) -> None:
     sight.focus, sight.place = None, None
 
 
-def _read_report(output: str) -> Report | None:
+def _read_report(output: str) -> SeenRun | None:
     if not output.startswith(SESSION):
         return None
     broken = _BROKEN.search(output)
     if broken:
-        return Report(broken=(broken[1], int(broken[2])))
-    return Report(failed=tuple(_FAILED.findall(output)))
+        return SeenRun(broken=(broken[1], int(broken[2])))
+    return SeenRun(failed=tuple(_FAILED.findall(output)))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from leyline.harness.sandbox.process import TOKEN, Process
-from leyline.harness.sandbox.sandbox import Limits, Sandbox, SandboxError
+from leyline.harness.sandbox.sandbox import CommandLimits, Sandbox, SandboxError
 from leyline.harness.workspace.workspace import DiskWorkspace
 from leyline.suites.suite import SuiteError
 
@@ -93,7 +93,7 @@ def image_files(image: str) -> Iterator[Path]:
 class ContainerSandbox(Sandbox):
     """Runs commands in a container that sees the workspace as /testbed, as the user who owns it, without a network."""
 
-    def __init__(self, workspace: DiskWorkspace, image: str, *, limits: Limits | None = None) -> None:
+    def __init__(self, workspace: DiskWorkspace, image: str, *, limits: CommandLimits | None = None) -> None:
         super().__init__(workspace.root, workspace.home, limits=limits)
         self._engine = _engine()
         self._id = _call(

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from leyline.directives import JsonMapping
-from leyline.harness.sandbox.sandbox import Limits, Sandbox
+from leyline.harness.sandbox.sandbox import CommandLimits, Sandbox
 from leyline.suites.swebench.container import TESTBED
 from leyline.suites.swebench.repos import Repositories
 
@@ -23,7 +23,7 @@ _APPLY = (
     "git apply --verbose --reject",
     "patch --batch --forward --fuzz=5 -p1 -i",
 )
-_LIMITS = Limits(seconds=1800, processes=1024, output=50_000_000, file_bytes=1 << 30)
+_LIMITS = CommandLimits(seconds=1800, processes=1024, output=50_000_000, file_bytes=1 << 30)
 
 
 def run_tests(row: JsonMapping, patch: str, repositories: Repositories, log: Path, *, seconds: float) -> None:

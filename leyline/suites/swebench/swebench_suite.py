@@ -11,7 +11,7 @@ from typing import Literal
 from leyline.directives import JsonObject
 from leyline.directives.counts import count
 from leyline.directives.digest import config_digest
-from leyline.harness.sandbox.sandbox import Limits, Sandbox
+from leyline.harness.sandbox.sandbox import CommandLimits, Sandbox
 from leyline.harness.tasks import Episode
 from leyline.harness.workspace.workspace import DiskWorkspace
 from leyline.suites.repository import COMMIT, RepositoryTask
@@ -126,7 +126,7 @@ class SwebenchSuite:
                 row["problem_statement"],
                 instance=task,
                 image=image,
-                limits=Limits(seconds=300, processes=512),
+                limits=CommandLimits(seconds=300, processes=512),
             ).open()
 
     def preflight(self) -> Sequence[str]:

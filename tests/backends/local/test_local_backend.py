@@ -212,7 +212,7 @@ def test_an_interrupt_leaves_a_cache_that_can_be_used(
         with pytest.raises(KeyboardInterrupt):
             ask(backend, prompt, source=held, script=script, sampling=Sampling(max_tokens=20))
     for sequence in backend.cache:
-        assert len(sequence.ids) == sequence.kv.length == len(sequence.generations)
+        assert len(sequence.ids) == sequence.kv.length == len(sequence.move_counts)
     fresh = make_backend()
     ask(fresh, held)
     expected = ask(fresh, prompt, source=held, script=script)

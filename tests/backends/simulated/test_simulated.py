@@ -119,18 +119,18 @@ def test_nothing_behind_a_forget_is_reused() -> None:
 
 
 def test_a_run_is_moved_as_often_as_allowed_and_then_computed() -> None:
-    cache, source, generations = RadixCache(), list(range(100, 140)), b""
+    cache, source, move_counts = RadixCache(), list(range(100, 140)), b""
     lineage: dict[str, Any] = {}
     served = serve(cache, TurnInput("s"), source, (), True)
     for moves in range(1, 5):
         request, prompt = ask(source, EditScript((Directive(2, 3, (), Mode.AMORTIZE),)), **lineage)
-        served = serve(cache, request, prompt, (), True, generations=served.generations, limit=3)
+        served = serve(cache, request, prompt, (), True, move_counts=served.move_counts, limit=3)
         length = len(prompt) - 1 - 2
         assert (sum(b - a for a, b, _ in served.runs), served.worn) == ((length, 0) if moves < 4 else (0, length))
-        assert max(served.generations) == (moves if moves < 4 else 0)
-        source, generations = prompt, served.generations
+        assert max(served.move_counts) == (moves if moves < 4 else 0)
+        source, move_counts = prompt, served.move_counts
         lineage = {"lineage": served.lineage, "lineage_start": served.approximate_from}
-    assert generations == bytes(len(source))
+    assert move_counts == bytes(len(source))
 
 
 @pytest.mark.parametrize("policy", ["truncate_older_than(n=1, max_chars=8)", "keep_last(n=2)", "dedupe(min_chars=1)"])

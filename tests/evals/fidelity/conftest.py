@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from leyline.directives import Message
-from leyline.evals.replay.traces import Trajectory
+from leyline.evals.replay.traces import Recording
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content or '' }}<|im_end|>\n{% endfor %}"
@@ -62,7 +62,7 @@ def backend(folder: Path) -> Any:
 
 
 @pytest.fixture
-def trajectory() -> Trajectory:
+def trajectory() -> Recording:
     draw = random.Random(4)
 
     def text(most: int, least: int = 8) -> str:
@@ -72,4 +72,4 @@ def trajectory() -> Trajectory:
     for _ in range(5):
         messages.append({"role": "assistant", "content": text(12)})
         messages.append({"role": "user", "content": text(160, 100)})
-    return Trajectory("talk", messages)
+    return Recording("talk", messages)

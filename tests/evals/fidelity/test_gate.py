@@ -15,14 +15,14 @@ from leyline.backends.mock import MockBackend
 from leyline.cli import app
 from leyline.directives import Directive, EditScript, Fallback, Mode, Outcome, Rendered
 from leyline.evals.fidelity import read_records
-from leyline.evals.replay.traces import Trajectory
+from leyline.evals.replay.traces import Recording
 from leyline.evals.trials.turns import answer_places
 from leyline.harness.session.session import Session, SessionTurn
 
 POLICY = "truncate_older_than(n=1, max_chars=8)"
 
 
-def play(backend: Any, trajectory: Trajectory, **settings: Any) -> list[SessionTurn]:
+def play(backend: Any, trajectory: Recording, **settings: Any) -> list[SessionTurn]:
     from leyline.evals.replay.recorded import RecordedBackend
 
     recorded = RecordedBackend(backend)
@@ -32,7 +32,7 @@ def play(backend: Any, trajectory: Trajectory, **settings: Any) -> list[SessionT
     return [session.turn(trajectory.messages[:place]) for place in places]
 
 
-def test_forget_turns_every_amortize_into_honest_prefill(backend: Any, trajectory: Trajectory) -> None:
+def test_forget_turns_every_amortize_into_honest_prefill(backend: Any, trajectory: Recording) -> None:
     name = backend.capabilities().model
     free = play(backend, trajectory)
     backend.close()
@@ -52,14 +52,14 @@ def test_forget_turns_every_amortize_into_honest_prefill(backend: Any, trajector
     assert any(turn.script for turn in held)
 
 
-def test_a_real_forget_is_not_called_gated(backend: Any, trajectory: Trajectory) -> None:
+def test_a_real_forget_is_not_called_gated(backend: Any, trajectory: Recording) -> None:
     gate = Gate(backend.capabilities().model, Mode.FORGET)
     turns = play(GatedBackend(backend, gate), trajectory, mode=Mode.FORGET)
     assert {t.receipt.fallback for t in turns} == {None}
     assert {o for t in turns for o in t.receipt.acknowledged} == {Outcome.FORGOTTEN}
 
 
-def test_a_seam_is_the_least_that_is_recomputed(backend: Any, trajectory: Trajectory) -> None:
+def test_a_seam_is_the_least_that_is_recomputed(backend: Any, trajectory: Recording) -> None:
     name = backend.capabilities().model
 
     def spliced(gate: Gate, seam: int) -> int:
@@ -169,7 +169,7 @@ def test_a_gate_of_an_older_release_counts_where_it_saw_the_whole_weights(folder
     gate.check(folder.name, digest_for(gate, folder))
 
 
-def test_the_command_measures_recommends_and_writes(folder: Path, tmp_path: Path, trajectory: Trajectory) -> None:
+def test_the_command_measures_recommends_and_writes(folder: Path, tmp_path: Path, trajectory: Recording) -> None:
     trace = tmp_path / "t.jsonl"
     trace.write_text(json.dumps({"id": "talk", "messages": trajectory.messages}) + "\n")
     args = ["eval", "fidelity", str(folder), "--trace", str(trace), "--policy", POLICY, "--tokens", "2"]
@@ -188,7 +188,7 @@ def test_the_command_measures_recommends_and_writes(folder: Path, tmp_path: Path
 
 
 def test_a_trajectory_that_outgrows_the_context_ends_only_itself(
-    folder: Path, tmp_path: Path, trajectory: Trajectory
+    folder: Path, tmp_path: Path, trajectory: Recording
 ) -> None:
     long = [*trajectory.messages[:4], {"role": "user", "content": "x" * 3000}, {"role": "assistant", "content": "a"}]
     trace = tmp_path / "t.jsonl"
@@ -200,7 +200,7 @@ def test_a_trajectory_that_outgrows_the_context_ends_only_itself(
 
 
 def test_what_was_measured_before_an_interrupt_is_shown(
-    folder: Path, tmp_path: Path, trajectory: Trajectory, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, trajectory: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from leyline.evals.fidelity import lab
 
@@ -246,7 +246,7 @@ def test_what_stands_behind_a_forget_is_not_gated(backend: Any) -> None:
         assert receipt.fallback is reason
 
 
-def test_what_cannot_be_measured_is_said_in_one_line(folder: Path, tmp_path: Path, trajectory: Trajectory) -> None:
+def test_what_cannot_be_measured_is_said_in_one_line(folder: Path, tmp_path: Path, trajectory: Recording) -> None:
     trace = tmp_path / "t.jsonl"
     trace.write_text(json.dumps(trajectory.messages) + "\n")
     for args, said in (

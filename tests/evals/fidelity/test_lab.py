@@ -13,7 +13,7 @@ pytest.importorskip("transformers")
 
 from leyline.evals.fidelity.lab import STOP, Answer, compare, kl, margin, measure, walk  # noqa: E402
 from leyline.evals.fidelity.probe import FidelityError  # noqa: E402
-from leyline.evals.replay.traces import Trajectory  # noqa: E402
+from leyline.evals.replay.traces import Recording  # noqa: E402
 from leyline.evals.trials.turns import answer_places  # noqa: E402
 from leyline.policies import load_policy  # noqa: E402
 
@@ -27,7 +27,7 @@ def cold(backend: Any, messages: Any) -> Any:
         return backend._model(torch.tensor([ids])).logits[0, -1].float()
 
 
-def test_the_references_are_what_a_plain_forward_pass_gives(backend: Any, trajectory: Trajectory) -> None:
+def test_the_references_are_what_a_plain_forward_pass_gives(backend: Any, trajectory: Recording) -> None:
     places = answer_places(trajectory.messages)
     probes = range(len(places))
     full = walk(backend, trajectory, "keep_all", honest=True, probes=probes, tokens=2)
@@ -41,7 +41,7 @@ def test_the_references_are_what_a_plain_forward_pass_gives(backend: Any, trajec
     assert full.edits == [0] * 5
 
 
-def test_a_seam_longer_than_every_run_is_the_honest_prefill(backend: Any, trajectory: Trajectory) -> None:
+def test_a_seam_longer_than_every_run_is_the_honest_prefill(backend: Any, trajectory: Recording) -> None:
     records = list(measure(backend, trajectory, POLICY, seams=(0, 1000), tokens=4))
     assert {r.turn for r in records} == {2, 3, 4}
     for record in records:
@@ -62,21 +62,21 @@ def test_a_seam_longer_than_every_run_is_the_honest_prefill(backend: Any, trajec
     assert first[0].spliced > 0
 
 
-def test_the_same_measurement_again_gives_the_same_records(backend: Any, trajectory: Trajectory) -> None:
+def test_the_same_measurement_again_gives_the_same_records(backend: Any, trajectory: Recording) -> None:
     once = list(measure(backend, trajectory, POLICY, seams=(0, 8), tokens=3))
     again = list(measure(backend, trajectory, POLICY, seams=(0, 8), tokens=3))
     assert once == again
     assert [r.turn for r in measure(backend, trajectory, POLICY, seams=(0,), tokens=1, every=2)] == [2, 4]
 
 
-def test_a_policy_that_edits_nothing_has_no_probe(backend: Any, trajectory: Trajectory) -> None:
+def test_a_policy_that_edits_nothing_has_no_probe(backend: Any, trajectory: Recording) -> None:
     assert list(measure(backend, trajectory, "keep_all", seams=(0,), tokens=1)) == []
     with pytest.raises(FidelityError, match="at least one seam"):
         list(measure(backend, trajectory, POLICY, seams=()))
 
 
-def test_a_history_past_the_context_ends_the_walk(backend: Any, trajectory: Trajectory) -> None:
-    long = Trajectory("long", [*trajectory.messages[:8], {"role": "user", "content": "x" * 3000}, *TAIL])
+def test_a_history_past_the_context_ends_the_walk(backend: Any, trajectory: Recording) -> None:
+    long = Recording("long", [*trajectory.messages[:8], {"role": "user", "content": "x" * 3000}, *TAIL])
     assert len(walk(backend, long, "keep_all", honest=True, probes=range(9)).receipts) == 3
     records = list(measure(backend, long, POLICY, seams=(0,), tokens=1))
     assert {r.turn for r in records} == {2}
@@ -84,7 +84,7 @@ def test_a_history_past_the_context_ends_the_walk(backend: Any, trajectory: Traj
 
 @pytest.mark.parametrize("step", ["listen", "keep"])
 def test_an_answer_that_outgrows_the_context_ends_the_walk_too(
-    backend: Any, trajectory: Trajectory, step: str, monkeypatch: pytest.MonkeyPatch
+    backend: Any, trajectory: Recording, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens = 2 if step == "listen" else 1
     settings = {"tokens": tokens, "honest": True, "probes": range(5)}
@@ -100,7 +100,7 @@ def test_an_answer_that_outgrows_the_context_ends_the_walk_too(
     assert {2} <= records <= whole & set(found.answers)
 
 
-def test_records_come_as_soon_as_they_are_known(backend: Any, trajectory: Trajectory) -> None:
+def test_records_come_as_soon_as_they_are_known(backend: Any, trajectory: Recording) -> None:
     found = measure(backend, trajectory, POLICY, seams=(0, 8), tokens=1)
     turns: list[int] = []
     first = next(measure(backend, trajectory, POLICY, seams=(0, 8), tokens=1, on_turn=lambda: turns.append(1)))

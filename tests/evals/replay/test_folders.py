@@ -14,7 +14,7 @@ from leyline.cli import app
 from leyline.evals.replay.replayed import read_records
 from leyline.evals.replay.traces import TraceError, iter_trajectories, trace_files
 from leyline.evals.trials.journal import Journal
-from leyline.evals.trials.record import Outcome, TrialRecord, TurnRecord
+from leyline.evals.trials.record import TrialOutcome, TrialRecord, TurnRecord
 from leyline.harness.session.session import Session
 from leyline.harness.trajectory import TrajectoryWriter
 
@@ -35,7 +35,7 @@ def runs(tmp_path: Path) -> Path:
     turn = TurnRecord(prompt=1, prefix=0, spliced=0, prefilled=1)
     with Journal(folder) as journal:
         values = {"suite": "s", "task": "t", "arm": "a", "seed": 0, "digest": "d"}
-        journal.append(TrialRecord(**values, outcome=Outcome.SOLVED, turns=(turn,)))
+        journal.append(TrialRecord(**values, outcome=TrialOutcome.SOLVED, turns=(turn,)))
     put(folder / "config.json", {"format": "leyline-eval/1"})
     put(folder / "fidelity.jsonl", {"format": "leyline-fidelity/1"})
     for arm, answers in (("keep_all", 3), ("drop_stale", 2), ("broken", 0)):

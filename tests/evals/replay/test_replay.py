@@ -13,7 +13,7 @@ from leyline.cli import app
 from leyline.directives import Message
 from leyline.evals.replay import (
     BUILTIN_POLICIES,
-    Plan,
+    ReplayPlan,
     ReplayRecord,
     Setting,
     by_turn,
@@ -25,7 +25,7 @@ from leyline.evals.replay import (
 )
 from leyline.evals.replay.replayed import ReplayError
 from leyline.evals.replay.run import run_on_backend
-from leyline.evals.replay.traces import Trajectory
+from leyline.evals.replay.traces import Recording
 from leyline.evals.replay.walk import iter_settings
 from leyline.models.find import load_renderer
 from leyline.policies import PolicyError, list_policies
@@ -34,7 +34,7 @@ SHARED = Path(__file__).parents[4] / "shared" / "traces" / "swebench-verified-60
 WORDS = ["def", "return", "self", "import", "value", "result", "none", "assert", "index", "error", "path"]
 
 
-def recording(name: str, turns: int, seed: int) -> Trajectory:
+def recording(name: str, turns: int, seed: int) -> Recording:
     draw = random.Random(seed)
 
     def text(least: int, most: int) -> str:
@@ -44,7 +44,7 @@ def recording(name: str, turns: int, seed: int) -> Trajectory:
     for _ in range(turns):
         messages.append({"role": "assistant", "content": f"look\n```bash\ncat {draw.choice(WORDS)}.py\n```"})
         messages.append({"role": "user", "content": f"<returncode>0</returncode>\n<output>\n{text(5, 120)}\n</output>"})
-    return Trajectory(name, messages, "Submitted")
+    return Recording(name, messages, "Submitted")
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_splicing_does_nothing_where_nothing_is_edited() -> None:
 
 def test_trajectories_that_share_a_cache_share_its_prefixes_and_its_room() -> None:
     trajectories = [recording(f"t{n}", 5, n) for n in range(3)]
-    twin = [Trajectory("first", trajectories[0].messages), Trajectory("again", trajectories[0].messages)]
+    twin = [Recording("first", trajectories[0].messages), Recording("again", trajectories[0].messages)]
     renderer = load_renderer()
     first, again = replay_together(twin, Setting("keep_all"), renderer)
     assert again.total("prefilled") == len(again.turns)  # of each prompt only the last token is computed
@@ -103,7 +103,7 @@ def test_larger_pages_hit_less() -> None:
 
 
 def test_workers_change_nothing(file: Path) -> None:
-    plan = Plan((str(file),), tuple(iter_settings(("keep_all", "keep_last(n=2)"), ("radix", "splice"))))
+    plan = ReplayPlan((str(file),), tuple(iter_settings(("keep_all", "keep_last(n=2)"), ("radix", "splice"))))
     one = [r for piece in run_plan(plan) for r in piece]
     two = [r for piece in run_plan(plan, workers=2) for r in piece]
     assert len(one) == 12
@@ -112,7 +112,7 @@ def test_workers_change_nothing(file: Path) -> None:
 
 
 def test_tables_are_sums_over_the_records(file: Path) -> None:
-    plan = Plan((str(file),), tuple(iter_settings(("keep_all", "keep_last(n=2)"), ("radix", "splice"))))
+    plan = ReplayPlan((str(file),), tuple(iter_settings(("keep_all", "keep_last(n=2)"), ("radix", "splice"))))
     records = [r for piece in run_plan(plan) for r in piece]
     rows = {(r.policy, r.cache): r for r in summarise(records)}
     plain = sum(t.prefilled for r in records if (r.policy, r.cache) == ("keep_all", "radix") for t in r.turns)
@@ -150,14 +150,14 @@ def test_records_survive_a_torn_line(tmp_path: Path) -> None:
 
 
 def test_a_recording_without_answers_says_so() -> None:
-    record = replay(Trajectory("a", [{"role": "user", "content": "x"}]), Setting("keep_all"), load_renderer())
+    record = replay(Recording("a", [{"role": "user", "content": "x"}]), Setting("keep_all"), load_renderer())
     assert record.turns == ()
     assert record.stopped == "the recording holds no answer of a model"
     assert summarise([record])[0].hit_rate == 0.0
 
 
 def test_a_server_that_renders_counts_by_its_own_usage(file: Path) -> None:
-    plan = Plan((str(file),), (Setting("keep_all"), Setting("keep_last(n=2)")), limit=1)
+    plan = ReplayPlan((str(file),), (Setting("keep_all"), Setting("keep_last(n=2)")), limit=1)
     backend = MockBackend(lambda request: "x")
     keep, drop = (piece[0] for piece in run_on_backend(plan, backend))
     assert keep.backend.startswith("mock/")
@@ -219,7 +219,9 @@ def test_a_policy_that_fails_is_named(tmp_path: Path) -> None:
 @pytest.mark.shared
 @pytest.mark.skipif(not SHARED.exists(), reason="the recorded trajectories are not beside the repository")
 def test_recorded_runs_hit_almost_everything_until_they_are_edited() -> None:
-    plan = Plan((str(SHARED),), tuple(iter_settings(("keep_all", "keep_last(n=5)"), ("radix", "splice"))), limit=2)
+    plan = ReplayPlan(
+        (str(SHARED),), tuple(iter_settings(("keep_all", "keep_last(n=5)"), ("radix", "splice"))), limit=2
+    )
     records = [r for piece in run_plan(plan) for r in piece]
     rows = {(r.policy, r.cache): r for r in summarise(records)}
     assert rows["keep_all", "radix"].hit_rate > 0.95

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from leyline.evals.trials.journal import Journal
-from leyline.evals.trials.record import Outcome, TrialRecord, TurnRecord
+from leyline.evals.trials.record import TrialOutcome, TrialRecord, TurnRecord
 
 TRUNCATE = "truncate_older_than(n=2, max_chars=200)"
 ARMS = {
@@ -54,14 +54,14 @@ def make_trial(arm: str, task: int, seed: int, rng: random.Random, /, **fields: 
             )
         )
         held = prompt + turns[-1].completion
-    failed = rng.choice([Outcome.FAILED, Outcome.LIMIT, Outcome.ERROR])
+    failed = rng.choice([TrialOutcome.FAILED, TrialOutcome.LIMIT, TrialOutcome.ERROR])
     values = {
         "suite": "micro",
         "task": f"task-{task:03}",
         "arm": arm,
         "seed": seed,
         "digest": f"d-{arm}",
-        "outcome": Outcome.SOLVED if rng.random() < skill else failed,
+        "outcome": TrialOutcome.SOLVED if rng.random() < skill else failed,
         "turns": tuple(turns),
         "wall_s": round(rng.uniform(0.5, 3), 3),
         "started": 1_790_000_000 + round(rng.uniform(0, 20), 3),

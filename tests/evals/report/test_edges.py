@@ -10,7 +10,7 @@ import pytest
 from leyline.evals.report import ReportError, Written, write_report
 from leyline.evals.report.compare import select_pairs
 from leyline.evals.report.sources import gather
-from leyline.evals.trials.record import Outcome, TrialRecord, TurnRecord
+from leyline.evals.trials.record import TrialOutcome, TrialRecord, TurnRecord
 
 Make = Callable[..., TrialRecord]
 Write = Callable[..., Path]
@@ -60,7 +60,7 @@ def test_one_trial(tmp_path: Path, trial: Make, write_run: Write) -> None:
 
 def test_trials_without_turns(tmp_path: Path, trial: Make, write_run: Write) -> None:
     rng = random.Random(2)
-    broken = {"turns": (), "outcome": Outcome.ERROR, "wall_s": 0.0, "started": 0.0, "detail": "no server"}
+    broken = {"turns": (), "outcome": TrialOutcome.ERROR, "wall_s": 0.0, "started": 0.0, "detail": "no server"}
     made = written(
         tmp_path, write_run, [trial(arm, t, 0, rng, **broken) for t in range(3) for arm in ("keep_all", "truncate")]
     )
@@ -72,7 +72,9 @@ def test_trials_without_turns(tmp_path: Path, trial: Make, write_run: Write) -> 
 
 def test_one_of_a_kind_is_told_in_the_singular(tmp_path: Path, trial: Make, write_run: Write) -> None:
     rng = random.Random(5)
-    records = [trial("keep_all", n, 0, rng, outcome=kind) for n, kind in enumerate((Outcome.ERROR, Outcome.UNSCORED))]
+    records = [
+        trial("keep_all", n, 0, rng, outcome=kind) for n, kind in enumerate((TrialOutcome.ERROR, TrialOutcome.UNSCORED))
+    ]
     page = written(tmp_path, write_run, records, b"{}\n").html.read_text()
     for said in (
         "1 trial ended in an error, counted as not solved.",
@@ -120,10 +122,10 @@ def test_where_the_trials_ran(
 
 def test_trials_without_a_verdict(tmp_path: Path, trial: Make, write_run: Write) -> None:
     rng = random.Random(3)
-    waiting = {"outcome": Outcome.UNSCORED}
+    waiting = {"outcome": TrialOutcome.UNSCORED}
     records = [trial("keep_all", t, 0, rng, **waiting) for t in range(12)]
     records += [trial("truncate", t, 0, rng, **({} if t % 2 else waiting)) for t in range(12)]
-    records += [trial("amortize", t, 0, rng, outcome=Outcome.SOLVED) for t in range(12)]
+    records += [trial("amortize", t, 0, rng, outcome=TrialOutcome.SOLVED) for t in range(12)]
     made = written(tmp_path, write_run, records)
     first, second, _ = made.report.arms
     assert (first.solve_rate, first.scored, first.unscored) == (None, 0, 12)

@@ -7,7 +7,7 @@ import pytest
 
 from leyline.evals.report import ReportError
 from leyline.evals.report.sources import gather
-from leyline.evals.trials.record import Outcome, TrialRecord
+from leyline.evals.trials.record import TrialOutcome, TrialRecord
 
 Make = Callable[..., TrialRecord]
 Write = Callable[..., Path]
@@ -122,4 +122,4 @@ def test_what_is_no_run_directory_is_named(tmp_path: Path, trial: Make, write_ru
         gather([run, run / ".." / "one"])
     with pytest.raises(ReportError, match="at least one"):
         gather([])
-    assert gather([run / "records.jsonl"]).arms[0].trials[0].record.outcome in Outcome
+    assert gather([run / "records.jsonl"]).arms[0].trials[0].record.outcome in TrialOutcome

@@ -12,9 +12,9 @@ from leyline.evals.trials.assemble import assemble, parse_seeds
 from leyline.evals.trials.config import ConfigError, EvalConfig, TrialLimits
 from leyline.evals.trials.journal import Journal
 from leyline.evals.trials.pool import ProcessExecutor
-from leyline.evals.trials.record import Outcome, TrialRecord
+from leyline.evals.trials.record import TrialOutcome, TrialRecord
 from leyline.evals.trials.rundir import default_directory, read_run_config, scratch_space, write_config
-from leyline.evals.trials.schedule import TrialSpec, outstanding, plan, safe_name, select
+from leyline.evals.trials.schedule import TrialSpec, outstanding, planned_trials, safe_name, select
 from leyline.suites.suite import TaskInfo
 
 YAML = """
@@ -48,10 +48,10 @@ def config(**fields: Any) -> EvalConfig:
 
 
 def specs(given: EvalConfig, suite: Suite | None = None) -> list[TrialSpec]:
-    return plan(given, suite or Suite(), Path("run"))  # type: ignore[arg-type]
+    return planned_trials(given, suite or Suite(), Path("run"))  # type: ignore[arg-type]
 
 
-def record(spec: TrialSpec, outcome: Outcome) -> TrialRecord:
+def record(spec: TrialSpec, outcome: TrialOutcome) -> TrialRecord:
     key = dict(zip(("suite", "task", "arm", "seed", "digest"), spec.key, strict=True))
     return TrialRecord.model_validate({**key, "attempt": spec.attempt, "outcome": outcome})
 
@@ -263,8 +263,8 @@ def test_a_gate_that_was_measured_again_makes_another_arm(tmp_path: Path) -> Non
 def test_outstanding_trials(tmp_path: Path) -> None:
     found = specs(config(n=1))
     with Journal(tmp_path) as journal:
-        journal.append(record(found[0], Outcome.ERROR))
-        journal.append(record(found[1], Outcome.SOLVED))
+        journal.append(record(found[0], TrialOutcome.ERROR))
+        journal.append(record(found[1], TrialOutcome.SOLVED))
     with Journal(tmp_path) as journal:
         assert outstanding(found, journal, "none") == []
         again = outstanding(found, journal, "errors")
@@ -308,12 +308,12 @@ def test_temporary_folders_of_a_killed_run_are_removed(tmp_path: Path) -> None:
 
 RUNNER = """
 import tempfile
-from leyline.evals.trials.record import Outcome
+from leyline.evals.trials.record import TrialOutcome
 
 
 class Runner:
     def run(self, spec):
-        return spec.record(Outcome.SOLVED, detail=tempfile.gettempdir())
+        return spec.record(TrialOutcome.SOLVED, detail=tempfile.gettempdir())
 
     def close(self):
         pass

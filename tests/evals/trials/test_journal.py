@@ -11,26 +11,26 @@ import pytest
 
 from leyline.directives.digest import config_digest
 from leyline.evals.trials.journal import FILE, Journal, JournalError, load, merge
-from leyline.evals.trials.record import Outcome, TrialRecord, TurnRecord
+from leyline.evals.trials.record import TrialOutcome, TrialRecord, TurnRecord
 
 WRITER = """
 import sys
 from leyline.evals.trials.journal import Journal
-from leyline.evals.trials.record import Outcome, TrialRecord, TurnRecord
+from leyline.evals.trials.record import TrialOutcome, TrialRecord, TurnRecord
 total = int(sys.argv[2])
 turn = TurnRecord(prompt=9, prefix=4, spliced=3, prefilled=2)
 with Journal(sys.argv[1]) as journal:
     print("open", flush=True)
     for seed in range(total):
         record = TrialRecord(suite="s", task="t" * 4000, arm="a", seed=seed, digest="d",
-                             outcome=Outcome.SOLVED, turns=(turn,) * 50)
+                             outcome=TrialOutcome.SOLVED, turns=(turn,) * 50)
         if not journal.done(record.key):
             journal.append(record)
 """
 
 
 def record(seed: int = 0, **fields: object) -> TrialRecord:
-    base = {"suite": "s", "task": "t", "arm": "a", "seed": seed, "digest": "d", "outcome": Outcome.SOLVED}
+    base = {"suite": "s", "task": "t", "arm": "a", "seed": seed, "digest": "d", "outcome": TrialOutcome.SOLVED}
     return TrialRecord.model_validate(base | fields)
 
 
@@ -70,7 +70,7 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
 
 def test_a_recorded_trial_is_not_written_twice_but_can_be_redone(tmp_path: Path) -> None:
     with Journal(tmp_path) as journal:
-        journal.append(record(1, outcome=Outcome.ERROR))
+        journal.append(record(1, outcome=TrialOutcome.ERROR))
         with pytest.raises(JournalError, match="recorded already"):
             journal.append(record(1))
         redo = record(1, attempt=journal.next_attempt(record(1).key))

@@ -19,9 +19,9 @@ from leyline.commands.eval_progress import (
 )
 from leyline.evals.trials.config import Budget, ConfigError, EvalConfig
 from leyline.evals.trials.pool import Control, InlineExecutor
-from leyline.evals.trials.record import Outcome, TrialRecord, TurnRecord
+from leyline.evals.trials.record import TrialOutcome, TrialRecord, TurnRecord
 from leyline.evals.trials.run_eval import Brake, Stop, run_eval
-from leyline.evals.trials.schedule import TrialSpec, plan
+from leyline.evals.trials.schedule import TrialSpec, planned_trials
 from leyline.evals.trials.tally import tally
 
 TURN = TurnRecord(prompt=100, prefix=50, spliced=30, prefilled=20, completion=5, full=140)
@@ -33,7 +33,7 @@ def make_config(**fields: object) -> EvalConfig:
     return EvalConfig.model_validate({"suite": suite, "arms": arms, "n": 2, "workers": 0, **fields})
 
 
-def recorded(spec: TrialSpec, outcome: Outcome = Outcome.SOLVED, detail: str | None = None) -> TrialRecord:
+def recorded(spec: TrialSpec, outcome: TrialOutcome = TrialOutcome.SOLVED, detail: str | None = None) -> TrialRecord:
     key = dict(zip(("suite", "task", "arm", "seed", "digest"), spec.key, strict=True))
     fields = {"attempt": spec.attempt, "outcome": outcome, "detail": detail, "turns": (TURN,), "wall_s": 1.0}
     return TrialRecord.model_validate({**key, **fields})
@@ -43,7 +43,7 @@ def recorded(spec: TrialSpec, outcome: Outcome = Outcome.SOLVED, detail: str | N
 class Scripted:
     """A runner whose trials end as told, in order."""
 
-    outcomes: list[Outcome]
+    outcomes: list[TrialOutcome]
     before: Callable[[], None] = lambda: None
     closed: bool = False
     ran: list[str] = field(default_factory=list)
@@ -64,7 +64,7 @@ def go(config: EvalConfig, directory: Path, runner: Scripted) -> object:
 
 
 def test_errors_in_a_row_stop_the_run(tmp_path: Path) -> None:
-    error, solved = Outcome.ERROR, Outcome.SOLVED
+    error, solved = TrialOutcome.ERROR, TrialOutcome.SOLVED
     runner = Scripted([error, solved, error, error, solved, solved])
     summary = go(make_config(n=4, budget={"errors": 2}), tmp_path, runner)
     assert summary.stopped == "2 trials in a row ended in an error, the last one with: no answer"  # type: ignore[attr-defined]
@@ -78,7 +78,7 @@ def test_an_interrupt_in_this_process_leaves_what_is_recorded(tmp_path: Path) ->
             signal.raise_signal(signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
-    runner = Scripted([Outcome.SOLVED] * 4, interrupt)
+    runner = Scripted([TrialOutcome.SOLVED] * 4, interrupt)
     summary = go(make_config(), tmp_path, runner)
     assert (summary.interrupted, summary.ran, summary.missing) == (True, 2, 2)  # type: ignore[attr-defined]
     assert runner.closed
@@ -91,17 +91,17 @@ def test_no_task_left_is_an_error_that_names_the_options(tmp_path: Path) -> None
 
 
 def test_one_arms_name_does_not_stand_for_two_things(tmp_path: Path) -> None:
-    go(make_config(), tmp_path, Scripted([Outcome.SOLVED] * 4))
+    go(make_config(), tmp_path, Scripted([TrialOutcome.SOLVED] * 4))
     changed = make_config(limits={"turns": 3})
     with pytest.raises(ConfigError, match="arm 'a' is recorded for micro-short-seen-1000000 with other settings"):
         go(changed, tmp_path, Scripted([]))
     renamed = [{"name": "c"}, {"name": "d", "policy": "keep_last(n=2)"}]
-    summary = go(make_config(limits={"turns": 3}, arms=renamed), tmp_path, Scripted([Outcome.SOLVED] * 4))
+    summary = go(make_config(limits={"turns": 3}, arms=renamed), tmp_path, Scripted([TrialOutcome.SOLVED] * 4))
     assert summary.ran == 4  # type: ignore[attr-defined]
 
 
 def test_a_brake_knows_why() -> None:
-    specs = plan(make_config(), _suite(), Path("run"))
+    specs = planned_trials(make_config(), _suite(), Path("run"))
     brake = Brake(Budget(tokens=50), Stop())
     assert brake.more()
     for _ in range(2):
@@ -116,7 +116,7 @@ def test_a_brake_knows_why() -> None:
     assert not brake.more()
     assert brake.reason == "the budget of 1 token is spent"
     brake = Brake(Budget(errors=1), Stop())
-    brake.count(recorded(specs[0], Outcome.ERROR, "no answer"))
+    brake.count(recorded(specs[0], TrialOutcome.ERROR, "no answer"))
     assert brake.reason == "1 trial in a row ended in an error, the last one with: no answer"
 
 
@@ -149,8 +149,8 @@ def _suite() -> object:
 
 
 def test_a_tally_counts_what_the_records_say() -> None:
-    specs = plan(make_config(), _suite(), Path("run"))
-    outcomes = [Outcome.SOLVED, Outcome.UNSCORED, Outcome.LIMIT]
+    specs = planned_trials(make_config(), _suite(), Path("run"))
+    outcomes = [TrialOutcome.SOLVED, TrialOutcome.UNSCORED, TrialOutcome.LIMIT]
     records = [recorded(spec, outcome) for spec, outcome in zip(specs, outcomes, strict=False)]
     found = tally((spec.arm.name for spec in specs), records)
     arm = found["a"]
@@ -165,13 +165,13 @@ def test_a_tally_counts_what_the_records_say() -> None:
 
 
 def test_the_plain_progress_prints_a_line_a_trial(capsys: pytest.CaptureFixture[str]) -> None:
-    specs = plan(make_config(), _suite(), Path("run"))
+    specs = planned_trials(make_config(), _suite(), Path("run"))
     progress = make_progress(plain=True)
     progress.notes(["mind the gap"])
     progress.planning()
     progress.begin(specs, [recorded(specs[0])], 3)
     progress.trial(recorded(specs[1]))
-    progress.trial(recorded(specs[2], Outcome.ERROR, "the server is gone"))
+    progress.trial(recorded(specs[2], TrialOutcome.ERROR, "the server is gone"))
     progress.end()
     out, err = capsys.readouterr()
     assert out == ""
@@ -184,7 +184,7 @@ def test_the_plain_progress_prints_a_line_a_trial(capsys: pytest.CaptureFixture[
 
 
 def test_the_live_progress_draws_the_arms(capsys: pytest.CaptureFixture[str]) -> None:
-    specs = plan(make_config(), _suite(), Path("run"))
+    specs = planned_trials(make_config(), _suite(), Path("run"))
     progress = LiveProgress()
     progress.notes([])
     progress.begin(specs, [], 4)
@@ -209,7 +209,7 @@ def test_brackets_in_an_arms_name_are_no_markup() -> None:
     config = make_config(arms=[{"name": "[red]"}])
     console = Console(width=100)
     with console.capture() as capture:
-        console.print(arm_table(tally((spec.arm.name for spec in plan(config, _suite(), Path("run"))), [])))
+        console.print(arm_table(tally((spec.arm.name for spec in planned_trials(config, _suite(), Path("run"))), [])))
     assert "[red]" in capture.get()
 
 
@@ -223,7 +223,7 @@ def test_times_for_a_person() -> None:
 
 
 def test_an_executor_stops_when_told_and_gives_out_what_is_finished() -> None:
-    specs = plan(make_config(), _suite(), Path("run"))
+    specs = planned_trials(make_config(), _suite(), Path("run"))
 
     class Told(Control):
         left = 3
@@ -235,7 +235,7 @@ def test_an_executor_stops_when_told_and_gives_out_what_is_finished() -> None:
             self.left -= 1
             return self.left < 0
 
-    runner = Scripted([Outcome.SOLVED] * 4)
+    runner = Scripted([TrialOutcome.SOLVED] * 4)
 
     def run(specs: Sequence[TrialSpec]) -> Iterator[TrialRecord]:
         return InlineExecutor(lambda: runner).run(specs, Told())

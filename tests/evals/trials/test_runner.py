@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from leyline.evals.trials.journal import Journal, Loaded, load
-from leyline.evals.trials.record import Outcome
+from leyline.evals.trials.record import TrialOutcome
 
 # A suite of one's own: tasks that take a moment, so that a kill meets them at work.
 SUITE = """
@@ -128,7 +128,7 @@ def check_whole(loaded: Loaded, trials: int) -> None:
     assert (loaded.duplicates, loaded.superseded, loaded.broken, loaded.torn) == (0, 0, [], False)
     assert len(loaded.records) == trials
     assert len({(record.arm, record.pair) for record in loaded.records}) == trials
-    assert {record.outcome for record in loaded.records} <= {Outcome.SOLVED, Outcome.FAILED}
+    assert {record.outcome for record in loaded.records} <= {TrialOutcome.SOLVED, TrialOutcome.FAILED}
 
 
 def test_killed_again_and_again_no_trial_is_lost_or_double(config: Path, leyline: Leyline) -> None:

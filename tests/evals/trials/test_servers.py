@@ -14,9 +14,9 @@ from leyline.commands.eval_progress import PlainProgress
 from leyline.evals.trials.arms import Arm, ArmError
 from leyline.evals.trials.assemble import assemble
 from leyline.evals.trials.config import ConfigError
-from leyline.evals.trials.record import Outcome
+from leyline.evals.trials.record import TrialOutcome
 from leyline.evals.trials.run_eval import run_eval
-from leyline.evals.trials.schedule import TrialSpec, check_same, plan
+from leyline.evals.trials.schedule import TrialSpec, check_same, planned_trials
 from leyline.evals.trials.serving import check_backends, name_served
 from leyline.suites import load_suite
 
@@ -103,7 +103,7 @@ def test_arms_against_a_server(server: Server, tmp_path: Path) -> None:
     summary = run_eval(config, tmp_path, PlainProgress(quiet=True))
     kept, cut = summary.records
     for record in (kept, cut):
-        assert record.outcome is Outcome.FAILED, record.detail
+        assert record.outcome is TrialOutcome.FAILED, record.detail
         assert [turn.completion for turn in record.turns] == [7] * 4
         assert all(turn.balanced for turn in record.turns)
         assert record.turns[1].prefix == record.turns[1].prompt // 2
@@ -134,9 +134,9 @@ def test_an_arm_that_names_no_model_is_named_by_its_server(server: Server, tmp_p
     def planned() -> list[TrialSpec]:
         arms = tuple(name_served(config.arms))
         assert [arm.model for arm in arms] == [server.serves]
-        return plan(config.model_copy(update={"arms": arms}), load_suite(config.suite), tmp_path)
+        return planned_trials(config.model_copy(update={"arms": arms}), load_suite(config.suite), tmp_path)
 
-    (record,) = (spec.record(Outcome.SOLVED) for spec in planned())
+    (record,) = (spec.record(TrialOutcome.SOLVED) for spec in planned())
     assert record.model == "org/first"
     check_same(planned(), [record])
     server.serves = "org/second"

@@ -11,7 +11,7 @@ from leyline.backends.plain import plain
 from leyline.evals.trials.arms import TRUNCATE, Arm
 from leyline.evals.trials.config import SamplingSpec, SuiteSpec, TrialLimits
 from leyline.evals.trials.energy import EnergyMeter
-from leyline.evals.trials.record import Outcome, TrialRecord, TurnRecord
+from leyline.evals.trials.record import TrialOutcome, TrialRecord, TurnRecord
 from leyline.evals.trials.schedule import TrialSpec
 from leyline.evals.trials.serving import make_backend
 from leyline.evals.trials.trial import TrialRunner
@@ -64,7 +64,7 @@ def test_arms_of_one_task_with_the_bundled_model(tmp_path: Path) -> None:
     records = {arm.name: runner.run(spec(arm, tmp_path)) for arm in arms}
     runner.close()
     for record in records.values():
-        assert record.outcome is Outcome.LIMIT, record.detail
+        assert record.outcome is TrialOutcome.LIMIT, record.detail
         assert record.detail == "turns: 3"
         assert all(turn.balanced for turn in record.turns)
         assert [turn.edits for turn in record.turns] == [0, 0, 1]
@@ -112,7 +112,7 @@ def test_failures_are_records(tmp_path: Path, script: dict[str, Any]) -> None:
     }
     for arm, task, message in cases.values():
         record = runner.run(spec(arm, tmp_path, task=task))
-        assert record.outcome is Outcome.ERROR
+        assert record.outcome is TrialOutcome.ERROR
         assert message in str(record.detail)
         assert "\n" not in str(record.detail)
     runner.close()
@@ -123,7 +123,7 @@ def test_a_scripted_trial_ends_at_its_limit(tmp_path: Path, script: dict[str, An
     runner = TrialRunner()
     record = runner.run(spec(Arm(name="m", **script), tmp_path, turns=2))
     runner.close()
-    assert (record.outcome, len(record.turns)) == (Outcome.LIMIT, 2)
+    assert (record.outcome, len(record.turns)) == (TrialOutcome.LIMIT, 2)
     assert all(turn.tool_s for turn in record.turns)
     assert record.trajectory == "m.jsonl"
     assert record.energy_j is None

@@ -14,7 +14,7 @@ import pytest
 
 import leyline
 from leyline.harness.sandbox.isolation import isolation
-from leyline.harness.sandbox.sandbox import Limits, Sandbox, _write_program
+from leyline.harness.sandbox.sandbox import CommandLimits, Sandbox, _write_program
 
 FULL = isolation()
 PACKAGE = Path(leyline.__file__).parent
@@ -106,7 +106,7 @@ def test_a_link_in_the_place_of_a_private_folder_leads_nowhere(tmp_path: Path, p
     for folder in (outside, root):
         folder.mkdir()
     (outside / "file").write_text("safe")
-    box = Sandbox(root, tmp_path / "home", limits=Limits(seconds=20))
+    box = Sandbox(root, tmp_path / "home", limits=CommandLimits(seconds=20))
     place = place.format(tmp_path.relative_to("/tmp") if tmp_path.is_relative_to("/tmp") else "other")
     assert box.run(f"cd; mkdir -p {place}; mv {place} before && ln -s {outside} {place}").exit_code == 0
     result = box.run("echo bad > /tmp/file; cat /tmp/file; pwd")

@@ -19,7 +19,7 @@ from leyline.harness.sandbox.cgroup import Group, above
 from leyline.harness.sandbox.disk import DiskWatch, used
 from leyline.harness.sandbox.isolation import SYSTEM, Isolation, _private, capabilities, isolation, visible
 from leyline.harness.sandbox.process import Capture, Process, capped
-from leyline.harness.sandbox.sandbox import Limits, Result, Sandbox, SandboxError, run
+from leyline.harness.sandbox.sandbox import CommandLimits, Result, Sandbox, SandboxError, run
 from leyline.harness.tools import ToolBox
 from leyline.harness.workspace.workspace import DiskWorkspace
 
@@ -38,7 +38,7 @@ def sandbox(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         pytest.skip(f"no process namespaces here: {FULL.reason}")
     root = tmp_path / "work"
     root.mkdir()
-    return Sandbox(root, tmp_path / "home", limits=Limits(seconds=LONG))
+    return Sandbox(root, tmp_path / "home", limits=CommandLimits(seconds=LONG))
 
 
 def alive(marker: str) -> list[str]:
@@ -138,7 +138,7 @@ def test_an_interrupt_kills_the_tree(sandbox: Sandbox) -> None:
 
 
 def test_much_output_keeps_head_and_tail(sandbox: Sandbox) -> None:
-    sandbox.limits = Limits(seconds=LONG, output=100)
+    sandbox.limits = CommandLimits(seconds=LONG, output=100)
     result = sandbox.run("seq 1 20000")
     assert result.truncated
     total = sum(len(str(i)) + 1 for i in range(1, 20001))
@@ -156,14 +156,14 @@ def test_a_flood_is_stopped(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_memory_hog_is_refused(sandbox: Sandbox) -> None:
-    sandbox.limits = Limits(seconds=LONG, memory=300 << 20)
+    sandbox.limits = CommandLimits(seconds=LONG, memory=300 << 20)
     result = sandbox.run("python -c 'x = bytearray(1 << 30)' 2>&1 | tail -1")
     assert result.output == "MemoryError\n"
 
 
 @linux
 def test_many_small_hogs_are_stopped_together(sandbox: Sandbox) -> None:
-    sandbox.limits = Limits(seconds=LONG, memory=200 << 20)
+    sandbox.limits = CommandLimits(seconds=LONG, memory=200 << 20)
     hog = "import time; x = b'x' * (90 << 20); time.sleep(1000)"
     result = sandbox.run(f'for i in 1 2 3 4; do python -S -c "{hog}" & done; wait')
     assert result.killed == "memory"
@@ -188,7 +188,7 @@ def test_the_kernel_bounds_the_processes(sandbox: Sandbox, monkeypatch: pytest.M
     if module.isolation().processes is None:
         pytest.skip(f"no limit of the kernel here: {FULL.reason}")
     monkeypatch.setattr(Process, "over", lambda *_: None)
-    sandbox.limits = Limits(seconds=LONG, processes=10)
+    sandbox.limits = CommandLimits(seconds=LONG, processes=10)
     result = sandbox.run(["python", "-S", "-c", COUNTED])
     assert 5 <= int(result.output) < 10 + module.SLACK
     assert sandbox.run(["python", "-S", "-c", COUNTED]).output == result.output, "what ended is not counted"
@@ -198,7 +198,7 @@ def test_the_kernel_bounds_the_processes(sandbox: Sandbox, monkeypatch: pytest.M
 def test_a_limit_does_not_count_what_others_run(sandbox: Sandbox) -> None:
     if module.isolation().processes is None:
         pytest.skip(f"no limit of the kernel here: {FULL.reason}")
-    sandbox.limits = Limits(seconds=LONG, processes=20)
+    sandbox.limits = CommandLimits(seconds=LONG, processes=20)
     command = "for n in $(seq 15); do sleep 1000 & done; {}sleep 0; sleep 0; echo fine"
     waiting = sandbox.start(command.format("read line; "), stdin=True)
     try:
@@ -214,7 +214,7 @@ def test_a_limit_does_not_count_what_others_run(sandbox: Sandbox) -> None:
 
 
 def test_no_limit_that_counts_what_others_run_is_set() -> None:
-    limits = Limits(processes=7)
+    limits = CommandLimits(processes=7)
     assert module._resource_limits(limits, Isolation(processes="namespace"))["RLIMIT_NPROC"] == 7 + module.SLACK
     for processes in ("group", None):
         assert "RLIMIT_NPROC" not in module._resource_limits(limits, Isolation(processes=processes))
@@ -225,7 +225,7 @@ def test_no_limit_that_counts_what_others_run_is_set() -> None:
 def test_a_fork_bomb_is_stopped(sandbox: Sandbox, bomb: str) -> None:
     if module.isolation().processes is None:
         pytest.skip(f"no limit of the kernel here, and without one a bomb is the machine's end: {FULL.reason}")
-    sandbox.limits = Limits(seconds=LONG, processes=20)
+    sandbox.limits = CommandLimits(seconds=LONG, processes=20)
     assert sandbox.run(bomb).killed == "processes"
     assert sandbox.run("echo fine").output == "fine\n"
 
@@ -245,7 +245,7 @@ def test_control_groups_are_removed_those_of_killed_processes_too(sandbox: Sandb
 
 
 def test_a_large_file_is_refused(sandbox: Sandbox) -> None:
-    sandbox.limits = Limits(seconds=LONG, file_bytes=1 << 20)
+    sandbox.limits = CommandLimits(seconds=LONG, file_bytes=1 << 20)
     sandbox.run("head -c 5000000 /dev/zero > big")
     assert (sandbox.root / "big").stat().st_size == 1 << 20
 
@@ -255,7 +255,7 @@ FILL = "for i in $(seq {}); do head -c 1000000 /dev/zero > {}/$i; done"
 
 @pytest.mark.parametrize("where", [".", "~", "${TMPDIR}"])
 def test_many_files_that_fill_the_disk_are_stopped(sandbox: Sandbox, where: str) -> None:
-    sandbox.limits = Limits(seconds=LONG, disk=20 << 20)
+    sandbox.limits = CommandLimits(seconds=LONG, disk=20 << 20)
     result = sandbox.run(FILL.format(10_000, where))
     assert result.killed == "disk"
     assert "[stopped: over 20 MiB of new files; remove some]" in result.report()
@@ -263,7 +263,7 @@ def test_many_files_that_fill_the_disk_are_stopped(sandbox: Sandbox, where: str)
 
 def test_a_short_command_that_leaves_too_much_says_so_until_it_is_removed(sandbox: Sandbox) -> None:
     (sandbox.root / "given").write_bytes(b"x" * (8 << 20))
-    sandbox = Sandbox(sandbox.root, sandbox.home, limits=Limits(seconds=LONG, disk=4 << 20))
+    sandbox = Sandbox(sandbox.root, sandbox.home, limits=CommandLimits(seconds=LONG, disk=4 << 20))
     assert sandbox.run("cat given | wc -c").killed is None, "what was there at first is not counted"
     assert sandbox.run(FILL.format(6, ".")).killed == "disk"
     assert sandbox.run("ls").killed == "disk"
@@ -274,7 +274,7 @@ def test_a_short_command_that_leaves_too_much_says_so_until_it_is_removed(sandbo
 
 def test_a_debugger_that_fills_the_disk_is_stopped() -> None:
     with DiskWorkspace.from_files({"test.py": "x = 1\n"}) as workspace:
-        box = Sandbox(workspace.root, workspace.home, limits=Limits(seconds=LONG, disk=20 << 20))
+        box = Sandbox(workspace.root, workspace.home, limits=CommandLimits(seconds=LONG, disk=20 << 20))
         with ToolBox(workspace, sandbox=box, entry=["python", "test.py"], names=("pdb",)) as tools:
             assert tools.call("pdb", {"command": "p 6 * 7"}).text.endswith("42")
             fill = "for k in range(10_000): open(str(k), 'wb').write(bytes(10**6))"
@@ -437,7 +437,7 @@ def test_an_installation_in_a_home_shows_its_parts_alone(monkeypatch: pytest.Mon
 @pytest.mark.skipif(not FULL.mounts, reason=f"no mount namespaces here: {FULL.reason}")
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no /dev/shm here")
 def test_shared_memory_holds_no_more_than_the_memory_limit(tmp_path: Path) -> None:
-    box = Sandbox(tmp_path, tmp_path / "home", limits=Limits(seconds=LONG, memory=64 << 20))
+    box = Sandbox(tmp_path, tmp_path / "home", limits=CommandLimits(seconds=LONG, memory=64 << 20))
     result = box.run("df -B1 --output=size /dev/shm | tail -1; head -c 80000000 /dev/zero > /dev/shm/x; ls /dev/shm")
     lines = result.output.splitlines()
     assert int(lines[0]) == 64 << 20
@@ -458,7 +458,7 @@ def test_other_processes_are_out_of_reach(tmp_path: Path) -> None:
 def test_run_in_a_folder(tmp_path: Path) -> None:
     (tmp_path / "here.txt").write_text("x")
     assert run("ls", tmp_path).output == "here.txt\n"
-    assert run("ls", tmp_path, env={"LS_COLORS": "no"}, limits=Limits(seconds=5)).exit_code == 0
+    assert run("ls", tmp_path, env={"LS_COLORS": "no"}, limits=CommandLimits(seconds=5)).exit_code == 0
 
 
 def test_capabilities_name_what_is_in_force() -> None:
@@ -471,7 +471,7 @@ def test_capabilities_name_what_is_in_force() -> None:
 
 
 def test_reports_say_what_stopped_a_command() -> None:
-    limits = Limits(seconds=2, memory=1 << 30, processes=7)
+    limits = CommandLimits(seconds=2, memory=1 << 30, processes=7)
     said = {why: Result(137, "x\n", 1.0, killed=why, limits=limits).report() for why in ("time", "memory", "processes")}
     assert said == {
         "time": "x\n[stopped after 2 s]",

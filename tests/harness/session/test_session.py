@@ -95,8 +95,8 @@ def test_old_outputs_are_cut_once_and_the_rest_is_moved(scripted: Callable[..., 
     assert session.turns[-1].input_messages[3]["content"].count("characters removed") == 1
     totals = session.totals
     assert totals.prompt_tokens == sum(len(turn.input_ids or ()) for turn in session.turns)
-    assert totals.cached_tokens + totals.spliced_tokens + totals.prefilled_tokens == totals.prompt_tokens
-    assert totals.hit_rate == (totals.cached_tokens + totals.spliced_tokens) / totals.prompt_tokens
+    assert totals.prefix_tokens + totals.spliced_tokens + totals.prefilled_tokens == totals.prompt_tokens
+    assert totals.hit_rate == (totals.prefix_tokens + totals.spliced_tokens) / totals.prompt_tokens
     assert totals.to_dict()["edits"] == 3
 
 
@@ -352,3 +352,16 @@ def test_text_is_passed_on_as_it_comes(scripted: Callable[..., Any]) -> None:
     pieces: list[str] = []
     Session(scripted(["hello"])).turn(opening(), on_text=pieces.append)
     assert pieces == ["hello"]
+
+
+def test_totals_count_the_prefix_under_a_name_of_its_own(scripted: Callable[..., Any]) -> None:
+    """`Usage.cached_tokens` has the spliced ones too; the old name still works, and trajectories keep it."""
+    session = Session(scripted([ask(k) for k in range(4)]), TRUNCATE)
+    play(session, 4)
+    totals = session.totals
+    assert totals.prefix_tokens == sum(turn.receipt.prefix_tokens for turn in session.turns) > 0
+    assert totals.spliced_tokens > 0
+    told = totals.to_dict()
+    assert told["cached_tokens"] == told["prefix_tokens"] == totals.prefix_tokens
+    with pytest.warns(DeprecationWarning, match="called prefix_tokens now"):
+        assert totals.cached_tokens == totals.prefix_tokens

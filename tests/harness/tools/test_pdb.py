@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from leyline.harness.sandbox.sandbox import Limits, Sandbox
+from leyline.harness.sandbox.sandbox import CommandLimits, Sandbox
 from leyline.harness.tools import ToolBox, pdb
 from leyline.harness.workspace.workspace import DiskWorkspace
 
@@ -16,7 +16,7 @@ FALSE_PROMPT = "import sys, time\nsys.stdout.write('(Pdb) ')\nsys.stdout.flush()
 @pytest.fixture
 def tools() -> Iterator[ToolBox]:
     with DiskWorkspace.from_files({"test.py": FALSE_PROMPT}) as workspace:
-        box = Sandbox(workspace.root, workspace.home, limits=Limits(seconds=100))
+        box = Sandbox(workspace.root, workspace.home, limits=CommandLimits(seconds=100))
         with ToolBox(workspace, sandbox=box, entry=["python", "test.py"], names=("pdb",)) as tools:
             yield tools
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from leyline.harness.sandbox.sandbox import HarnessError, Limits
+from leyline.harness.sandbox.sandbox import CommandLimits, HarnessError
 from leyline.harness.tasks import Episode, FilesTask, Task
 from leyline.harness.verdict.runner_settings import settings_file, with_settings_of
 from leyline.suites.debug_gym.gym_suite import DebugGymTask
@@ -312,7 +312,9 @@ def test_the_settings_file_is_the_one_that_pytest_takes(tmp_path: Path) -> None:
 
 def test_a_text_that_imports_is_not_fed_by_a_new_module(folder: Path) -> None:
     command = [sys.executable, "-c", "import json; assert json.loads(open('n').read()) == 8"]
-    task = FilesTask("t", "s", "u", {"n": "4"}, lambda number: command, command, tools=TOOLS, limits=Limits(seconds=20))
+    task = FilesTask(
+        "t", "s", "u", {"n": "4"}, lambda number: command, command, tools=TOOLS, limits=CommandLimits(seconds=20)
+    )
     with task.open() as episode:
         (episode.workspace.root / "json.py").write_text("def loads(text):\n    return 8\n")
         assert episode.solved() is False

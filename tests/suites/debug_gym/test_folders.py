@@ -13,7 +13,7 @@ import pytest
 
 import leyline
 from leyline.harness.sandbox.isolation import isolation
-from leyline.harness.sandbox.sandbox import HarnessError, Limits
+from leyline.harness.sandbox.sandbox import CommandLimits, HarnessError
 from leyline.harness.tasks import Episode
 from leyline.suites import repository
 from leyline.suites.debug_gym import gym_suite as debug_gym
@@ -134,7 +134,7 @@ CRASHES = {
 
 @pytest.mark.parametrize("how", CRASHES)
 def test_what_the_code_under_test_does_to_the_run_is_the_agents_failure(folder: Path, how: str) -> None:
-    task = debug_gym.DebugGymTask(folder, limits=Limits(seconds=15, memory=1 << 30))
+    task = debug_gym.DebugGymTask(folder, limits=CommandLimits(seconds=15, memory=1 << 30))
     with task.open() as episode:
         episode.workspace.write("code_under_test.py", f"import os\n\n{CRASHES[how]}")
         assert episode.solved() is False
@@ -158,7 +158,7 @@ def test_a_judge_that_does_not_start_is_the_harnesss_failure(folder: Path, monke
 
 
 def test_a_judge_with_no_time_to_start_is_the_harnesss_failure(folder: Path) -> None:
-    task = debug_gym.DebugGymTask(folder, limits=Limits(seconds=0.01))
+    task = debug_gym.DebugGymTask(folder, limits=CommandLimits(seconds=0.01))
     with task.open() as episode, pytest.raises(HarnessError, match=r"does not start: \[stopped after 0\.01 s\]"):
         episode.solved()
 

@@ -19,11 +19,11 @@ import leyline
 from leyline.cli import app
 from leyline.commands.eval_progress import PlainProgress
 from leyline.evals.trials.config import EvalConfig
-from leyline.evals.trials.record import Outcome
+from leyline.evals.trials.record import TrialOutcome
 from leyline.evals.trials.run_eval import run_eval
 from leyline.harness.sandbox import sandbox
 from leyline.harness.sandbox.isolation import Isolation
-from leyline.harness.sandbox.sandbox import HarnessError, Limits
+from leyline.harness.sandbox.sandbox import CommandLimits, HarnessError
 from leyline.harness.tasks import Episode, FilesTask
 from leyline.suites.micro import MicroTask, make_task, runner
 from leyline.suites.micro.episodes import as_task
@@ -70,7 +70,7 @@ def called(tool: str) -> dict[str, Any]:
 
 def edited(task: MicroTask, text: str) -> Episode:
     """The repaired task with `text` at the top of its modules, and ten seconds for a run."""
-    episode = dataclasses.replace(as_task(task), limits=Limits(seconds=10, memory=1 << 30)).open()
+    episode = dataclasses.replace(as_task(task), limits=CommandLimits(seconds=10, memory=1 << 30)).open()
     for path in task.modules:
         episode.workspace.write(path, text + task.reference[path])
     return episode
@@ -126,7 +126,9 @@ def test_an_interpreter_that_is_missing_is_the_harnesss_failure(monkeypatch: pyt
 
 def test_a_runner_with_no_time_to_start_is_the_harnesss_failure() -> None:
     slow = [sys.executable, "-I", "-c", "import time; time.sleep(20); print('m')"]
-    task = FilesTask("t", "s", "u", {"a.py": ""}, lambda number: slow, slow, mark="m", limits=Limits(seconds=0.5))
+    task = FilesTask(
+        "t", "s", "u", {"a.py": ""}, lambda number: slow, slow, mark="m", limits=CommandLimits(seconds=0.5)
+    )
     with task.open() as episode, pytest.raises(HarnessError, match=r"stopped after 0\.5 s"):
         episode.call("eval", {})
 
@@ -165,7 +167,7 @@ def test_trials_without_a_runner_are_errors_and_stop_the_eval(tmp_path: Path, to
     arm = {"name": "a", "backend": "mock", "model": "mock", "options": {"script": str(script)}}
     settings = {"suite": {"name": f"{__name__}:Lost"}, "arms": [arm], "workers": 0, "budget": {"errors": 3}}
     summary = run_eval(EvalConfig.model_validate(settings), tmp_path / "run", PlainProgress(quiet=True))
-    assert [record.outcome for record in summary.records] == [Outcome.ERROR] * 3
+    assert [record.outcome for record in summary.records] == [TrialOutcome.ERROR] * 3
     assert [len(record.turns) for record in summary.records] == [1] * 3, "the first call that needs the runner ends it"
     assert summary.missing == 3
     assert summary.stopped is not None

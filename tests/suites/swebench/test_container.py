@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from leyline.harness.sandbox.sandbox import Limits
+from leyline.harness.sandbox.sandbox import CommandLimits
 from leyline.harness.workspace.workspace import DiskWorkspace
 from leyline.suites.swebench import container
 from leyline.suites.swebench.container import ContainerSandbox
@@ -116,7 +116,7 @@ def test_a_task_in_swebenchs_form_is_worked_on(engine: str, row: dict[str, Any],
 
 def test_a_command_ends_and_the_others_go_on(engine: str) -> None:
     with DiskWorkspace.from_files({"a.txt": "x\n"}) as workspace:
-        sandbox = ContainerSandbox(workspace, IMAGE, limits=Limits(seconds=250))
+        sandbox = ContainerSandbox(workspace, IMAGE, limits=CommandLimits(seconds=250))
         try:
             other = sandbox.start(["cat"], stdin=True)
             slow = sandbox.run("setsid sleep 8888 & sleep 8888", seconds=2)

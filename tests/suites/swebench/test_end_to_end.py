@@ -14,7 +14,7 @@ from leyline.evals.trials import scoring as swebench_score
 from leyline.evals.trials.assemble import assemble
 from leyline.evals.trials.config import EvalConfig
 from leyline.evals.trials.journal import load
-from leyline.evals.trials.record import Outcome
+from leyline.evals.trials.record import TrialOutcome
 from leyline.evals.trials.run_eval import Summary, run_eval
 from leyline.evals.trials.scoring import batches, harness_command, log_folder, score_run
 from leyline.harness.trajectory import read_trajectory
@@ -59,9 +59,9 @@ def test_from_issue_to_verdict(rows_file: Path, repositories: Path, scripts: Pat
     assert "swebench: 1 of 3 patches resolve their issue" in summary.notes
     found = {record.arm: record for record in summary.records}
     assert {name: record.outcome for name, record in found.items()} == {
-        "solves": Outcome.SOLVED,
-        "gives_up": Outcome.FAILED,
-        "breaks": Outcome.FAILED,
+        "solves": TrialOutcome.SOLVED,
+        "gives_up": TrialOutcome.FAILED,
+        "breaks": TrialOutcome.FAILED,
     }
     assert found["gives_up"].detail == "not resolved: the patch is empty"
     assert found["breaks"].detail == "not resolved: FAIL_TO_PASS 0/1, PASS_TO_PASS 0/1"
@@ -100,7 +100,7 @@ def test_stored_logs_are_graded_without_docker(rows_file: Path, repositories: Pa
     suite = SwebenchSuite(str(rows_file), repos=str(repositories), environment="checkout", score="none")
     assert "swebench: 1 of 2 patches resolve their issue" in score_run(summary.directory, suite, how="logs", logs=logs)
     outcomes = {record.arm: record.outcome for record in load(summary.directory).records}
-    assert outcomes == {"solves": Outcome.SOLVED, "breaks": Outcome.FAILED}
+    assert outcomes == {"solves": TrialOutcome.SOLVED, "breaks": TrialOutcome.FAILED}
 
 
 def test_two_logs_of_one_instance_are_not_guessed_at(rows_file: Path, repositories: Path, scripts: Path) -> None:
@@ -111,7 +111,7 @@ def test_two_logs_of_one_instance_are_not_guessed_at(rows_file: Path, repositori
     suite = SwebenchSuite(str(rows_file), repos=str(repositories), environment="checkout")
     with pytest.raises(SuiteError, match="2 logs below"):
         score_run(summary.directory, suite, how="logs", logs=scripts / "logs")
-    assert load(summary.directory).records[0].outcome is Outcome.UNSCORED
+    assert load(summary.directory).records[0].outcome is TrialOutcome.UNSCORED
 
 
 def test_a_patch_at_the_limit_counts_when_it_resolves(rows_file: Path, repositories: Path, scripts: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_patch_at_the_limit_counts_when_it_resolves(rows_file: Path, repositor
         options=[f"dataset={rows_file}", f"repos={repositories}", "environment=checkout", "score=here"],
     )
     summary = run_eval(config, scripts / "run", PlainProgress(quiet=True))
-    assert summary.records[0].outcome is Outcome.SOLVED
+    assert summary.records[0].outcome is TrialOutcome.SOLVED
     attempts = (summary.directory / "records.jsonl").read_text().splitlines()
     assert [json.loads(line)["outcome"] for line in attempts] == ["limit", "solved"]
 
@@ -204,7 +204,7 @@ def test_reports_of_the_harness_become_verdicts(
     assert "swebench: 1 of 1 patch resolves its issue" in lines
     assert "swebench left no report" in said[0]
     outcomes = {record.arm: record.outcome for record in load(summary.directory).records}
-    assert outcomes == {"solves": Outcome.SOLVED, "breaks": Outcome.UNSCORED}
+    assert outcomes == {"solves": TrialOutcome.SOLVED, "breaks": TrialOutcome.UNSCORED}
 
 
 def test_scoring_that_fails_leaves_the_trials(
@@ -216,4 +216,4 @@ def test_scoring_that_fails_leaves_the_trials(
     monkeypatch.setattr(swebench_score, "run_tests", broken)
     _, summary = run(rows_file, repositories, scripts, "here", "solves")
     assert summary.notes == ["not scored: the disk is full"]
-    assert [record.outcome for record in load(summary.directory).records] == [Outcome.UNSCORED]
+    assert [record.outcome for record in load(summary.directory).records] == [TrialOutcome.UNSCORED]

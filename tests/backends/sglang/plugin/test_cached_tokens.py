@@ -12,7 +12,7 @@ from leyline.backends.simulated.radix import RadixCache
 from leyline.backends.simulated.serve import serve
 from leyline.directives import Rendered
 from leyline.evals.replay.recorded import RecordedBackend
-from leyline.evals.replay.traces import Trajectory
+from leyline.evals.replay.traces import Recording
 from leyline.evals.replay.walk import Setting, replay_on, replay_together
 from leyline.evals.trials.turns import answer_places
 
@@ -41,7 +41,7 @@ def test_cached_tokens(servers: Servers, kind: str) -> None:
     assert cache.evicted > POOL
 
 
-def recording(name: str, turns: int, seed: int) -> Trajectory:
+def recording(name: str, turns: int, seed: int) -> Recording:
     draw = random.Random(seed)
 
     def text(most: int) -> str:
@@ -50,7 +50,7 @@ def recording(name: str, turns: int, seed: int) -> Trajectory:
     messages = [{"role": "system", "content": text(40)}, {"role": "user", "content": text(60)}]
     for _ in range(turns):
         messages += [{"role": "assistant", "content": text(12)}, {"role": "user", "content": text(150)}]
-    return Trajectory(name, messages)
+    return Recording(name, messages)
 
 
 @pytest.mark.parametrize("kind", KINDS)
