@@ -408,8 +408,10 @@ def test_a_receipt_in_a_stream_is_read_and_kept_from_the_harness(way: str, scrip
         if "leyline" in server.sent.get("custom_params", {}):
             assert editor.last is not None
             assert editor.last.receipt is not None
-            assert editor.last.receipt.spliced_tokens == 4
+            assert editor.last.spliced_tokens == editor.last.receipt.spliced_tokens == 4
+            assert editor.last.uncached_tokens == 9 - 3 - 4
     assert "leyline" in server.sent["custom_params"]
+    assert editor.report().spliced_tokens == 4 * sum(t.receipt == editor.last.receipt for t in editor.report().turns)
 
 
 def test_a_client_that_is_none_is_told_what_to_give() -> None:

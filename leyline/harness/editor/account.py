@@ -37,6 +37,16 @@ class EditorTurn:
     receipt: Receipt | None = None
     audit: bool = False
 
+    @property
+    def spliced_tokens(self) -> int:
+        """Tokens that a Leyline server moved instead of computing them; they are among `cached_tokens`."""
+        return self.receipt.spliced_tokens if self.receipt is not None else 0
+
+    @property
+    def uncached_tokens(self) -> int | None:
+        """Tokens of the prompt that the server computed; None where it told none."""
+        return None if self.prompt_tokens is None else self.prompt_tokens - (self.cached_tokens or 0)
+
     def row(self) -> str:
         tokens = "-" if self.prompt_tokens is None else f"{self.cached_tokens}/{self.prompt_tokens}"
         return f"{self.turn:>4}  {self.edits:>5}  {self.shed:>8}  {tokens:>15}  {self.broke or ''}".rstrip()
@@ -50,6 +60,7 @@ class Sums:
     counted: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    spliced_tokens: int = 0
     edits: int = 0
     shed: int = 0
 
@@ -59,6 +70,7 @@ class Sums:
         self.counted += times * (turn.prompt_tokens is not None)
         self.prompt_tokens += times * (turn.prompt_tokens or 0)
         self.cached_tokens += times * (turn.cached_tokens or 0)
+        self.spliced_tokens += times * turn.spliced_tokens
         self.edits += times * turn.edits
         self.shed += times * turn.shed
 
@@ -94,6 +106,10 @@ class EditorReport:
     @property
     def cached_tokens(self) -> int:
         return self.sums.cached_tokens
+
+    @property
+    def spliced_tokens(self) -> int:
+        return self.sums.spliced_tokens
 
     @property
     def uncached_tokens(self) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from leyline.dialects.plain import MARKS
 from leyline.directives import JsonObject, Message
 
-KEPT_CHARS = 16_000_000
+KEPT_CHARS = 8_000_000
 """How much text, in characters, is kept to know a message again without reading all of it."""
 
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=str).encode

@@ -7,6 +7,7 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from leyline.directives import JsonMapping
@@ -52,9 +53,21 @@ _REACH = {"read": 2000, "read_file": 2000, "open": 100}
 """Lines that a view tool shows where nothing says how many."""
 
 
+_SMALL = (str, int, float, bool, type(None))
+
+
 def effect(call: Call, tools: Mapping[str, str] = TOOLS) -> Effect:
     """What a call shows, writes or tests."""
+    values = call.arguments.values()
+    if tools is TOOLS and all(type(v) in _SMALL and (type(v) is not str or len(v) < 500) for v in values):
+        return _effect_of_small(call.name, tuple(call.arguments.items()), tuple(map(type, values)))
     return effect_of(call.name, call.arguments, tools)
+
+
+@lru_cache(maxsize=4096)
+def _effect_of_small(name: str, arguments: tuple[tuple[str, Any], ...], types: tuple[type, ...]) -> Effect:
+    """A history is read again every turn, so most calls have been seen. types: what tells 1 from True."""
+    return effect_of(name, dict(arguments))
 
 
 def effect_of(name: str, arguments: JsonMapping, tools: Mapping[str, str] = TOOLS) -> Effect:
