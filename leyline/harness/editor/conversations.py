@@ -52,10 +52,17 @@ class _Line:
         aside = all(role in _ASIDE for role in self.roles[shared:])
         return shared, aside or new.answers > self.answers
 
-    def rewritten_by(self, new: _Line) -> bool:
-        """Whether `new` may be this history after its harness changed it: one first message, or most of the others."""
-        if self.head < len(self.marks) and self.marks[self.head : self.head + 1] == new.marks[new.head : new.head + 1]:
+    def rewritten_by(self, new: _Line, *, named: bool) -> bool:
+        """Whether `new` may be this history after its harness changed it: most of its messages are there.
+
+        With a session id in `named`, one first message is enough; without one it must be there, and so must the last
+        answer, which another attempt at the same task does not have.
+        """
+        begins = self.marks[self.head : self.head + 1] == new.marks[new.head : new.head + 1] != []
+        if named and begins:
             return True
+        if not named and not (begins and self.answer >= 0 and self.marks[self.answer] in new.marks):
+            return False
         mine, others = Counter(self.marks[self.head :]), Counter(new.marks[new.head :])
         less = min(mine.total(), others.total())
         return less > 0 and 2 * (mine & others).total() >= less
@@ -98,7 +105,7 @@ class Conversations:
     ) -> Conversation:
         """The conversation that a history goes on from; else a fork of the one that it shares most with, or a new one.
 
-        With a session id only conversations of that id count, and a history that its harness rewrote is still found.
+        With a session id only conversations of that id count. A history that its harness rewrote is still found.
         """
         new = _Line.of(marks, roles)
         mine = [c for c in reversed(self._known.values()) if c.session == session and (session or c.model == model)]
@@ -112,10 +119,9 @@ class Conversations:
                     break
         if best is not None and goes_on:
             return best
-        if session is not None:
-            rewritten = [known for known in mine if known.said.rewritten_by(new)]
-            if rewritten:
-                return best if best in rewritten else rewritten[0]
+        rewritten = [known for known in mine if known.said.rewritten_by(new, named=session is not None)]
+        if rewritten:
+            return best if best in rewritten else rewritten[0]
         name = self.new_name(session)
         return _fork(best, most, name) if best is not None else Conversation(name, Ledger(mode), session, model)
 

@@ -203,6 +203,19 @@ def test_its_own_edited_history_handed_back_is_the_same_conversation(policy: str
     assert any(turn.edits for turn in editor.report().turns)
 
 
+@pytest.mark.parametrize("session", [None, "t"])
+def test_a_harness_that_prunes_an_old_output_itself_keeps_the_other_edits(session: str | None) -> None:
+    editor = Editor(sometimes)
+    model = Model(editor)
+    for steps in range(9):
+        given = history(steps)
+        if steps > 5:
+            given[2] = {**given[2], "content": "[pruned]"}
+        model.turn(given, session)
+    assert len(conversations(editor)) == 1
+    assert editor.report().turns[6].broke == "message 2 changed by the harness"
+
+
 def test_a_note_that_is_handed_back_is_not_put_in_again() -> None:
     class Note:
         name = "note"
