@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from leyline.commands import doctor, micro, policy, proxy, replay, report, run, serve
+from leyline.commands import bench, doctor, micro, policy, proxy, replay, report, run, serve
 from leyline.commands import eval as eval_command
 from leyline.commands.terminal import safe, say
 from leyline.directives import LeylineError
@@ -40,6 +40,7 @@ app.command("serve", context_settings=serve.CONTEXT)(serve.serve)
 app.command("replay")(replay.replay)
 app.command("report")(report.report)
 app.command("proxy")(proxy.proxy)
+app.add_typer(bench.app, name="bench")
 app.command("doctor")(doctor.doctor)
 
 

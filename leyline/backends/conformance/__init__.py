@@ -58,6 +58,7 @@ TOKEN_CHECKS: tuple[Callable[[Rig], None], ...] = (
     of_edits.check_seam,
     of_edits.check_forget,
     of_edits.check_mixed,
+    of_edits.check_auto,
     of_edits.check_each_directive,
     of_edits.check_nothing_behind,
     isolation.check_isolation,

@@ -149,7 +149,10 @@ class LeylineRadixCache(RadixCache):  # type: ignore[misc]
 
     def _computed(self, req: Req, plan: Plan | None, end: int) -> None:
         """Note that the request computed its tokens up to `end`."""
-        if plan is None or not plan.marks:
+        if plan is None:
+            return
+        self.leyline.first_token(req, plan)
+        if not plan.marks:
             return
         first = plan.computed_from(req.cache_protected_len)
         if end > first:

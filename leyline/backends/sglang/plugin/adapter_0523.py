@@ -143,6 +143,7 @@ class LeylineRadixCache(UnifiedRadixCache):  # type: ignore[misc]
         if plan is None:
             super().checkpoint_into_tree(req, up_to=up_to, **kwargs)
             return
+        self.leyline.first_token(req, plan)
         first = plan.computed_from(req.kv.cache_protected_len)
         if plan.marks and up_to > first:
             row = self.req_to_token_pool.req_to_token[req.kv.req_pool_idx]

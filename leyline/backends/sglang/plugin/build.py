@@ -7,11 +7,12 @@ import os
 import secrets
 from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from leyline.backends.sglang.plugin.admission import AdmissionHooks
+from leyline.backends.sglang.plugin.auto import Auto, first_costs, token_bytes
 from leyline.backends.sglang.plugin.cache import Controller
 from leyline.backends.sglang.plugin.forward import ForwardHooks
 from leyline.backends.sglang.plugin.keys import Keyring
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger("leyline")
+T = TypeVar("T")
 
 SECRET_VARIABLE = "LEYLINE_SECRET"
 MOVER_VARIABLE = "LEYLINE_MOVER"
@@ -42,13 +44,17 @@ def ensure_secret() -> None:
 
 def _shared_secret(group: Any) -> bytes:
     """The secret of the group's first rank: ranks on another node were not started from this process."""
-    secret = os.environ.get(SECRET_VARIABLE) or secrets.token_hex(16)
-    if group is not None and torch.distributed.get_world_size(group=group) > 1:
-        box = [secret]
-        first = torch.distributed.get_global_rank(group, 0)
-        torch.distributed.broadcast_object_list(box, src=first, group=group)
-        secret = box[0]
-    return secret.encode()
+    return _from_first(os.environ.get(SECRET_VARIABLE) or secrets.token_hex(16), group).encode()
+
+
+def _from_first(value: T, group: Any) -> T:
+    """What the group's first rank gave."""
+    if group is None or torch.distributed.get_world_size(group=group) == 1:
+        return value
+    box = [value]
+    first = torch.distributed.get_global_rank(group, 0)
+    torch.distributed.broadcast_object_list(box, src=first, group=group)
+    return box[0]
 
 
 def build(context: Any, ops: TreeOps, adapter: ModuleType) -> Controller:
@@ -66,7 +72,8 @@ def build(context: Any, ops: TreeOps, adapter: ModuleType) -> Controller:
     limit = limit_from_environment()
     counts = Generations(allocator.size + 2 * ops.page, allocator.device, limit, _settle(runner))
     keyring = Keyring(_shared_secret(params.tp_cache_group))
-    splicer = Splicer(ops, keyring, counts, rope.positions if rope is not None else 0, no_holes)
+    auto = _auto(pool, params, runner, refusal is None)
+    splicer = Splicer(ops, keyring, counts, rope.positions if rope is not None else 0, no_holes, auto)
     labels = {"model_name": str(args.served_model_name or args.model_path), "tp_rank": str(context.tp_rank)}
     metrics = Metrics(bool(args.enable_metrics) and context.tp_rank == 0, labels)
     controller = Controller(splicer, metrics, ops.page, context.model_config.context_len, refusal)
@@ -87,6 +94,14 @@ def build(context: Any, ops: TreeOps, adapter: ModuleType) -> Controller:
     if no_holes is not None:
         log.warning("leyline: only deletions are spliced (%s: %s)", no_holes.reason, no_holes.detail)
     return controller
+
+
+def _auto(pool: Any, params: Any, runner: Any, splices: bool) -> Auto:
+    """The ranks of a group have one set of costs, which their own times may not pull apart."""
+    group = params.tp_cache_group
+    several = group is not None and torch.distributed.get_world_size(group=group) > 1
+    costs = first_costs(token_bytes(pool) if splices else 1, params.chunked_prefill_size or 0)
+    return Auto(_from_first(costs, group), runner.device, learns=not several)
 
 
 def choose_mover(pool: object, rope: Rope, device: torch.device) -> Mover:

@@ -32,7 +32,8 @@ log = logging.getLogger("leyline")
 
 CHECK_FIELD = "leyline_check"
 DEBUG_VARIABLE = "LEYLINE_DEBUG"
-_ATTRIBUTE = "_leyline_plan"
+PLAN = "_leyline_plan"
+"""On a request with a leyline value: its plan."""
 STAGED = "_leyline_staged"
 """On a request, from its admission until its batch is prepared."""
 
@@ -54,7 +55,7 @@ class Controller:
 
     def plan(self, req: Req, space: Space) -> Plan | None:
         """The request's plan, made on first sight; None for a request without a leyline value."""
-        known = getattr(req, _ATTRIBUTE, None)
+        known = getattr(req, PLAN, None)
         if known is not None:
             return known or None
         plan: Plan | None = None
@@ -77,7 +78,7 @@ class Controller:
             log.exception("reading a request failed")
             plan = Plan()
             plan.refuse(Fallback.INTERNAL_ERROR, "reading the request failed; see the server's log")
-        setattr(req, _ATTRIBUTE, plan or False)
+        setattr(req, PLAN, plan or False)
         return plan
 
     @staticmethod
@@ -105,37 +106,37 @@ class Controller:
 
         own: what the request holds in the tree, or None where its last chunk is not whole in it.
         """
-        plan: Plan = getattr(req, _ATTRIBUTE)
+        plan: Plan = getattr(req, PLAN)
         donor, plan.donor = plan.donor, None  # the tree may change before the request is seen again
         if own is None or own.length % self.page or plan.closed or not plan.runs:
             return None
-        said, staged = plan.fallback, None
+        said, choice, staged = plan.fallback, plan.choice, None
         try:
             ids = req.full_untruncated_fill_ids
             staged = self.splicer.stage(plan, ids, own, donor, req._compute_max_prefix_len(len(ids)), space, room)
         except Exception:
             log.exception("splicing failed; the request is served honestly")
             plan.give_up(Fallback.INTERNAL_ERROR, "splicing failed; see the server's log")
-        if plan.fallback is not said:
+        if plan.fallback is not said or plan.choice is not choice:
             self.report(req, plan, space)
         return staged
 
     def commit(self, req: Req, staged: Staged, space: Space) -> None:
         """The request was admitted with what is staged: it is on its way to the next forward."""
-        plan: Plan = getattr(req, _ATTRIBUTE)
+        plan: Plan = getattr(req, PLAN)
         self.splicer.commit(plan, req.full_untruncated_fill_ids, staged)
         setattr(req, STAGED, staged)
         self.report(req, plan, space)
 
     def crowded_out(self, req: object, space: Space) -> None:
         """The pool had room for the request, but not for its donor beside it."""
-        plan: Plan = getattr(req, _ATTRIBUTE)
+        plan: Plan = getattr(req, PLAN)
         plan.refuse(Fallback.NO_SLOTS, "the pool has no room for the request beside the KV that it is moved from")
         self.report(req, plan, space)
 
     def unmoved(self, req: object, staged: Staged, space: Space) -> None:
         """The move of an admitted request failed: all that was staged is computed in its forward."""
-        plan: Plan = getattr(req, _ATTRIBUTE)
+        plan: Plan = getattr(req, PLAN)
         moved = {(move.start, move.end) for move in staged.moves}
         plan.splices = [splice for splice in plan.splices if (splice.start, splice.end) not in moved]
         plan.give_up(Fallback.INTERNAL_ERROR, f"moving the tokens {staged.start} to {staged.end} failed")
@@ -153,6 +154,14 @@ class Controller:
             req.customized_info = info
         except Exception:
             log.exception("writing a receipt failed")
+
+    def first_token(self, req: Req, plan: Plan) -> None:
+        """Note in the receipt how long AUTO's choice took, once the prefill's KV is written and its token is there."""
+        if not req.output_ids or not self.splicer.auto.took(plan):
+            return
+        receipt = (req.customized_info or {}).get(FIELD)
+        if receipt and plan.choice is not None:
+            receipt[0]["choice"] = plan.choice.to_dict()
 
     def finish(self, req: Req, plan: Plan, space: Space) -> None:
         """Count a finished request, once, and remember what its session holds now."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from leyline.backends.sglang.plugin.absorb import absorbs
-from leyline.backends.sglang.plugin.cache import STAGED, Controller
+from leyline.backends.sglang.plugin.cache import PLAN, STAGED, Controller
 from leyline.backends.sglang.plugin.ghosts import Ghost, Real, add_ghosts
 from leyline.backends.sglang.plugin.move_counts import Generations
 from leyline.backends.sglang.plugin.mover import Mover, joined, tokens_of
@@ -28,6 +28,8 @@ ABSORB_VARIABLE = "LEYLINE_ABSORB"
 """`all`: also forwards without holes take the absorbed path where it costs less. For measurements: it changes bits."""
 _WORK = "_leyline_work"
 """On a ScheduleBatch, from its preparation to its forward."""
+_TIMED = "_leyline_timed"
+"""On a ScheduleBatch and its ForwardBatch: AUTO learns from this pass."""
 _REAL = "_leyline_real"
 """On a ForwardBatch with ghosts."""
 
@@ -50,6 +52,7 @@ class ForwardHooks:
         self._mover = mover
         self._counts = counts
         self._absorb_all = os.environ.get(ABSORB_VARIABLE) == "all"
+        self._auto = controller.splicer.auto
         self._running: list[Real] = []
         # A runner copies the ForwardBatch on its way to the model, so what is running cannot be read from it.
 
@@ -57,6 +60,9 @@ class ForwardHooks:
         """AFTER `ScheduleBatch.prepare_for_extend`: the batch's slots are taken; donors need no protection any more."""
         work = []
         for place, req in enumerate(batch.reqs):
+            plan = getattr(req, PLAN, None)
+            if plan and plan.choice is not None and self._auto.learns:
+                setattr(batch, _TIMED, True)
             staged = getattr(req, STAGED, None)
             if staged is None:
                 continue
@@ -77,12 +83,17 @@ class ForwardHooks:
 
     def init_new(self, original: Callable[..., Any], cls: Any, batch: Any, runner: Any, *args: Any, **kw: Any) -> Any:
         """AROUND `ForwardBatch.init_new`, on the stream of the forwards: launch the moves, add the holes."""
-        work = getattr(batch, _WORK, None)
-        if not work:
+        work, timed = getattr(batch, _WORK, None), getattr(batch, _TIMED, False)
+        if not work and not timed:
             return original(cls, batch, runner, *args, **kw)
         setattr(batch, _WORK, None)
-        self._move(work)
+        setattr(batch, _TIMED, False)
+        if work:
+            self._move(work)
         forward = original(cls, batch, runner, *args, **kw)
+        setattr(forward, _TIMED, timed)
+        if not work:
+            return forward
         ghosts = [
             Ghost(place, self._adapter.row(req), start, end, list(req.full_untruncated_fill_ids[start:end]))
             for place, req, staged in work
@@ -96,7 +107,8 @@ class ForwardHooks:
         ok = True
         try:
             parts = [tokens_of(staged) for _, _, staged in work]
-            self._mover(joined(parts))
+            with self._auto.timed_move(sum(len(part.source) for part in parts), sum(s.seconds for _, _, s in work)):
+                self._mover(joined(parts))
             for tokens, (_, _, staged) in zip(parts, work, strict=True):
                 self._counts.reset(staged.slots)
                 self._counts.moved(tokens.source, tokens.target, tokens.old < staged.honest)
@@ -116,6 +128,10 @@ class ForwardHooks:
 
     def forward(self, original: Callable[..., Any], runner: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
         """AROUND `ModelRunner.forward`: ghosts end with it; sampling sees the batch as it was."""
+        if getattr(batch, _TIMED, False):
+            setattr(batch, _TIMED, False)
+            with self._auto.timed_pass(_blocks(batch)):
+                return self.forward(original, runner, batch, *args, **kwargs)
         real: Real | None = getattr(batch, _REAL, None)
         if real is None:
             return original(runner, batch, *args, **kwargs)
@@ -168,6 +184,12 @@ class ForwardHooks:
                 self.dispatch,
             ),
         }
+
+
+def _blocks(batch: Any) -> list[tuple[int, int]]:
+    """What a prefill computes, holes included, as `(start, end)` of its sequences."""
+    lengths = zip(batch.extend_prefix_lens_cpu or (), batch.extend_seq_lens_cpu or (), strict=True)
+    return [(int(start), int(start + count)) for start, count in lengths]
 
 
 def _keep(staged: Staged) -> None:

@@ -20,6 +20,7 @@ UNIT: tl.constexpr = tl.constexpr(16)
 """Elements that layers' offsets are counted in."""
 _TOKENS = {"latent": 8, "heads": 16}
 """Tokens a program moves."""
+_WARPS = {"latent": 4, "heads": 4}
 
 
 @triton.jit
@@ -167,9 +168,11 @@ class KernelMover:
     def __call__(self, tokens: Tokens) -> None:
         table = self.rope.table
         half, count, buffer = self.rope.dim // 2, len(tokens.source), self._buffers[0]
-        size = _TOKENS["latent" if self._latent else "heads"]
+        kind = "latent" if self._latent else "heads"
+        size = _TOKENS[kind]
         grid = (triton.cdiv(count, size), len(self._buffers))
         shape: dict[str, object] = {"half": half, "neox": self.rope.neox, "tokens": size}
+        shape["num_warps"] = _WARPS[kind]
         shape["block_half"] = triton.next_power_of_2(half)
         if self._latent:
             shape |= {"rank": self._rank, "row": buffer.stride(0), "block_rank": triton.next_power_of_2(self._rank)}

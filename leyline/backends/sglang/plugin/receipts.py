@@ -31,6 +31,7 @@ def make_receipt(plan: Plan, prompt_tokens: int, keyring: Keyring, space: Space)
         detail=detail,
         directives=len(plan.script),
         acknowledged=_outcomes(plan),
+        choice=plan.choice,
         held=None if plan.found is None else 0 if plan.found.held is None else len(plan.found.held.ids),
         found=() if plan.found is None or plan.told else plan.found.edits,
     )

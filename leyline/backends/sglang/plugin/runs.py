@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from leyline.backends.sglang.plugin.keys import MAX_MARKS, Keyring, LineageError, Mark, Space
-from leyline.directives import EditScript, Fallback, Mode, Splice, WireError, WireRequest
+from leyline.directives import Choice, EditScript, Fallback, Mode, Splice, WireError, WireRequest
 
 if TYPE_CHECKING:
     from leyline.backends.memory import Found
@@ -62,7 +62,8 @@ class Plan:
     token will carry. purge_from: evict the source's branch from this token on. reach: how many source tokens the cache
     holds. donor: where they are, between the look-up and the admission that follows at once. kept: native hits, beside
     the splices. skipped, closed: no more moves in that run, or at all. session: what the request is remembered under;
-    found: what was remembered, and the edits that it led to; told: the client told its edits itself.
+    found: what was remembered, and the edits that it led to; told: the client told its edits itself. choice, chosen_at:
+    what AUTO took, and when.
     """
 
     script: EditScript = field(default_factory=EditScript)
@@ -86,6 +87,8 @@ class Plan:
     session: str | None = None
     found: Found | None = None
     told: bool = True
+    choice: Choice | None = None
+    chosen_at: float = 0.0
 
     def refuse(self, reason: Fallback, detail: str) -> None:
         """Note why a run was prefilled; the first reason stands."""
@@ -102,6 +105,7 @@ class Plan:
         if self.runs and not self.closed:
             self.fallback = self.detail = None
             self.skipped.clear()
+            self.choice = None
 
     def open_runs(self) -> Sequence[Run]:
         """The runs that may still be moved."""

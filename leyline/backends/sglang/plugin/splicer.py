@@ -15,13 +15,14 @@ from dataclasses import replace
 
 import torch
 
+from leyline.backends.sglang.plugin.auto import Auto
 from leyline.backends.sglang.plugin.keys import Keyring, Mark, Space
 from leyline.backends.sglang.plugin.move_counts import Generations
 from leyline.backends.sglang.plugin.ops import Hit, TreeOps
 from leyline.backends.sglang.plugin.receipts import missing_donor
 from leyline.backends.sglang.plugin.runs import Donor, Plan, Refusal
 from leyline.backends.sglang.plugin.staging import Move, Room, Staged, fit, gaps, movable
-from leyline.directives import Fallback, Splice
+from leyline.directives import Costs, Fallback, Splice
 
 log = logging.getLogger("leyline")
 
@@ -36,13 +37,17 @@ class Splicer:
         generations: Generations,
         positions: int,
         no_holes: Refusal | None = None,
+        auto: Auto | None = None,
     ) -> None:
-        """positions: what the model's RoPE table covers. no_holes: why this server computes no hole beside a tail."""
+        """positions: what the model's RoPE table covers. no_holes: why this server computes no hole beside a tail.
+        auto: chooses where a directive is AUTO.
+        """
         self._ops = ops
         self.keyring = keyring
         self._generations = generations
         self._positions = positions
         self._no_holes = no_holes
+        self.auto = auto or Auto(Costs())
 
     def admit(self, plan: Plan, ids: array[int], limit: int, space: Space) -> array[int]:
         """Before a request is scheduled: find its path and its donor. Returns the key to match.
@@ -80,6 +85,8 @@ class Splicer:
         donor = donor or self._donor(plan, space)
         reach, limit = min(donor.length, self._positions), min(limit, self._positions)
         found = movable(plan.open_runs(), position, reach, limit, ops.page)
+        if found and plan.script.chooses and plan.choice is None:
+            found = self.auto.choose(plan, found, position, len(ids), max(0, self.auto.costs.chunk - room.tokens))
         if self._no_holes is not None:
             room = Room(0, room.holes)
         if not found or not (moves := fit(found, position, room)):
