@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +28,11 @@ from leyline.evals.report.figures import (
     save,
     style,
 )
-from leyline.evals.report.numbers import ArmNumbers
+from leyline.evals.report.looks import legend_height, look_of, short_label
 from leyline.evals.stats.clustered import Interval
 
 _PANELS = 4  # groups that get a panel of their own
 _FEW = 0.1  # share of an arm's trials under which a turn's mean is not drawn
-
-
-@dataclass(frozen=True)
-class Look:
-    """How an arm is drawn, in Matplotlib's words."""
-
-    colour: str
-    marker: str
-    line: Any
-    fill: Any
 
 
 def draw(report: Report, folder: Path) -> list[Plot]:
@@ -141,10 +130,10 @@ def trade_off(report: Report, folder: Path) -> Plot | None:
     arms = [arm for arm in report.arms if arm.solve_rate is not None and arm.prefilled_per_trial is not None]
     if len(arms) < 2:
         return None
-    figure, (axes,) = blank(2.6 + _legend_height([arm.label for arm in arms]))
+    figure, (axes,) = blank(2.6 + legend_height([arm.label for arm in arms]))
     handles = []
     for arm in arms:
-        look = _look(report, arm)
+        look = look_of(report, arm)
         colour = look.colour
         x, y = arm.prefilled_per_trial, arm.solve_rate
         if x is None or y is None:
@@ -167,10 +156,10 @@ def ttft(report: Report, folder: Path) -> Plot | None:
     if len(levels) < 2:
         return None
     arms = [arm for arm in report.arms if arm.label in report.load]
-    figure, (axes,) = blank(2.5 + _legend_height([arm.label for arm in arms]))
+    figure, (axes,) = blank(2.5 + legend_height([arm.label for arm in arms]))
     handles = []
     for arm in arms:
-        look = _look(report, arm)
+        look = look_of(report, arm)
         same: Any = {"marker": look.marker, "color": look.colour, "fillstyle": look.fill, "markersize": 3.5}
         points = [point for point in report.load[arm.label] if point.turns >= 20] or report.load[arm.label]
         x = [point.level for point in points]
@@ -195,7 +184,7 @@ def agreement(report: Report, folder: Path) -> Plot | None:
         return None
     seams = sorted({point.seam for point in report.agreement})
     labels = [*(f"seam {seam}" for seam in seams), "honest prefill against the full history"]
-    figure, all_axes = blank(2.0 * len(groups) + 0.3 + _legend_height(labels), rows=len(groups), sharex=True)
+    figure, all_axes = blank(2.0 * len(groups) + 0.3 + legend_height(labels), rows=len(groups), sharex=True)
     handles: JsonObject = {}
     for axes, (key, points) in zip(all_axes, groups.items(), strict=True):
         for place, seam in enumerate(seams):
@@ -236,14 +225,14 @@ def _by_turn(
         return None
     groups = list(dict.fromkeys(arm.group for arm in arms))
     panels = [[arm for arm in arms if arm.group == group] for group in groups] if len(groups) <= _PANELS else [arms]
-    names = {arm.label: _short(arm) if len(panels) > 1 else arm.label for arm in arms}
-    height = 2.0 * len(panels) + 0.3 + _legend_height(list(dict.fromkeys(names.values())))
+    names = {arm.label: short_label(arm) if len(panels) > 1 else arm.label for arm in arms}
+    height = 2.0 * len(panels) + 0.3 + legend_height(list(dict.fromkeys(names.values())))
     figure, all_axes = blank(height, rows=len(panels), sharex=True, sharey=True)
     handles: JsonObject = {}
     for axes, panel in zip(all_axes, panels, strict=True):
         for arm in panel:
             curve = [p for p in report.turns[arm.label] if all_turns or p.trials >= _FEW * arm.trials]
-            look = _look(report, arm)
+            look = look_of(report, arm)
             colour, line = look.colour, "--" if arm.control else "-" if len(panels) > 1 else look.line
             drawn = list(points(curve))
             [shown] = axes.plot([x for x, _ in drawn], [y for _, y in drawn], line, color=colour)
@@ -270,33 +259,6 @@ def _by_turn(
 def _whisker(axes: Any, value: Interval, y: float, colour: str) -> None:
     axes.plot([value.low, value.high], [y, y], color=colour, linewidth=1.8, solid_capstyle="round")
     axes.plot([value.estimate], [y], "o", color=colour, markersize=4.5, markeredgecolor=PAPER)
-
-
-def _look(report: Report, arm: ArmNumbers) -> Look:
-    """The same place in its group gives the same colour and marker, the group the line and the fill.
-
-    Controls are grey and dashed.
-    """
-    groups = list(dict.fromkeys(other.group for other in report.arms))
-    place = [other.label for other in report.arms if other.group == arm.group].index(arm.label)
-    group = groups.index(arm.group)
-    return Look(
-        colour=MUTED if arm.control else SERIES[place % len(SERIES)],
-        marker=MARKERS[place % len(MARKERS)],
-        line="--" if arm.control else ("-", "-.", (0, (5, 1)))[group % 3],
-        fill=("full", "none", "left", "bottom")[group % 4],
-    )
-
-
-def _short(arm: ArmNumbers) -> str:
-    """The label without the model, where a panel says which model it is."""
-    return arm.label.removesuffix(f" ({arm.facts['model']})")
-
-
-def _legend_height(labels: Sequence[str]) -> float:
-    short = [elide(label) for label in labels]
-    two = len(short) > 1 and max(map(len, short)) <= 26
-    return 0.17 * (len(short) / 2 if two else len(short))
 
 
 def _drawn(caption: str) -> str:

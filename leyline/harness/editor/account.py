@@ -23,6 +23,7 @@ class EditorTurn:
     prompt_tokens includes cached_tokens. broke: what changed the prefix that the server holds, None if nothing did.
     receipt: what a Leyline server says it did, or the same drawn from the usage block.
     audit: nothing was edited; edits and shed say what would have been.
+    undeclared: messages of the last prompt that render otherwise though nobody edited them; the receipt says so too.
     """
 
     conversation: str
@@ -36,6 +37,11 @@ class EditorTurn:
     completion_tokens: int | None = None
     receipt: Receipt | None = None
     audit: bool = False
+    undeclared: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.receipt is not None:
+            object.__setattr__(self, "receipt", self.receipt.with_undeclared(self.undeclared))
 
     @property
     def spliced_tokens(self) -> int:

@@ -19,7 +19,7 @@ from leyline.harness.editor import saved
 from leyline.harness.editor.account import Account, EditorReport, EditorTurn
 from leyline.harness.editor.conversations import Conversation, Conversations
 from leyline.harness.editor.fields import WireSettings, request_fields, with_fields
-from leyline.harness.editor.measure import broke_by, shed_by
+from leyline.harness.editor.measure import broke_by, shed_by, undeclared_by
 from leyline.harness.editor.plan import EditPlan
 from leyline.harness.session.digests import digests
 from leyline.harness.session.inputs import InputError, check_settings
@@ -206,7 +206,10 @@ class Editor:
         shed = 0 if untouched else shed_by(planned, history, renderer, tools)
         unit: Literal["chars", "tokens"] = "chars" if renderer is None else "tokens"
         broke = broke_by(planned, self.policy.name, audit=self.audit)
-        record = EditorTurn(found.name, turn, len(planned.accepted), shed, unit, broke=broke, audit=self.audit)
+        changed = undeclared_by(planned, found.prompt, prompt)
+        record = EditorTurn(
+            found.name, turn, len(planned.accepted), shed, unit, broke=broke, audit=self.audit, undeclared=changed
+        )
         beside: dict[str, object] = {}
         if self.audit:
             fields, origins = {}, None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from leyline.directives import JsonMapping, Message
+from leyline.directives import JsonMapping, Message, Rendered, undeclared_edits
 from leyline.harness.session.ledger import Plan
 from leyline.harness.session.pins import size
 from leyline.rendering.renderer import TokenRenderer
@@ -24,6 +24,11 @@ def shed_by(
         elif entry.message is not history[entry.index]:
             shed += size(history[entry.index]) - size(entry.message)
     return shed
+
+
+def undeclared_by(plan: Plan, held: Rendered | None, prompt: Rendered | None) -> tuple[int, ...]:
+    """Messages of the held prompt that render otherwise now, though no edit says so; see `undeclared_edits`."""
+    return () if held is None or prompt is None else undeclared_edits(held, prompt, plan.edits)
 
 
 def broke_by(plan: Plan, policy: str, *, audit: bool) -> str | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import math
 import os
 import secrets
 import shutil
@@ -24,6 +23,7 @@ from leyline.directives import LeylineError
 from leyline.harness.sandbox.cgroup import Group, above
 from leyline.harness.sandbox.disk import DiskWatch
 from leyline.harness.sandbox.isolation import Isolation, capabilities, file_system, isolation, launcher
+from leyline.harness.sandbox.limits import SLACK, CommandLimits, resource_limits
 from leyline.harness.sandbox.process import FLOOD, WATCH_SECONDS, Capture, Process, capped, uninterrupted
 
 __all__ = [
@@ -40,7 +40,6 @@ __all__ = [
 ]
 
 SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin")
-SLACK = 16  # processes above the limit that the kernel lets start, so that the watch sees a tree go over it
 CONFINED = "confined"  # what the launcher tells when nothing but the command itself is left to start
 
 
@@ -50,26 +49,6 @@ class SandboxError(LeylineError):
 
 class HarnessError(LeylineError):
     """The harness failed, not the agent: its trial is void. The message says what to look at."""
-
-
-@dataclass(frozen=True, slots=True)
-class CommandLimits:
-    """What a command may use.
-
-    seconds: wall time. memory: bytes, of address space per process, resident over all of them, and of a private
-    /dev/shm. processes: of the whole tree, threads counted; a tree that goes over it is stopped, and the kernel lets no
-    more than a few above it start where the system allows such a limit. output: characters kept. file_bytes: the
-    largest file it may write. disk: bytes by which all commands of a sandbox together may grow the files of its
-    workspace and home; looked at every half second or less often, so a fast writer gets somewhat further before it is
-    stopped.
-    """
-
-    seconds: float = 60.0
-    memory: int = 4 << 30
-    processes: int = 128
-    output: int = 20_000
-    file_bytes: int = 256 << 20
-    disk: int = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +175,7 @@ class Sandbox:
             "net": confined.net and not self._network,
             "pid": confined.pid,
             "mounts": confined.mounts,
-            "limits": _resource_limits(limits, confined),
+            "limits": resource_limits(limits, confined),
         }
         try:
             return Process(
@@ -294,15 +273,3 @@ def _group(confined: Isolation, limits: CommandLimits) -> Group | None:
         return None if folder is None else Group(folder, limits.processes + SLACK)
     except OSError as error:
         raise _broken(f"no control group: {error.strerror or error}") from error
-
-
-def _resource_limits(limits: CommandLimits, confined: Isolation) -> dict[str, int]:
-    found = {
-        "RLIMIT_AS": limits.memory,
-        "RLIMIT_CPU": math.ceil(limits.seconds) * (os.cpu_count() or 1) + 5,  # should the watcher die
-        "RLIMIT_FSIZE": limits.file_bytes,
-        "RLIMIT_CORE": 0,
-        "RLIMIT_NOFILE": 1024,
-    }
-    # Counted over all that this user runs, it would stop one worker for what the others do.
-    return {**found, "RLIMIT_NPROC": limits.processes + SLACK} if confined.processes == "namespace" else found

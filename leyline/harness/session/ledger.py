@@ -15,7 +15,6 @@ from leyline.directives import counts as plural
 from leyline.directives.clone import clone
 from leyline.harness.session.digests import digest
 from leyline.harness.session.pins import (
-    Cause,
     Entry,
     LedgerError,
     Note,
@@ -23,13 +22,12 @@ from leyline.harness.session.pins import (
     Seen,
     State,
     accept,
-    changes,
     follow,
     group,
     keep_first,
     set_heads,
-    view_of,
 )
+from leyline.harness.session.view import Cause, changes, view_of
 
 __all__ = ["Ledger", "LedgerError", "Plan", "digest"]
 

@@ -1,12 +1,12 @@
-"""What the ledger knows of a conversation, and the pure functions that carry it from one turn to the next."""
+"""What the ledger knows of a conversation: the edits that are pinned, and how they follow the harness's history."""
 
 from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from leyline.directives import LeylineError, Message, MessageEdit, Mode
 from leyline.directives import counts as plural
@@ -15,8 +15,7 @@ from leyline.directives.common import common_prefix
 from leyline.harness.session.digests import digest, digests
 from leyline.policies.reading.calls import groups
 
-Cause = Literal["policy", "harness", "unedit"]
-_ROOT = -1  # the anchor of a note that stands before the first message
+ROOT = -1  # the anchor of a note that stands before the first message
 
 
 class LedgerError(LeylineError, ValueError):
@@ -177,7 +176,7 @@ def _adopt(state: State) -> None:
         for k, note in enumerate(state.notes):
             if note.anchor in gone:
                 before = reversed(order[: order.index(note.anchor)])
-                state.notes[k] = replace(note, anchor=next((uid for uid in before if uid in shown), _ROOT))
+                state.notes[k] = replace(note, anchor=next((uid for uid in before if uid in shown), ROOT))
     for uid in gone:
         state.pins.pop(uid, None)
         state.restored.discard(uid)
@@ -195,17 +194,17 @@ def _release(state: State, changed: Sequence[int], alive: set[int]) -> None:
             for partner in group(old, index):
                 state.pins.pop(old[partner].uid, None)
     if changed:
-        place = {_ROOT: -1} | {seen.uid: position for position, seen in enumerate(old)}
+        place = {ROOT: -1} | {seen.uid: position for position, seen in enumerate(old)}
         state.notes.sort(key=lambda note: place[note.anchor])  # several may now come to stand behind one message
-        before = [_ROOT, *(seen.uid for seen in old)]
+        before = [ROOT, *(seen.uid for seen in old)]
         for k, note in enumerate(state.notes):
-            anchor = next(uid for uid in reversed(before[: place[note.anchor] + 2]) if uid in alive or uid == _ROOT)
+            anchor = next(uid for uid in reversed(before[: place[note.anchor] + 2]) if uid in alive or uid == ROOT)
             state.notes[k] = replace(note, anchor=anchor)
 
 
 def keep_first(state: State, count: int) -> None:
     """Forget all but the first `count` messages of the history."""
-    kept = {seen.uid for seen in state.seen[:count]} | {_ROOT}
+    kept = {seen.uid for seen in state.seen[:count]} | {ROOT}
     state.notes = [note for note in state.notes if note.anchor in kept]
     _release(state, range(count, len(state.seen)), kept)
     state.seen = state.seen[:count]
@@ -221,7 +220,7 @@ def accept(state: State, edit: MessageEdit, messages: Sequence[Message], turn: i
     if edit.insert:
         if edit.replacement is None:
             raise LedgerError(f"an insertion before message {index} carries no message")
-        anchor, mark = state.seen[index - 1].uid if index else _ROOT, digest(edit.replacement)
+        anchor, mark = state.seen[index - 1].uid if index else ROOT, digest(edit.replacement)
         if any(note.anchor == anchor and digest(note.message) == mark for note in state.notes):
             return None
         note = Note(state.new_uid(), anchor, clone(edit.replacement), edit.mode)
@@ -247,69 +246,3 @@ def accept(state: State, edit: MessageEdit, messages: Sequence[Message], turn: i
     if new:
         state.pins[uid] = Pin.of(clone(wanted), edit.mode, turn)
     return uid if new else None
-
-
-def healed(state: State, view: Sequence[Entry], fresh: Mapping[int, Mode], held: set[int]) -> set[int]:
-    """For each new FORGET of a message that was dropped before, the first message behind it that the server holds."""
-    found: set[int] = set()
-    shown = {entry.uid for entry in view}
-    for position, seen in enumerate(state.seen):
-        if fresh.get(seen.uid) is Mode.FORGET and seen.uid not in held | shown:
-            later = {other.uid for other in state.seen[position + 1 :]}
-            later |= {note.uid for note in state.notes if note.anchor in later or note.anchor == seen.uid}
-            found |= set([entry.uid for entry in view if entry.uid in later and entry.uid in held][:1])
-    return found
-
-
-def view_of(state: State, messages: Sequence[Message]) -> list[Entry]:
-    """The edited history: originals with their pins, and notes behind their anchors in order of arrival."""
-    if not state.pins and not state.notes:
-        return [Entry(seen.uid, index, message, seen.digest) for index, (seen, message) in _placed(state, messages)]
-    notes: dict[int, list[Entry]] = {}
-    for note in state.notes:
-        notes.setdefault(note.anchor, []).append(Entry(note.uid, None, note.message, digest(note.message)))
-    view = list(notes.get(_ROOT, ()))
-    for index, (seen, message) in _placed(state, messages):
-        pin = state.pins.get(seen.uid)
-        if pin is None or pin.digest == seen.digest:  # the harness handed the edit back: its own message is sent
-            view.append(Entry(seen.uid, index, message, seen.digest))
-        elif pin.replacement is not None and pin.digest is not None:
-            view.append(Entry(seen.uid, index, pin.replacement, pin.digest))
-        view += notes.get(seen.uid, ())
-    return view
-
-
-def _placed(state: State, messages: Sequence[Message]) -> Iterator[tuple[int, tuple[Seen, Message]]]:
-    return enumerate(zip(state.seen, messages, strict=True))
-
-
-def changes(
-    sent: Sequence[tuple[int, str]], view: Sequence[Entry], fresh: Mapping[int, Mode], state: State
-) -> list[tuple[MessageEdit, Cause]]:
-    """Edits that turn what was sent into the view, in indices of what was sent; the new tail is none."""
-    same = (entry.uid == uid and entry.digest == mark for (uid, mark), entry in zip(sent, view, strict=False))
-    if not fresh and len(view) >= len(sent) and all(same):
-        return []  # only the tail is new
-    target = {entry.uid: (place, entry) for place, entry in enumerate(view)}
-    held = {uid for uid, _ in sent}
-    heal = healed(state, view, fresh, held)
-    edits: list[tuple[MessageEdit, Cause]] = []
-
-    def add(index: int, uid: int, replacement: Message | None, insert: bool = False) -> None:
-        cause: Cause = "policy" if uid in fresh or uid in heal else "unedit" if uid in state.restored else "harness"
-        mode = Mode.FORGET if uid in heal and not insert else fresh.get(uid, state.mode)
-        edits.append((MessageEdit(index, replacement, mode, insert), cause))
-
-    cursor = 0
-    for index, (uid, mark) in enumerate(sent):
-        if uid not in target:
-            add(index, uid, None)
-            continue
-        place, entry = target[uid]
-        for new in view[cursor:place]:
-            if new.uid not in held:
-                add(index, new.uid, new.message, insert=True)
-        cursor = max(cursor, place + 1)
-        if entry.digest != mark or fresh.get(uid) is Mode.FORGET or uid in heal:
-            add(index, uid, entry.message)
-    return edits

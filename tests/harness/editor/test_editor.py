@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 
 import leyline
 from leyline.dialects import DialectError
-from leyline.directives import Mode
+from leyline.directives import Fallback, Mode, Receipt
 from leyline.harness.editor import Editor
 from leyline.harness.session.inputs import InputError
 from leyline.harness.session.ledger import LedgerError
@@ -500,6 +501,33 @@ def test_directives_stand_beside_the_messages(scripted: Any) -> None:
     assert plan.request_fields["custom_params"]["leyline"] == plan.body["custom_params"]["leyline"]
     assert plan.record.unit == "tokens"
     assert editor.mode is Mode.AMORTIZE
+
+
+class Rewriting:
+    """A template that prints an answer otherwise as soon as two messages stand behind it, as Qwen3's does."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def render(self, messages: Sequence[dict[str, Any]], tools: Any = None, pinned: Any = None) -> Any:
+        old = [
+            {**message, "content": "shorter"}
+            if message["role"] == "assistant" and index < len(messages) - 2
+            else message
+            for index, message in enumerate(messages)
+        ]
+        return self.inner.render(old, tools, pinned)
+
+
+def test_a_template_that_rewrites_old_messages_is_named_in_the_record_and_the_receipt(scripted: Any) -> None:
+    editor = Editor("keep_all", renderer=Rewriting(scripted([]).renderer), splice=True)
+    first = editor.plan(history(1))
+    first.served()
+    second = editor.plan(history(2))
+    assert (first.record.undeclared, second.record.undeclared) == ((), (1,))
+    told = replace(second.record, receipt=Receipt.plain(10, 5)).receipt
+    assert told is not None
+    assert told.fallback is Fallback.UNDECLARED_EDIT
 
 
 BUILT_IN = [

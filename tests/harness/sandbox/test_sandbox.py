@@ -215,9 +215,9 @@ def test_a_limit_does_not_count_what_others_run(sandbox: Sandbox) -> None:
 
 def test_no_limit_that_counts_what_others_run_is_set() -> None:
     limits = CommandLimits(processes=7)
-    assert module._resource_limits(limits, Isolation(processes="namespace"))["RLIMIT_NPROC"] == 7 + module.SLACK
+    assert module.resource_limits(limits, Isolation(processes="namespace"))["RLIMIT_NPROC"] == 7 + module.SLACK
     for processes in ("group", None):
-        assert "RLIMIT_NPROC" not in module._resource_limits(limits, Isolation(processes=processes))
+        assert "RLIMIT_NPROC" not in module.resource_limits(limits, Isolation(processes=processes))
 
 
 @linux
