@@ -235,7 +235,8 @@ def _record(data: object, where: str, name: str) -> Recording:
     status = record.get("exit_status", (info or {}).get("exit_status"))
     found = next((str(record[key]) for key in _IDS if isinstance(record.get(key), (str, int))), name)
     meta = {key: value for key, value in record.items() if key not in ("messages", "history", "trajectory")}
-    return Recording(found, messages, None if status is None else str(status), meta)
+    name = found.encode("utf-8", "replace").decode()  # a record must be able to say it
+    return Recording(name, messages, None if status is None else str(status), meta)
 
 
 def _of_history(entry: object) -> Any:

@@ -148,6 +148,7 @@ def follow(state: State, messages: Sequence[Message], marks: Sequence[str] | Non
     state.seen = list(map(Seen, uids, marks, roles, uids))
     if state.restored or any(pin.replacement is None for pin in state.pins.values()):
         set_heads(state, messages)
+        _whole(state)
     return changed
 
 
@@ -158,6 +159,20 @@ def set_heads(state: State, messages: Sequence[Message]) -> None:
         for i in members:
             heads[i] = state.seen[members[0]].uid
     state.seen = [seen._replace(head=head) for seen, head in zip(state.seen, heads, strict=True)]
+
+
+def _whole(state: State) -> None:
+    """Mend a dropped exchange to which a result has come since: it must not stand without its call.
+
+    The exchange comes back; where it was forgotten, the result goes too.
+    """
+    gone = {uid: pin for uid, pin in state.pins.items() if pin.replacement is None}
+    torn = {seen.head for seen in state.seen if seen.head in gone and seen.uid not in gone} if gone else set()
+    for seen in state.seen if torn else ():
+        if seen.head in torn and gone[seen.head].mode is Mode.FORGET:
+            state.pins[seen.uid] = gone[seen.head]
+        elif seen.head in torn:
+            state.pins.pop(seen.uid, None)
 
 
 def _adopt(state: State) -> None:

@@ -23,6 +23,7 @@ from leyline.harness.session.proposals import proposals
 from leyline.policies import Policy
 from leyline.policies.base import as_mode
 from leyline.policies.combinators.inner import as_policy
+from leyline.policies.reading.pairing import native_calls
 
 
 @dataclass(frozen=True)
@@ -288,7 +289,7 @@ class Session:
 
 def _awaited(last: Message) -> list[Message]:
     """Empty observations in the place of those that a tool call waits for."""
-    calls = last.get("tool_calls") or []
+    calls = native_calls(last)
     if calls:
         return [{"role": "tool", "tool_call_id": call.get("id"), "content": ""} for call in calls]
     return [{"role": "user", "content": ""}]

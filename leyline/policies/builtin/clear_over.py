@@ -53,22 +53,24 @@ class ClearOver(ChangePolicy):
     def changes(self, messages: Sequence[Message], turn: int) -> Mapping[int, Message | None]:
         # Which clears happened depends on the past only: replaying it makes the policy a pure function without memory.
         outputs = set(observations(messages))
+        sizes = [approximate_tokens(message) for message in messages]
         cleared: dict[int, Message | None] = {}
         open_outputs: list[int] = []
         size, answered = 0, any(m.get("role") == "assistant" for m in messages)
         seen = 0 if answered else len(messages)
         for index in range(len(messages) + 1):
             if index == len(messages) or messages[index].get("role") == "assistant":
-                # What stands behind the answer before this turn has not been read yet.
-                old = [i for i in open_outputs[: max(0, len(open_outputs) - self.keep)] if i < seen]
-                stubs = {i: stub(messages[i], NOTE) for i in old}
-                freed = sum(approximate_tokens(messages[i]) - approximate_tokens(stubs[i]) for i in old)
-                if size > self.trigger and freed >= max(1, self.at_least):
-                    cleared.update(stubs)
-                    open_outputs, size = open_outputs[len(old) :], size - freed
+                if size > self.trigger:
+                    # What stands behind the answer before this turn has not been read yet.
+                    old = [i for i in open_outputs[: max(0, len(open_outputs) - self.keep)] if i < seen]
+                    stubs = {i: stub(messages[i], NOTE) for i in old}
+                    freed = sum(sizes[i] - approximate_tokens(stubs[i]) for i in old)
+                    if freed >= max(1, self.at_least):
+                        cleared.update(stubs)
+                        open_outputs, size = open_outputs[len(old) :], size - freed
                 seen = index if answered else seen
             if index < len(messages):
-                size += approximate_tokens(messages[index])
+                size += sizes[index]
                 if index in outputs:
                     open_outputs.append(index)
         return cleared

@@ -97,6 +97,7 @@ def effect_of(name: str, arguments: JsonMapping, tools: Mapping[str, str] = TOOL
     return Effect(paths=paths, program=name)
 
 
+@lru_cache(maxsize=1024)
 def _plain(key: str) -> str:
     return key.replace("_", "").replace("-", "").lower()
 

@@ -73,10 +73,10 @@ def has_failed(
         code = _exit_code(text)
         if code is not None:
             return code != 0
-        reads = kind == "shell" and effect_of(name, given, tools).program in _READERS
-    if reads and (len(text) > _SHORT_CHARS or text.strip().count("\n") >= _SHORT_LINES):
+    if _ERROR.match(text[:200]) is None:
         return False
-    return _ERROR.match(text[:200]) is not None
+    reads = reads or (kind == "shell" and effect_of(name, given, tools).program in _READERS)
+    return not (reads and (len(text) > _SHORT_CHARS or text.strip().count("\n") >= _SHORT_LINES))
 
 
 def _exit_code(text: str) -> int | None:

@@ -212,7 +212,7 @@ def test_every_count_is_that_of_real_splices(model: Any, policy: str, mode: str,
     from leyline.backends.local import LocalBackend
     from leyline.evals.replay.recorded import RecordedBackend
 
-    messages = talk(5, seed=7, size=24)
+    messages = talk(5, seed=7, size=64)  # longer than the note that truncation leaves
     places = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
     answers = [messages[i] for i in places]
     renderer = Renderer(byte_tokenizer(), CHATML)

@@ -230,3 +230,9 @@ def test_a_form_that_is_not_read_is_named(tmp_path: Path) -> None:
     for given in ([{"role": "user", "content": [{"toolResult": {}}]}], [{"role": "user", "parts": [{"text": "hi"}]}]):
         with pytest.raises(TraceError, match=r"Bedrock|Gemini|not a chat message"):
             load_trajectories(saved(tmp_path, given))
+
+
+def test_a_name_that_no_file_can_hold_is_one_that_can(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps({"messages": [TASK, SAID, *ANSWERED], "id": "caf\udce9"}))
+    assert load_trajectories(path)[0].id == "caf?"

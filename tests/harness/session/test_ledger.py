@@ -149,6 +149,16 @@ def test_unedit_of_half_a_dropped_tool_pair_brings_back_the_pair() -> None:
     assert serve(ledger, history, *drop).messages == history[:-1]
 
 
+@pytest.mark.parametrize(("mode", "left"), [(Mode.AMORTIZE, True), (Mode.FORGET, False)])
+def test_a_result_that_comes_late_never_stands_without_its_call(mode: Mode, left: bool) -> None:
+    """A second result, of a call whose exchange was dropped in between: the exchange comes back, or the result goes."""
+    ledger, history = Ledger(), [user("a"), call("1"), result("1", "part"), user("b")]
+    serve(ledger, history, MessageEdit(1, None, mode), MessageEdit(2, None, mode))
+    history.append(result("1", "whole"))
+    plan = serve(ledger, history)
+    assert contents(plan) == (["a", "", "part", "b", "ok", "whole"] if left else ["a", "b", "ok"])
+
+
 def test_a_tool_pair_is_not_dropped_when_half_of_it_was_given_back() -> None:
     ledger, history = Ledger(), [user("a"), call("1"), result("1", "output"), user("b")]
     serve(ledger, history, MessageEdit(2, result("1", "o")))
