@@ -68,3 +68,24 @@ def test_command_lines_name_commands_and_options_that_exist(page: str, words: li
         if word.startswith("--") and not passes_on:
             name = word.split("=")[0]
             assert name in {*options, "--help"}, f"{page}: {words[1]} has no option {name}"
+
+
+def contributing() -> str:
+    return (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
+
+
+def test_a_recipe_names_at_most_three_files_and_they_are_there() -> None:
+    _, *rest = re.split(r"^## (.+)$", contributing(), flags=re.M)
+    steps = {name: re.findall(r"^\d\. `([^`]+)`", text, re.M) for name, text in zip(rest[::2], rest[1::2], strict=True)}
+    recipes = {name: files for name, files in steps.items() if files}
+    assert list(recipes) == ["Add a policy", "Add a suite", "Support another SGLang version"]
+    for name, files in recipes.items():
+        assert len(files) <= 3, name
+        for file in files:
+            new = "NAME" in file or "VERSION" in file
+            assert (ROOT / file).parent.is_dir() if new else (ROOT / file).is_file(), f"{name}: {file}"
+
+
+def test_the_rooms_that_contributing_lists_are_those_of_the_tree() -> None:
+    listed = re.findall(r"^\| `(\w+)` \|", contributing(), re.M)
+    assert sorted(listed) == sorted(path.parent.name for path in (ROOT / "leyline").glob("*/__init__.py"))
