@@ -16,6 +16,7 @@ from importlib import metadata, util
 from typing import NoReturn
 
 from leyline.backends.sglang.features import FEATURES
+from leyline.backends.sglang.settings import MOVERS, move_limit, mover_name
 from leyline.backends.sglang.versions import adapter_name
 from leyline.directives import LeylineError
 
@@ -79,6 +80,11 @@ def plan_launch(
     version = installed_version()
     given = options(args)
     _check_options(given)
+    try:
+        move_limit(environ)
+        mover_name(environ, MOVERS[0])
+    except LeylineError as error:
+        raise LaunchError(str(error)) from None
     command = [sys.executable, "-m", "sglang.launch_server", "--model-path", model]
     settings = {"--radix-cache-backend": PLUGIN}
     if served_name is not None:

@@ -17,13 +17,13 @@ from leyline.backends.sglang.plugin.cache import Controller
 from leyline.backends.sglang.plugin.forward import ForwardHooks
 from leyline.backends.sglang.plugin.keys import Keyring
 from leyline.backends.sglang.plugin.metrics import Metrics
-from leyline.backends.sglang.plugin.move_counts import Generations, limit_from_environment
+from leyline.backends.sglang.plugin.move_counts import Generations
 from leyline.backends.sglang.plugin.mover import Mover, TorchMover
 from leyline.backends.sglang.plugin.ops import TreeOps
 from leyline.backends.sglang.plugin.refuse import find_rope, hole_refusal, server_refusal
 from leyline.backends.sglang.plugin.rope import Rope
 from leyline.backends.sglang.plugin.splicer import Splicer
-from leyline.directives import LeylineError
+from leyline.backends.sglang.settings import move_limit, mover_name
 
 if TYPE_CHECKING:
     from sglang.srt.model_executor.model_runner import ModelRunner
@@ -33,7 +33,6 @@ log = logging.getLogger("leyline")
 T = TypeVar("T")
 
 SECRET_VARIABLE = "LEYLINE_SECRET"
-MOVER_VARIABLE = "LEYLINE_MOVER"
 _ADDER = "sglang.srt.managers.schedule_policy.PrefillAdder"
 
 
@@ -69,7 +68,7 @@ def build(context: Any, ops: TreeOps, adapter: ModuleType) -> Controller:
     refusal = server_refusal(args, context, pool, runner.model)
     rope = find_rope(runner.model)
     no_holes = hole_refusal(args, runner)
-    limit = limit_from_environment()
+    limit = move_limit(os.environ)
     counts = Generations(allocator.size + 2 * ops.page, allocator.device, limit, _settle(runner))
     keyring = Keyring(_shared_secret(params.tp_cache_group))
     auto = _auto(pool, params, runner, refusal is None)
@@ -106,9 +105,7 @@ def _auto(pool: Any, params: Any, runner: Any, splices: bool) -> Auto:
 
 def choose_mover(pool: object, rope: Rope, device: torch.device) -> Mover:
     """The fused kernel on a GPU, plain PyTorch elsewhere, or what LEYLINE_MOVER (`triton` or `torch`) says."""
-    wanted = os.environ.get(MOVER_VARIABLE, "triton" if device.type == "cuda" else "torch")
-    if wanted not in ("triton", "torch"):
-        raise LeylineError(f"{MOVER_VARIABLE} is {wanted!r}; give triton or torch")
+    wanted = mover_name(os.environ, "triton" if device.type == "cuda" else "torch")
     if wanted == "triton":
         try:
             from leyline.backends.sglang.plugin.kernel import KernelMover

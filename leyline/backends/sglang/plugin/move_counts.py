@@ -7,7 +7,6 @@ donor did. The counters are read only where the bound has reached the limit, abo
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
@@ -15,24 +14,11 @@ from collections.abc import Callable, Sequence
 import torch
 
 from leyline.backends.sglang.plugin.staging import Move
-from leyline.directives import LeylineError
+from leyline.backends.sglang.settings import DEFAULT_LIMIT
 
-DEFAULT_LIMIT = 32
-"""0.24 % rms after 1 move, 0.76 % after 10, about 1.4 % after 32 in bf16."""
-LARGEST_LIMIT = 255
-"""What a counter holds."""
-LIMIT_VARIABLE = "LEYLINE_MAX_GENERATIONS"
 _ROOTS = 4096
 _PATHS = 8
 _TAIL = 16
-
-
-def limit_from_environment() -> int:
-    """LEYLINE_MAX_GENERATIONS, or the default. Raises `LeylineError` unless it is a number that can be counted to."""
-    text = os.environ.get(LIMIT_VARIABLE, str(DEFAULT_LIMIT))
-    if not text.isascii() or not text.isdigit() or int(text) > LARGEST_LIMIT:
-        raise LeylineError(f"{LIMIT_VARIABLE} is {text!r}; give a whole number from 0 to {LARGEST_LIMIT}")
-    return int(text)
 
 
 class Generations:

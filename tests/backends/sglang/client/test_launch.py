@@ -103,6 +103,17 @@ def test_a_list_of_plugins_that_leaves_this_one_out_is_completed(install: Instal
     assert plan(environ={"SGLANG_PLUGINS": "other, leyline"}).environment == {}
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [("LEYLINE_MAX_GENERATIONS", "many", "from 0 to 255"), ("LEYLINE_MOVER", "cuda", "triton or torch")],
+)
+def test_a_setting_of_the_plugin_that_cannot_be_used_is_told_before_the_start(
+    install: Install, name: str, value: str, said: str
+) -> None:
+    with pytest.raises(LaunchError, match=said):
+        plan(environ={name: value})
+
+
 def test_prefill_without_chunks_is_allowed(install: Install) -> None:
     assert plan("--chunked-prefill-size", "-1").command[-2:] == ("--chunked-prefill-size", "-1")
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from leyline.backends.sglang.plugin.move_counts import Bounds, Generations, limit_from_environment
+from leyline.backends.sglang.plugin.move_counts import Bounds, Generations
 from leyline.backends.sglang.plugin.mover import Tokens, TorchMover
 from leyline.backends.sglang.plugin.rope import Rope
 from leyline.backends.sglang.plugin.runs import Run
 from leyline.backends.sglang.plugin.staging import Move
+from leyline.backends.sglang.settings import move_limit
 from leyline.directives import LeylineError
 
 POSITIONS, WIDTH, MAGNITUDE = 4096, 16, 1.3
@@ -145,16 +146,14 @@ def test_a_bound_belongs_to_a_path() -> None:
 
 
 @pytest.mark.parametrize("text", ["256", "-1", "many", "", "3.5", "9" * 30])
-def test_a_limit_that_cannot_be_counted_is_an_error_in_one_line(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LEYLINE_MAX_GENERATIONS", text)
+def test_a_limit_that_cannot_be_counted_is_an_error_in_one_line(text: str) -> None:
     with pytest.raises(LeylineError, match="whole number from 0 to 255") as error:
-        limit_from_environment()
+        move_limit({"LEYLINE_MAX_GENERATIONS": text})
     assert "\n" not in str(error.value)
 
 
-def test_a_counter_holds_the_largest_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LEYLINE_MAX_GENERATIONS", "255")
-    counts = Generations(3, "cpu", limit_from_environment())
+def test_a_counter_holds_the_largest_limit() -> None:
+    counts = Generations(3, "cpu", move_limit({"LEYLINE_MAX_GENERATIONS": "255"}))
     slot, honest = torch.tensor([1]), torch.tensor([False])
     for _ in range(255):
         counts.moved(slot, slot, honest)
