@@ -61,7 +61,7 @@ def test_a_file_and_the_command_line_over_it(tmp_path: Path) -> None:
     (tmp_path / "eval.yaml").write_text(YAML)
     name = str(tmp_path / "eval.yaml")
     found = assemble(name, {})
-    assert [arm.model for arm in found.arms] == ["first"] * 5 + ["second"] * 5 + ["first"]
+    assert [arm.model for arm in found.arms] == ["first"] * 7 + ["second"] * 7 + ["first"]
     assert {arm.seam for arm in found.arms} == {4}
     assert (found.seeds, found.limits.turns, found.workers) == ((1, 2), 7, 1)
     assert found.suite.options == {"levels": "long"}
