@@ -84,7 +84,7 @@ def test_every_bundled_model_is_the_default() -> None:
 
     found = assemble("micro", {})
     assert sorted({arm.model for arm in found.arms}) == names()
-    assert len(found.arms) == 5 * len(names())
+    assert len(found.arms) == 7 * len(names())
     assert found.workers >= 1
 
 
