@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Protocol
 
 from leyline.policies.errors import PolicyError
 from leyline.policies.reading.tools import KINDS
 
 
-def check_int(policy: Any, setting: str, *, minimum: int) -> None:
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+def check_int(policy: _Named, setting: str, *, minimum: int) -> None:
     """`policy.setting` is an int of at least `minimum`."""
     value = getattr(policy, setting)
     if type(value) is not int or value < minimum:
@@ -20,21 +25,21 @@ def check_int(policy: Any, setting: str, *, minimum: int) -> None:
         )
 
 
-def check_text(policy: Any, setting: str) -> None:
+def check_text(policy: _Named, setting: str) -> None:
     """`policy.setting` is a string."""
     value = getattr(policy, setting)
     if not isinstance(value, str):
         raise PolicyError(f"{policy.name}: {setting} must be text, got {value!r}; write {setting}='...'")
 
 
-def check_choice(policy: Any, setting: str, choices: Iterable[str]) -> None:
+def check_choice(policy: _Named, setting: str, choices: Iterable[str]) -> None:
     """`policy.setting` is one of `choices`."""
     value, known = getattr(policy, setting), list(choices)
     if value not in known:
         raise PolicyError(f"{policy.name}: {setting} must be one of {', '.join(map(repr, known))}, got {value!r}")
 
 
-def check_tools(policy: Any, setting: str) -> None:
+def check_tools(policy: _Named, setting: str) -> None:
     """`policy.setting` is None, or says of tools by name what they are."""
     value = getattr(policy, setting)
     if value is None:
@@ -48,7 +53,7 @@ def check_tools(policy: Any, setting: str) -> None:
         raise PolicyError(f"{policy.name}: {setting} holds the kind {wrong!r}; use {', '.join(KINDS)}")
 
 
-def set_names(policy: Any, setting: str) -> None:
+def set_names(policy: _Named, setting: str) -> None:
     """Turn `policy.setting`, a string or a list of strings, into a tuple of strings (on a frozen dataclass)."""
     value = getattr(policy, setting)
     names = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, (list, tuple)) else None
@@ -57,7 +62,7 @@ def set_names(policy: Any, setting: str) -> None:
     object.__setattr__(policy, setting, names)
 
 
-def compiled(policy: Any, setting: str) -> re.Pattern[str]:
+def compiled(policy: _Named, setting: str) -> re.Pattern[str]:
     """`policy.setting` as a regular expression that does not match the empty string."""
     check_text(policy, setting)
     value = getattr(policy, setting)

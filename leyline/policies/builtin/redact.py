@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from leyline.directives import Message, Mode
+from leyline.directives import Json, Message, Mode
 from leyline.directives.content import THOUGHTS, is_signed
 from leyline.policies.base import ChangePolicy
 from leyline.policies.errors import PolicyError
@@ -63,7 +63,7 @@ class Redact(ChangePolicy):
                 changed[key] = [p for p in pieces if not (is_signed(p) and self._message(p) != p)]
         return changed
 
-    def _message(self, value: object, key: str = "") -> Any:
+    def _message(self, value: Any, key: str = "") -> Any:
         """A message or a part of it, with its structure left alone."""
         if key == "arguments":
             return self._arguments(value)
@@ -73,7 +73,7 @@ class Redact(ChangePolicy):
             return {k: self._message(v, k) for k, v in value.items()}
         return [self._message(item) for item in value] if isinstance(value, list) else value
 
-    def _data(self, value: object) -> Any:
+    def _data(self, value: Json) -> Json:
         """Any JSON value: every string, keys included."""
         if isinstance(value, str):
             return self._text(value)
@@ -81,7 +81,7 @@ class Redact(ChangePolicy):
             return {self._text(k): self._data(v) for k, v in value.items()}
         return [self._data(item) for item in value] if isinstance(value, list) else value
 
-    def _arguments(self, value: object) -> Any:
+    def _arguments(self, value: Json) -> Json:
         """The arguments of a call, mostly JSON in a string: replace inside its values, so that it stays JSON."""
         if not isinstance(value, str):
             return self._data(value)

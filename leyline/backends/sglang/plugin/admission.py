@@ -36,7 +36,7 @@ class AdmissionHooks:
         self._controller = controller
 
     def add_one_req(
-        self, original: Callable[..., Any], adder: PrefillAdder, req: Req, *args: Any, **kwargs: Any
+        self, original: Callable[..., Any], adder: PrefillAdder, req: Req, *args: object, **kwargs: object
     ) -> Any:
         """Admit one waiting request."""
         staged = self._stage(adder, req)
