@@ -84,7 +84,16 @@ def check() -> str:
     return table(["shape", "honest answers", "spliced answers", "reference in bf16", "keys left unrotated"], rows)
 
 
-TABLES = (edits, traffic, kernel, costs, check)
+def overheads() -> str:
+    """Milliseconds of processor time a turn, outside the server."""
+    rows = [
+        [e["name"], f"{e['prompt_mean']:,}", e["ms_median"], f"{e['longest_prompt_mean']:,}", e["longest_ms_median"]]
+        for e in read("overheads")["overheads"]
+    ]
+    return table(["policy", "tokens, mean", "ms, median", "tokens, longest tenth", "ms, longest tenth"], rows)
+
+
+TABLES = (edits, traffic, kernel, costs, check, overheads)
 
 
 if __name__ == "__main__":
