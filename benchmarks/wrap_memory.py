@@ -2,7 +2,7 @@
 
     python benchmarks/wrap_memory.py --calls 20000
 
-Serves conversations of 20 turns against a server in process. Prints one JSON object: resident memory in MiB after every
+Serves conversations of 8 turns against a server in process. Prints one JSON object: resident memory in MiB after every
 tenth of the calls, its growth over the second half, and the median processor time of planning a turn of 200 messages
 under each built-in policy, in milliseconds, with the machine, the command and the date. Exit code 1 when memory grew by
 more than `--limit-mib` over the second half.
@@ -32,7 +32,7 @@ POLICIES = [
     *("keep_all", "truncate_older_than(n=2, max_chars=200)", "drop_stale", "drop_failed", "dedupe", "keep_last(n=10)"),
     *("clear_over(trigger=3000, keep=3, at_least=100)", "redact(pattern='sk-[a-z]+')", "append_erratum"),
 ]
-TURNS = 20
+TURNS = 8
 
 
 def resident_mib() -> float:
