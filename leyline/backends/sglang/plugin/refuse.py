@@ -49,10 +49,10 @@ ROPES = frozenset(
         "YaRNScalingRotaryEmbedding",
     }
 )
-BACKENDS = frozenset({"fa3", "torch_native", "triton"})
+BACKENDS = frozenset({"fa3", "torch_native"})
 """Attention backends whose prefill writes the K and V of a whole batch before it reads; each was held to the oracle.
 
-flashinfer's ragged path reads the prefix first; others were not tried.
+flashinfer's ragged path reads the prefix first; others, triton among them, were not run on holes.
 """
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _POOLS = frozenset({"MHATokenToKVPool", "MLATokenToKVPool"})

@@ -143,7 +143,7 @@ def test_where_only_deletions_are_spliced(args: dict[str, Any], backend: str, sa
     assert said in found.detail
 
 
-@pytest.mark.parametrize("backend", ["fa3", "torch_native", "triton"])
+@pytest.mark.parametrize("backend", ["fa3", "torch_native"])
 def test_backends_that_compute_holes(backend: str) -> None:
     args = SimpleNamespace(enable_lora=False, moe_a2a_backend="none", attn_dp_size=1)
     assert hole_refusal(args, SimpleNamespace(prefill_attention_backend_str=backend)) is None
