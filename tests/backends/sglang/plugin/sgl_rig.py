@@ -14,6 +14,8 @@ PRESSED_POOL = 2500
 """KV slots that cannot hold sixteen conversations with their answers."""
 PAGES = {"gqa": 16, "mla": 1}
 GENERATIONS = 6
+TOGETHER = 3
+"""Servers of one process that run at a time, 1.5 GB each; the one used longest ago is stopped."""
 TREE_CORES = {"gqa": "rust", "mla": "python"}
 ARGUMENTS = {"gqa": ("--schedule-policy", "lpm", "--enable-metrics"), "mla": ()}
 """lpm looks every waiting request up before one is admitted."""
@@ -57,8 +59,10 @@ class Servers:
         return self._get(kind, "pressed", "--schedule-conservativeness", "0", pool=PRESSED_POOL)
 
     def _get(self, kind: str, role: str, *arguments: str, pool: int = POOL) -> Server:
-        server = self._running.get((kind, role))
+        server = self._running.pop((kind, role), None)
         if server is None:
+            while len(self._running) >= TOGETHER:
+                self._running.pop(next(iter(self._running))).stop()
             log = self._folder / f"{kind}-{role}.log"
             environment = {
                 "LEYLINE_MAX_GENERATIONS": str(GENERATIONS),
@@ -76,7 +80,7 @@ class Servers:
                 overlap=kind == "mla",
                 env=environment,
             )
-            self._running[kind, role] = server
+        self._running[kind, role] = server
         assert server.alive(), f"the server died:\n{server.tail()}"
         return server
 
