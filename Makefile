@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 DEMO_POLICY := truncate_older_than(n=2, max_chars=200)
 
-.PHONY: demo test check fmt sglang-cpu soak containers bench clean help
+.PHONY: demo test check fmt sglang-cpu soak adapters containers bench clean help
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,10 @@ sglang-cpu: $(VENV)/.sglang  ## Install SGLang with the plain-torch CPU platform
 soak: $(VENV)/.sglang  ## Ten thousand random directive requests against real servers (about 15 minutes on two cores)
 	$(BIN)/python scripts/sglang_soak.py --requests 10000
 
+adapters: $(VENV)/.dev  ## The tests that run other harnesses' own agents; installs these harnesses (about 200 MB)
+	$(PIP) install -c constraints.txt -e '.[mini-swe-agent,langchain,openai-agents]'
+	$(BIN)/python -m pytest -q -rs tests/harness/adapters tests/harness/test_plugged_in.py
+
 containers: $(VENV)/.dev  ## The tests that run containers, with podman from Debian where no engine is installed
 	command -v podman >/dev/null || command -v docker >/dev/null || apt-get install -y podman runc
 	$(BIN)/python -m pytest -q -rs -m container
@@ -48,7 +52,7 @@ $(VENV)/.local: $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.local
-	$(PIP) install -c constraints.txt -e '.[local,report,swebench,ray,proxy,mini-swe-agent,langchain,openai-agents,dev]'
+	$(PIP) install -c constraints.txt -e '.[local,report,swebench,ray,proxy,dev]'
 	@touch $@
 
 $(VENV)/.sglang: $(VENV)/.dev platforms/torch_cpu/requirements.txt platforms/torch_cpu/pyproject.toml

@@ -11,6 +11,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs with SIGINT ignored, and children inherit that: Ctrl-C could not be tested.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Read when litellm is imported, which else asks the network for a list of prices.
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+
 # Read when torch is imported. With several workers on few cores, spinning threads take ten times the processor time.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

@@ -480,6 +480,7 @@ def test_a_real_server_is_reached_by_httpx_s_own_transport() -> None:
     assert plug.leyline.report().prompt_tokens == 400
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # its own loops, collected here
 def test_litellm_goes_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
     litellm = pytest.importorskip("litellm", reason="litellm is not installed", exc_type=ImportError)
     server = Server()

@@ -6,7 +6,7 @@ import pytest
 
 from training import tables
 
-RESULTS = tables.CARDS.parents[2] / "results" / "tiny-agent"
+RESULTS = tables.CARDS.parents[1] / "results" / "tiny-agent"
 
 
 def cell(arm: str, solved: list[bool], tasks: int | None = None) -> dict[str, object]:

@@ -60,13 +60,19 @@ def effect(call: Call, tools: Mapping[str, str] = TOOLS) -> Effect:
     """What a call shows, writes or tests."""
     values = call.arguments.values()
     if tools is TOOLS and all(type(v) in _SMALL and (type(v) is not str or len(v) < 500) for v in values):
-        return _effect_of_small(call.name, tuple(call.arguments.items()), tuple(map(type, values)))
+        kind = kind_of(call.name, call.arguments, tools)
+        return _effect_of_small(call.name, tuple(call.arguments.items()), tuple(map(type, values)), kind)
     return effect_of(call.name, call.arguments, tools)
 
 
 @lru_cache(maxsize=4096)
-def _effect_of_small(name: str, arguments: tuple[tuple[str, Any], ...], types: tuple[type, ...]) -> Effect:
-    """A history is read again every turn, so most calls have been seen. types: what tells 1 from True."""
+def _effect_of_small(
+    name: str, arguments: tuple[tuple[str, Any], ...], types: tuple[type, ...], kind: str | None
+) -> Effect:
+    """A history is read again every turn, so most calls have been seen.
+
+    types: what tells 1 from True. kind: the table's word, which its user may change at any time.
+    """
     return effect_of(name, dict(arguments))
 
 

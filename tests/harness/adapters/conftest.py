@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import threading
@@ -84,3 +85,10 @@ def check_pinned(bodies: list[Any], field: str = "messages") -> None:
 @pytest.fixture
 def pinned() -> Any:
     return check_pinned
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """Collects what a test left behind while its own filter of warnings holds."""
+    yield
+    gc.collect()

@@ -10,6 +10,12 @@ import pytest
 pytest.importorskip("langchain", reason="needs pip install 'leyline-kv[langchain]'")
 pytest.importorskip("langchain_openai", reason="needs pip install 'leyline-kv[langchain]'")
 
+# These harnesses leave loops and sockets to the garbage collector, which is run here and not in some later test.
+pytestmark = [
+    pytest.mark.usefixtures("collected"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
 POLICY = "truncate_older_than(n=1, max_chars=60)"
 
 

@@ -8,6 +8,12 @@ import pytest
 
 pytest.importorskip("minisweagent", reason="needs pip install 'leyline-kv[mini-swe-agent]'")
 
+# These harnesses leave loops and sockets to the garbage collector, which is run here and not in some later test.
+pytestmark = [
+    pytest.mark.usefixtures("collected"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
 POLICY = "truncate_older_than(n=1, max_chars=60)"
 
 
