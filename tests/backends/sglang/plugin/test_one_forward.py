@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Any
 
 import pytest
@@ -21,8 +22,12 @@ def tokens(rng: random.Random, count: int) -> list[int]:
 
 
 def prefills(server: Server) -> int:
-    """How many prefill passes the server has run."""
-    return server.log.read_text(errors="replace").count("Prefill batch")
+    """Prefill passes so far. The log of a pass may be written after its answer was sent: wait until it stands still."""
+    seen: list[int] = []
+    while len(seen) < 4 or len(set(seen[-4:])) > 1:
+        time.sleep(0.15)
+        seen.append(server.log.read_text(errors="replace").count("Prefill batch"))
+    return seen[-1]
 
 
 def replacements(rng: random.Random, source: list[int], count: int, longest: int = 25, cut: int = 60) -> EditScript:
