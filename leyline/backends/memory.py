@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from leyline.backends.contract import TurnInput
 from leyline.directives import EditScript, FoundEdit, Mode, Receipt, find_script
+from leyline.directives.common import common_prefix
 
 MAX_TOKENS = 16_000_000
 """Tokens of all sessions together; eight bytes each."""
@@ -23,8 +24,6 @@ MAX_AGE = 200_000
 """A session is forgotten that many requests after its last one."""
 BRANCHES = 4
 """Sequences of one session: a title or a sub-agent that goes by its id must not take the place of its conversation."""
-
-_STEP = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ class SessionMemory:
         ids = prompt if isinstance(prompt, array) else array("q", prompt)
         shared, held = 0, None
         for branch in known.branches if known is not None else ():
-            common = _common(branch.ids, ids)
+            common = common_prefix(branch.ids, ids)
             if common > shared:
                 shared, held = common, branch
         return Found(held, EditScript(()) if held is None else find_script(held.ids, ids, allow))
@@ -146,14 +145,3 @@ def remember_turn(
     now = Held(array("q", ids), receipt.lineage, receipt.approximate_from)
     memory.remember(turn.tenant, turn.session_id, now, found.continued)
     return replace(receipt, held=0 if found.held is None else len(found.held.ids), found=found.edits)
-
-
-def _common(a: array[int], b: array[int]) -> int:
-    """How many ids both begin with."""
-    same, limit = 0, min(len(a), len(b))
-    while same < limit:
-        step = min(_STEP, limit - same)
-        if a[same : same + step] != b[same : same + step]:
-            return same + next(place for place in range(step) if a[same + place] != b[same + place])
-        same += step
-    return limit
