@@ -75,7 +75,7 @@ class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
             plan, content = self._plan(dialect, request.read(), request.headers)
         except LeylineError as error:
             return _refused(web, request, dialect, error)
-        response = inner.handle_request(request if content is None else _with(web, request, content))
+        response = inner.handle_request(_with(web, request, plan, content))
         return _served(response, plan)
 
     async def handle_async_request(self, request: Any) -> Any:
@@ -90,7 +90,7 @@ class Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
             plan, content = await to_thread.run_sync(self._plan, dialect, body, request.headers)
         except LeylineError as error:
             return _refused(web, request, dialect, error)
-        response = await inner.handle_async_request(request if content is None else _with(web, request, content))
+        response = await inner.handle_async_request(_with(web, request, plan, content))
         return _served(response, plan)
 
     def close(self) -> None:
@@ -148,10 +148,17 @@ def _body(content: bytes, headers: Any) -> JsonObject | None:
     return body if isinstance(body, dict) else None
 
 
-def _with(web: Any, request: Any, content: bytes) -> Any:
-    """The request with another content."""
+def _with(web: Any, request: Any, plan: EditPlan | None, content: bytes | None) -> Any:
+    """The request with another content, where there is one, and the headers that keep it on its replica.
+
+    The client's own request stays as it is: a redirect is made of it, and must not name a conversation.
+    """
+    if plan is None:
+        return request
     left_out = ("content-length", "transfer-encoding")
     headers = [(key, value) for key, value in request.headers.raw if key.decode("ascii").lower() not in left_out]
+    headers += [(key.encode(), value.encode()) for key, value in plan.headers_beside(request.headers).items()]
+    content = request.content if content is None else content
     return web.Request(request.method, request.url, headers=headers, content=content, extensions=request.extensions)
 
 

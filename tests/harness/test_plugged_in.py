@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -19,6 +20,7 @@ import pytest
 from openai.types.chat import ChatCompletion
 
 import leyline
+from leyline.backends.http.affinity import AFFINITY_HEADERS, affinity_headers, affinity_key
 from leyline.dialects import DialectError
 from leyline.harness import Editor
 
@@ -494,3 +496,72 @@ def test_litellm_goes_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
             list(litellm.completion(**call, stream=True, stream_options={"include_usage": True}))
         assert json.dumps(server.sent).count("characters removed") == max(0, steps - 1)
     assert counted(plug.leyline) == EDITS
+
+
+def _keys(headers: dict[str, str]) -> dict[str, str]:
+    return {name: headers[name.lower()] for name in AFFINITY_HEADERS if name.lower() in headers}
+
+
+@pytest.mark.parametrize("way", ["wrap", "transport"])
+@pytest.mark.parametrize("policy", ["keep_all", CUT])
+def test_every_request_of_a_conversation_carries_the_same_affinity(way: str, policy: str) -> None:
+    server = Server()
+    plug = leyline.transport(policy, inner=httpx.MockTransport(server)) if way == "transport" else None
+    http = httpx.Client(transport=plug or httpx.MockTransport(server))
+    client = openai.OpenAI(api_key="k", base_url="http://s/v1", http_client=http, max_retries=0)
+    client = client if plug else leyline.wrap(client, policy)
+    for steps in range(3):
+        client.chat.completions.create(model="m", messages=history(steps))
+    first = [_keys(headers) for headers in server.headers]
+    assert first[0].keys() == set(AFFINITY_HEADERS)
+    assert first == [first[0]] * 3
+    assert len(set(first[0].values())) == 1
+    # Another conversation has another key, and so has another tenant; what the caller set stays.
+    client.chat.completions.create(model="m", messages=[{"role": "user", "content": "other"}])
+    other = _keys(server.headers[-1])
+    assert other != first[0]
+    for tenant in ("a", "b"):
+        client.chat.completions.create(
+            model="m",
+            messages=[{"role": "user", "content": "third"}],
+            extra_headers={"x-session-id": "mine", "X-SMG-Routing-Key": "own"},
+            extra_body={"extra_key": tenant},
+        )
+    one, two = (_keys(headers) for headers in server.headers[-2:])
+    for keys in (one, two):
+        assert (keys["X-Session-ID"], keys["X-SMG-Routing-Key"]) == ("mine", "own")
+    assert one["X-Dynamo-Session-ID"] == affinity_key("mine", "a") != two["X-Dynamo-Session-ID"]
+
+
+def test_a_redirect_does_not_name_a_conversation() -> None:
+    server = Server()
+
+    def moved(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "old":
+            return httpx.Response(307, headers={"location": str(request.url.copy_with(host="new"))})
+        answer: httpx.Response = server(request)
+        return answer
+
+    plug = leyline.transport(CUT, inner=httpx.MockTransport(moved))
+    with httpx.Client(transport=plug, follow_redirects=True) as client:
+        for steps in (1, 2):
+            client.post("http://old/v1/chat/completions", json={"messages": history(steps)}).raise_for_status()
+    assert len({turn.conversation for turn in plug.leyline.report().turns}) == 1
+    assert len({headers["x-session-id"] for headers in server.headers}) == 1
+
+
+def test_an_editor_s_plan_has_the_headers_and_keeps_them_over_a_restart(tmp_path: Path) -> None:
+    editor = Editor(CUT)
+    keys = []
+    for steps in range(3):
+        plan = editor.plan(history(steps))
+        keys.append(plan.request_headers)
+        plan.served()
+    fork = editor.plan([*history(1), {"role": "user", "content": "another way"}])
+    editor.save(tmp_path / "kept")
+    again = Editor(CUT)
+    again.load(tmp_path / "kept")
+    assert keys == [keys[0]] * 3 == [again.plan(history(3)).request_headers] * 3
+    assert fork.request_headers != keys[0]
+    named = [Editor(CUT).plan(history(1), session="task-17").request_headers for _ in range(2)]
+    assert named == [affinity_headers("task-17")] * 2  # as any other process, and `Session`, names it

@@ -12,6 +12,7 @@ import httpx
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
 from langchain_core.messages import BaseMessage, convert_to_messages, convert_to_openai_messages
 from langchain_openai import ChatOpenAI
+from langchain_openai.chat_models.base import BaseChatOpenAI
 
 from leyline.directives import Mode
 from leyline.harness.editor import Editor, EditPlan
@@ -61,7 +62,14 @@ def _history(request: ModelRequest) -> list[dict[str, Any]]:
 
 
 def _edited(request: ModelRequest, plan: EditPlan) -> ModelRequest:
-    """The request with edited messages; those without an edit are the very objects that it had."""
+    """The request with edited messages; those without an edit are the very objects that it had. Of the chat models
+    those of OpenAI's family take headers, which keep the conversation on one replica of several.
+    """
+    if isinstance(request.model, BaseChatOpenAI):
+        own = request.model_settings.get("extra_headers") or {}
+        present = [*own, *(request.model.default_headers or {})]
+        headers = {**own, **plan.headers_beside(present)}
+        request = request.override(model_settings={**request.model_settings, "extra_headers": headers})
     if not plan.edited:
         return request
     made: list[BaseMessage] = []

@@ -54,6 +54,9 @@ class _Edited:
 
     def _query(self, messages: list[dict[str, Any]], **settings: Any) -> Any:
         plan: EditPlan | None = getattr(self._plans, "now", None)
+        if plan is not None:
+            own = settings.get("extra_headers") or self.config.model_kwargs.get("extra_headers") or {}
+            settings["extra_headers"] = {**own, **plan.headers_beside(own)}
         response = super()._query(messages, **settings)  # type: ignore[misc]
         if plan is not None:
             plan.served(response)

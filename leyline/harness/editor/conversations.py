@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import uuid
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -70,12 +71,16 @@ class _Line:
 
 @dataclass(frozen=True)
 class Conversation:
-    """What is remembered of one conversation: of its last request the prompt, the receipt and the record's number."""
+    """What is remembered of one conversation: of its last request the prompt, the receipt and the record's number.
+
+    affinity: names the replica that holds its KV; the same over a restart, and nowhere else.
+    """
 
     name: str
     ledger: Ledger
     session: str | None = None
     model: str | None = None
+    affinity: str = field(default_factory=lambda: uuid.uuid4().hex)
     prompt: Rendered | None = None
     receipt: Receipt | None = None
     number: int | None = None
@@ -123,7 +128,11 @@ class Conversations:
         if rewritten:
             return best if best in rewritten else rewritten[0]
         name = self.new_name(session)
-        return _fork(best, most, name) if best is not None else Conversation(name, Ledger(mode), session, model)
+        # The first of an id goes where another process would send it; a fork, which may share little, where it may.
+        own = session if session is not None and name == f"id {session}" else uuid.uuid4().hex
+        if best is None:
+            return Conversation(name, Ledger(mode), session, model, own)
+        return replace(_fork(best, most, name), affinity=own)
 
     def new_name(self, session: str | None) -> str:
         """A name that no known conversation has."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from leyline.backends.http.affinity import affinity_headers
 from leyline.dialects import Dialect, Item
 from leyline.directives import JsonMapping, JsonObject, Message, MessageEdit, Rendered
 from leyline.harness.editor.account import EditorTurn
@@ -29,7 +30,8 @@ class EditPlan:
 
     messages: the edited history, in the dialect of the one that was given; that very list where nothing is edited.
     fields: other fields of the request that an edit changed, such as `system`; None removes one.
-    request_fields: what to send beside the messages, for a server that splices; empty for any other.
+    request_fields: what to send beside the messages, for a server that splices; empty for any other. request_headers:
+        what keeps the conversation on one replica of several.
     edits: new edits of the policy, in indices of `history`. history: the given one, as policies read it.
     would: in audit mode, what `messages` would have been.
     turn: once it was served with a response, the record of it: usage, receipt, what broke the prefix.
@@ -67,6 +69,20 @@ class EditPlan:
     def edited(self) -> bool:
         """Whether what is sent differs from what was given."""
         return bool(self.fields or self.request_fields) or self._origins is not None
+
+    @property
+    def request_headers(self) -> dict[str, str]:
+        """Headers by which the known routers keep the conversation on the replica that holds its KV."""
+        return self.headers_beside(())
+
+    def headers_beside(self, present: Iterable[str], tenant: str | None = None) -> dict[str, str]:
+        """The same without those that the caller has set. tenant: where None, the `extra_key` or the `cache_salt` of
+        the request's body.
+        """
+        if tenant is None and self.body is not None:
+            named = (self.body.get(name) for name in ("extra_key", "cache_salt"))
+            tenant = next((name for name in named if isinstance(name, str)), None)
+        return affinity_headers(self.conversation.affinity, tenant, present=present)
 
     def served(self, response: object = None) -> None:
         """Remember that the server took the request, and the usage and receipt of its response.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from leyline.directives import JsonMapping, JsonObject
@@ -21,6 +22,7 @@ def record(conversation: Conversation) -> JsonObject:
         "name": conversation.name,
         "session": conversation.session,
         "model": conversation.model,
+        "affinity": conversation.affinity,
         "ledger": conversation.ledger.to_dict(),
     }
 
@@ -33,7 +35,9 @@ def conversation(data: JsonMapping) -> Conversation:
         session, model = data["session"], data["model"]
         if not isinstance(data["name"], str) or not all(v is None or isinstance(v, str) for v in (session, model)):
             raise LedgerError("a saved conversation has no name: start it afresh")
-        return Conversation(data["name"], Ledger.from_dict(data["ledger"]), session, model)
+        made = Conversation(data["name"], Ledger.from_dict(data["ledger"]), session, model)
+        affinity = data.get("affinity")  # records of older releases have none
+        return replace(made, affinity=affinity) if isinstance(affinity, str) else made
     except (KeyError, TypeError) as error:
         raise LedgerError(f"not a saved conversation ({error!r}): start it afresh") from None
 

@@ -17,7 +17,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from leyline.backends.http.affinity import affinity_headers
 from leyline.dialects import Dialect
 from leyline.directives import LeylineError
 from leyline.harness.editor import Editor, EditPlan
@@ -156,7 +155,7 @@ class _Proxy:
         headers = _forwarded(request.headers)
         if plan is not None:
             tenant = _tenant(request.headers)
-            headers += affinity_headers(plan.record.conversation, tenant, present=request.headers).items()
+            headers += plan.headers_beside(request.headers, tenant).items()
         url = httpx.URL(self.settings.url(path), query=request.url.query.encode() or None)
         sent = self._client.build_request(request.method, url, headers=headers, content=content)
         try:

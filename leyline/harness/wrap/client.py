@@ -113,6 +113,7 @@ class _Call:
         self._kwargs, self._editor = dict(kwargs), editor
         self.body: JsonMapping | None = None
         self.options: JsonObject = {}
+        self._headers: JsonObject = {}
         dialect = dialect_of(path)
         options = kwargs.get("options") or {}
         body = _body(kwargs)
@@ -126,8 +127,8 @@ class _Call:
         merged = {key: value for key, value in {**body, **self._extra}.items() if type(value).__name__ not in _LEFT_OUT}
         if not holds_history(merged, dialect):
             return
-        headers = {**(getattr(client, "default_headers", None) or {}), **(options.get("headers") or {})}
-        self.options = {"dialect": dialect, "session": session_of(headers)}
+        self._headers = {**(getattr(client, "default_headers", None) or {}), **(options.get("headers") or {})}
+        self.options = {"dialect": dialect, "session": session_of(self._headers)}
         self.body = merged
 
     def unread(self) -> AbstractContextManager[None]:
@@ -135,8 +136,13 @@ class _Call:
         return suppress(DialectError) if isinstance(self._editor.policy, keep_all) else nullcontext()
 
     def planned(self, plan: EditPlan | None) -> JsonObject:
-        """The arguments of the call with the edits in them."""
-        if plan is None or plan.body is None or self.body is None or not plan.edited:
+        """The arguments of the call with the edits in them, and the headers that keep it on its replica."""
+        if plan is None:
+            return self._kwargs
+        options = dict(self._kwargs.get("options") or {})
+        options["headers"] = {**(options.get("headers") or {}), **plan.headers_beside(self._headers)}
+        self._kwargs["options"] = options
+        if plan.body is None or self.body is None or not plan.edited:
             return self._kwargs
         fields = changed(self.body, plan.body)
         gone = self.body.keys() - plan.body.keys()
@@ -148,7 +154,7 @@ class _Call:
             made = {**self._kwargs, "content": dumped(body)}
         if self._extra:
             extra = {key: fields.get(key, value) for key, value in self._extra.items() if key not in gone}
-            made["options"] = {**(self._kwargs.get("options") or {}), "extra_json": extra}
+            made["options"] = {**options, "extra_json": extra}
         return made
 
     def served(self, plan: EditPlan | None, result: object) -> Any:

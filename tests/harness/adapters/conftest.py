@@ -23,6 +23,7 @@ class Recording(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         self.bodies: list[Any] = []
+        self.routed: list[str | None] = []
         self.tool, self.arguments, self.turns = "bash", dict[str, Any](), TURNS
         super().__init__(("127.0.0.1", 0), _Handler)
 
@@ -37,6 +38,7 @@ class _Handler(BaseHTTPRequestHandler):
         assert isinstance(server, Recording)
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         server.bodies.append(body)
+        server.routed.append(self.headers["X-SMG-Routing-Key"])
         number = len(server.bodies)
         function = {"name": server.tool, "arguments": json.dumps(server.arguments)}
         call = {"id": f"c{number}", "type": "function", "function": function}

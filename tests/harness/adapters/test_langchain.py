@@ -43,6 +43,8 @@ def test_its_own_agent_edits_once_and_stays(server: Any, pinned: Any, asynchrono
     state = asyncio.run(agent.ainvoke(asked)) if asynchronous else agent.invoke(asked)
     assert state["messages"][-1].content == "Done."
     pinned(server.bodies)
+    assert None not in server.routed
+    assert len(set(server.routed)) == 1, "one session, one replica"
     report = middleware.leyline.report()
     assert (report.requests, report.cached_tokens) == (len(server.bodies), 40 * len(server.bodies))
     assert all("removed" not in str(message.content) for message in state["messages"]), "the agent's own state is whole"

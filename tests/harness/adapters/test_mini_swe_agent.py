@@ -48,6 +48,8 @@ def run(server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_its_own_agent_edits_once_and_stays(run: Any, server: Any, pinned: Any) -> None:
     model, agent = run()
     pinned(server.bodies)
+    assert None not in server.routed
+    assert len(set(server.routed)) == 1, "one session, one replica"
     report = model.leyline.report()
     assert (report.requests, report.counted) == (len(server.bodies), len(server.bodies))
     assert (report.prompt_tokens, report.cached_tokens) == (100 * report.requests, 40 * report.requests)
