@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from leyline.commands import bench, doctor, micro, policy, proxy, replay, report, run, serve
+from leyline.commands import bench, doctor, micro, models, policy, proxy, replay, report, run, serve
 from leyline.commands import eval as eval_command
 from leyline.commands.terminal import safe, say
 from leyline.directives import LeylineError
@@ -36,6 +36,7 @@ app.command("run")(run.run)
 app.add_typer(eval_command.app, name="eval")
 app.add_typer(policy.app, name="policy")
 app.add_typer(micro.app, name="micro")
+app.add_typer(models.app, name="models")
 app.command("serve", context_settings=serve.CONTEXT)(serve.serve)
 app.command("replay")(replay.replay)
 app.command("report")(report.report)

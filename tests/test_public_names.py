@@ -48,7 +48,7 @@ ROOMS = {
         parse_output ParsedOutput Renderer RenderingError TextRenderer TokenRenderer
     """,
     "leyline.models": """
-        cache_dir load_renderer model_folder ModelError ModelNotFoundError names PackError resolve
+        cache_dir fetch fetchable load_renderer model_folder ModelError ModelNotFoundError names PackError resolve
         tokenizer_file
     """,
     "leyline.backends": """

@@ -78,6 +78,16 @@ def _models() -> Check:
     )
 
 
+def _fetchable() -> Check:
+    from leyline.models import fetchable
+    from leyline.models.fetched import here, source_of
+
+    sources = [source_of(name) for name in fetchable()]
+    found = [f"{source.name} ({here(source)})" for source in sources if here(source)]
+    missing = [source.install for source in sources if not here(source)]
+    return Check("pretrained models", not missing, ", ".join(found) or "none", "; ".join(missing))
+
+
 def _sglang() -> Check:
     version = _version("sglang")
     if version is None:
@@ -159,6 +169,7 @@ def checks() -> list[Check]:
         ("core", _core),
         ("local backend", _local),
         ("bundled models", _models),
+        ("pretrained models", _fetchable),
         ("sandbox", _sandbox),
         ("test runner", _test_runner),
         ("sglang", _sglang),

@@ -13,7 +13,7 @@ from leyline import models
 from leyline.backends.sglang import launch
 from leyline.commands.terminal import say
 from leyline.directives import LeylineError
-from leyline.models.find import is_bundled, model_folder
+from leyline.models.find import is_named, model_folder
 
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
 """Everything behind the model belongs to SGLang."""
@@ -49,7 +49,7 @@ def serve(
 def _model(name: str) -> tuple[str, str | None]:
     """The model as SGLang finds it, and the name to serve it under where the path would not tell."""
     path = Path(name).expanduser()
-    if path.is_dir() or is_bundled(name):
+    if path.is_dir() or is_named(name):
         return str(model_folder(name)), None if path.is_dir() else name
     if path.exists() or not _HUB_NAME.fullmatch(name) or name.startswith((".", "/")):
         shown = ", ".join(models.names())

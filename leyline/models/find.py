@@ -7,7 +7,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from leyline.directives import LeylineError
-from leyline.models import names, resolve, tokenizer_file
+from leyline.models import fetchable, names, resolve, tokenizer_file
 from leyline.rendering.render import Renderer
 from leyline.rendering.renderer import TokenRenderer
 from leyline.rendering.textrender import TextRenderer
@@ -23,13 +23,18 @@ def is_bundled(name: str) -> bool:
     return name in names() and not Path(name).expanduser().is_dir()
 
 
+def is_named(name: str) -> bool:
+    """Whether a name means a model that `resolve` knows, bundled or fetchable, and no folder of that name is there."""
+    return name in (*names(), *fetchable()) and not Path(name).expanduser().is_dir()
+
+
 def model_folder(name: str) -> Path:
-    """A model folder by path, or a bundled model by name. Raises ModelError."""
-    if is_bundled(name):
+    """A model folder by path, or a bundled or fetchable model by name. Raises ModelError, and PackError by a name."""
+    if is_named(name):
         return resolve(name)
     path = Path(name).expanduser()
     if not path.is_dir():
-        raise ModelError(f"no model {name!r}; give a model folder, or one of the bundled {', '.join(names())}")
+        raise ModelError(f"no model {name!r}; give a model folder, or one of the bundled {_known()}")
     if not (path / "config.json").is_file():
         raise ModelError(f"{path} has no config.json; give a Hugging Face model folder")
     return path
@@ -43,11 +48,13 @@ def find_tokenizer(source: str | Path | None = None) -> Tokenizer:
     """
     if source is None or is_bundled(str(source)):
         return read_tokenizer(tokenizer_file())
+    if is_named(str(source)):
+        source = resolve(str(source))
     path = Path(source).expanduser()
     file = path / "tokenizer.json" if path.is_dir() else path
     if not file.is_file():
-        known = ", ".join(names())
-        raise ModelError(f"no tokenizer in {str(source)!r}: give a tokenizer.json, a model folder, or one of {known}")
+        hint = f"give a tokenizer.json, a model folder, or one of {_known()}"
+        raise ModelError(f"no tokenizer in {str(source)!r}: {hint}")
     return read_tokenizer(file)
 
 
@@ -58,7 +65,7 @@ def load_renderer(source: str | Path | None = None) -> TokenRenderer:
     and that tokenizer; a model folder that has a chat template, or a bundled model's name, for its own template.
     Raises LeylineError.
     """
-    if source is not None and is_bundled(str(source)):
+    if source is not None and is_named(str(source)):
         return Renderer.from_dir(resolve(str(source)))
     path = Path(source or "").expanduser()
     if source is not None and (path / "tokenizer.json").is_file():
@@ -67,3 +74,7 @@ def load_renderer(source: str | Path | None = None) -> TokenRenderer:
         except LeylineError:  # no chat template, or none that can be read
             pass
     return TextRenderer(find_tokenizer(source))
+
+
+def _known() -> str:
+    return ", ".join((*names(), *fetchable()))

@@ -11,10 +11,12 @@ the bits that the rare large values do not use: at 6 bits a weight this rounds 4
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from leyline.directives import JsonObject, LeylineError
 
@@ -62,14 +64,33 @@ def expand(source: Path, target: Path) -> None:
         tensors[name], shapes[name] = rounded.astype("<u2").tobytes(), header[name]["shape"]
     if HEAD not in tensors:
         tensors[HEAD], shapes[HEAD] = tensors[EMBEDDING], shapes[EMBEDDING]
+    write_safetensors(target, {name: Tensor("BF16", shapes[name], raw) for name, raw in tensors.items()})
+
+
+class Tensor(NamedTuple):
+    """A tensor of a safetensors file: its type's name there, its shape and its bytes, or what makes them."""
+
+    dtype: str
+    shape: list[int]
+    data: bytes | Callable[[], bytes]
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has. Every type that is written here has two a value."""
+        return 2 * math.prod(self.shape)
+
+
+def write_safetensors(target: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file, the tensors in the order given."""
     entries: JsonObject = {"__metadata__": {"format": "pt"}}
     offset = 0
-    for name, raw in tensors.items():
-        entries[name] = {"dtype": "BF16", "shape": shapes[name], "data_offsets": [offset, offset + len(raw)]}
-        offset += len(raw)
+    for name, tensor in tensors.items():
+        span = [offset, offset + tensor.size]
+        entries[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": span}
+        offset += tensor.size
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with target.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
-        for raw in tensors.values():
-            file.write(raw)
+        for tensor in tensors.values():
+            file.write(tensor.data if isinstance(tensor.data, bytes) else tensor.data())

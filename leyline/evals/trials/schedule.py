@@ -14,7 +14,7 @@ from leyline.evals.trials.arms import Arm
 from leyline.evals.trials.config import ConfigError, EvalConfig, SamplingSpec, TrialLimits
 from leyline.evals.trials.journal import Journal
 from leyline.evals.trials.record import TrialKey, TrialOutcome, TrialRecord
-from leyline.models.find import is_bundled, model_folder
+from leyline.models.find import is_named, model_folder
 from leyline.models.identity import file_digest, folder_digest
 from leyline.policies import load_policy
 from leyline.policies.source import policy_sources
@@ -160,7 +160,7 @@ def model_identity(arm: Arm) -> str:
     folder = Path(arm.model).expanduser()
     if folder.is_dir():
         return folder_digest(folder)
-    return model_folder(arm.model).name if is_bundled(arm.model) else arm.model
+    return model_folder(arm.model).name if is_named(arm.model) else arm.model
 
 
 def options_content(arm: Arm) -> dict[str, str]:

@@ -16,7 +16,7 @@ from leyline.backends.http.errors import clean
 from leyline.backends.plain import PlainBackend
 from leyline.directives import Message
 from leyline.evals.trials.arms import SERVED, Arm
-from leyline.models.find import is_bundled, model_folder
+from leyline.models.find import is_named, model_folder
 
 
 class Backends:
@@ -93,7 +93,7 @@ def make_backend(arm: Arm) -> Backend:
 
 def _named_by_server(arm: Arm) -> bool:
     """Whether an arm gives the server's name for a model, and no folder with its tokenizer."""
-    return arm.backend == "sglang" and not Path(arm.model).expanduser().is_dir() and not is_bundled(arm.model)
+    return arm.backend == "sglang" and not Path(arm.model).expanduser().is_dir() and not is_named(arm.model)
 
 
 def _scripted(arm: Arm, script: str) -> Backend:
