@@ -15,8 +15,10 @@ import typer
 
 from leyline.commands import bench, doctor, micro, models, policy, proxy, replay, report, run, serve
 from leyline.commands import eval as eval_command
+from leyline.commands.shape import Command, Group, taking
 from leyline.commands.terminal import safe, say
 from leyline.directives import LeylineError
+from leyline.directives.complaints import plain_complaint
 
 # Some releases of typer carry a click of their own, so the class is taken from what typer itself raises.
 _UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -25,24 +27,24 @@ CLOSED = 128 + 13  # as for a command that SIGPIPE ended; Python ignores that si
 
 app = typer.Typer(
     name="leyline",
+    cls=Group,
     help="Edit what a language model remembers, cheaply.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command("run")(run.run)
+app.command("run", cls=taking(max_turns="--turns"))(run.run)
 
 app.add_typer(eval_command.app, name="eval")
 app.add_typer(policy.app, name="policy")
 app.add_typer(micro.app, name="micro")
 app.add_typer(models.app, name="models")
-app.command("serve", context_settings=serve.CONTEXT)(serve.serve)
-app.command("replay")(replay.replay)
-app.command("report")(report.report)
-app.command("proxy")(proxy.proxy)
+app.command("serve", cls=Command, context_settings=serve.CONTEXT)(serve.serve)
+app.command("replay", cls=Command)(replay.replay)
+app.command("report", cls=Command)(report.report)
+app.command("proxy", cls=Command)(proxy.proxy)
 app.add_typer(bench.app, name="bench")
-app.command("doctor")(doctor.doctor)
+app.command("doctor", cls=Command)(doctor.doctor)
 
 
 def _version(value: bool) -> None:
@@ -55,7 +57,7 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _main(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    version: bool = typer.Option(False, "--version", "-V", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     pass
 
@@ -90,12 +92,12 @@ def main() -> None:
 def _call() -> int:
     """Run the command and say what went wrong; returns the exit code."""
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="leyline")
     except LeylineError as error:
         say(f"leyline: {error}", err=True)
         code = 2
     except _UsageError as error:
-        error.message = safe(error.message)
+        error.message = safe(plain_complaint(error.message))
         error.show()
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):

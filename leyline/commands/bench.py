@@ -10,9 +10,10 @@ from pathlib import Path
 
 import typer
 
+from leyline.commands.shape import Command, Group
 from leyline.commands.terminal import say
 
-app = typer.Typer(no_args_is_help=True, help="Measure a server.", rich_markup_mode=None)
+app = typer.Typer(cls=Group, no_args_is_help=True, help="Measure a server.", rich_markup_mode=None)
 
 COSTS = "leyline-costs.json"
 
@@ -22,7 +23,7 @@ def _bench() -> None:
     pass
 
 
-@app.command("calibrate")
+@app.command("calibrate", cls=Command)
 def calibrate(
     url: str = typer.Argument(..., help="An SGLang server, such as http://127.0.0.1:30000.", show_default=False),
     out: Path = typer.Option(Path(COSTS), help="File for the costs."),

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
-from typer.core import TyperGroup
 
 from leyline.commands.fidelity import fidelity
 from leyline.commands.replay import replay
 from leyline.commands.score import score
+from leyline.commands.shape import Command, Group, taking
 from leyline.commands.terminal import say
 from leyline.directives.counts import count
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SUITE = "SUITE"
 
 
-class _Group(TyperGroup):
+class _Group(Group):
     """A word that is no sub-command is the name of a suite: `leyline eval micro` runs the command SUITE with it."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -40,18 +40,18 @@ class _Group(TyperGroup):
 
 app = typer.Typer(
     cls=_Group,
-    help="Measure what a policy does to solve rate and cache-hit rate. For example: leyline eval micro --n 20",
+    help="Measure what a policy does to solve rate and cache-hit rate. For example: leyline eval micro --tasks 20",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
-app.command("replay")(replay)
-app.command("fidelity")(fidelity)
-app.command("score")(score)
+app.command("replay", cls=Command)(replay)
+app.command("fidelity", cls=Command)(fidelity)
+app.command("score", cls=Command)(score)
 
 
-@app.command(SUITE)
+@app.command(SUITE, cls=taking(url="--base-url", n="--tasks"))
 def suite(
     name: str = typer.Argument(
         ...,
@@ -68,21 +68,22 @@ def suite(
         [], help="A bundled model, a model folder, or the server's name for it; repeatable. [every bundled model]"
     ),
     backend: str | None = typer.Option(None, help="local, sglang, openai or mock. [local]"),
-    url: str | None = typer.Option(None, help="Address of the server, for sglang and openai."),
+    base_url: str | None = typer.Option(None, help="Address of the server, for sglang and openai."),
     seam: int | None = typer.Option(None, min=0, help="Tokens recomputed at the start of every reused run. [0]"),
     prewarm: bool | None = typer.Option(None, "--prewarm", help="Prefill the next turn while a tool runs."),
     option: list[str] = typer.Option([], help="key=value for the suite, such as levels=short; repeatable."),
-    n: int | None = typer.Option(None, min=1, help="At most this many tasks. [micro: 20; else all]"),
+    tasks: int | None = typer.Option(None, min=1, help="At most this many tasks. [micro: 20; else all]"),
     seeds: str | None = typer.Option(None, help="How many (3), or a list (0,1,2). [0]"),
     filter: str | None = typer.Option(None, "--filter", help="Only tasks whose id matches this regular expression."),
     slice: str | None = typer.Option(None, "--slice", help="START:STOP:STEP over the filtered tasks."),
     redo: Literal["none", "errors", "all"] | None = typer.Option(None, help="Recorded trials to run again. [none]"),
     temperature: float | None = typer.Option(None, min=0, help="Sampling temperature. [0]"),
+    max_tokens: int | None = typer.Option(None, min=1, help="Tokens an answer may have. [512]"),
     turns: int | None = typer.Option(None, min=1, help="Model calls a trial may make. [the task's own limit]"),
     workers: int | None = typer.Option(None, min=0, help="Trials at a time; 0 runs them in this process. [cores]"),
     executor: Literal["local", "ray"] | None = typer.Option(None, help="Where the workers are. [local]"),
     minutes: float | None = typer.Option(None, "--max-minutes", min=0, help="Start no trial after this time."),
-    tokens: int | None = typer.Option(None, "--max-tokens", min=1, help="Nor after this many computed tokens."),
+    computed: int | None = typer.Option(None, "--max-computed", min=1, help="Nor after this many computed tokens."),
     trajectories: Literal["all", "sample", "none"] | None = typer.Option(None, help="Which trials keep one. [all]"),
     settings: list[str] = typer.Option([], "--set", help="Any other setting, such as limits.seconds=300; repeatable."),
     out: Path | None = typer.Option(
@@ -99,12 +100,12 @@ def suite(
 
     Run the same command again to go on after an interrupt, a kill or a spent budget.
 
-    Example: leyline eval micro --arms default --n 20
+    Example: leyline eval micro --arms default --tasks 20
 
-    Example: leyline eval micro --arms "keep_all" --arms "truncate_older_than(n=2, max_chars=200)@amortize" --n 50
+    Example: leyline eval micro --arms "keep_all" --arms "truncate_older_than(n=2, max_chars=200)@amortize" --tasks 50
 
-    Example: leyline eval mini_nightmare --option folder=./mini_nightmare --backend openai --url http://localhost:8000/v1
-    --model my-model
+    Example: leyline eval mini_nightmare --option folder=./mini_nightmare --backend openai --base-url
+    http://localhost:8000/v1 --model my-model
     """
     from leyline.commands.eval_progress import make_progress, plain_table
     from leyline.commands.sources import check_sandbox
@@ -116,22 +117,23 @@ def suite(
     config = assemble(
         name,
         {
-            "n": n,
+            "n": tasks,
             "seeds": parse_seeds(seeds) if seeds is not None else None,
             "filter": filter,
             "slice": slice,
             "redo": redo,
             "sampling.temperature": temperature,
             "limits.turns": turns,
+            "limits.max_tokens": max_tokens,
             "workers": workers,
             "executor": executor,
             "budget.minutes": minutes,
-            "budget.tokens": tokens,
+            "budget.tokens": computed,
             "trajectories": trajectories,
         },
         arms=arms,
         models=model,
-        arm_fields={"backend": backend, "url": url, "seam": seam, "prewarm": prewarm},
+        arm_fields={"backend": backend, "url": base_url, "seam": seam, "prewarm": prewarm},
         options=option,
         overrides=settings,
     )

@@ -9,17 +9,18 @@ from pathlib import Path
 
 import typer
 
+from leyline.commands.shape import Command, Group
 from leyline.commands.sources import UsageError
 from leyline.commands.terminal import say, status
 from leyline.suites.spec import FIRST_SEED
 
-app = typer.Typer(help="Show, export and measure the generated debugging tasks.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="Show, export and measure the generated debugging tasks.", no_args_is_help=True)
 LEVEL = typer.Option("short", help="short, long or xlong.")
 SPLIT = typer.Option("seen", help="seen, unseen (families that training never saw) or train.")
 SEED = typer.Option(FIRST_SEED, min=0, help="The task's seed, or that of the first one.")
 
 
-@app.command()
+@app.command(cls=Command)
 def show(
     level: str = LEVEL,
     split: str = SPLIT,
@@ -53,7 +54,7 @@ def show(
         say(f"\nWritten to {to}.", err=True)
 
 
-@app.command()
+@app.command(cls=Command)
 def export(
     folder: Path = typer.Argument(..., help="Where the task folders go; made if it is not there."),
     count: int = typer.Option(10, "--count", "-n", min=1, help="How many tasks."),
@@ -75,7 +76,7 @@ def export(
     say(f"{count} task{'s' if count > 1 else ''} in {folder}; try: leyline run {folder}", err=True)
 
 
-@app.command()
+@app.command(cls=Command)
 def curve(
     count: int = typer.Option(20, "--count", "-n", min=1, help="Tasks a level."),
     split: str = SPLIT,

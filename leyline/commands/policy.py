@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from leyline.commands.difftext import diff_lines, heading
+from leyline.commands.shape import Command, Group
 from leyline.commands.sources import UsageError
 from leyline.commands.terminal import say, status
 from leyline.directives import JsonObject, Mode
@@ -24,10 +25,12 @@ from leyline.policies.loading import resolve
 from leyline.policies.rule import RulePolicy
 from leyline.rendering.textrender import TextRenderer
 
-app = typer.Typer(help="List policies, show one, or test one on a recorded trajectory.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Group, help="List policies, show one, or test one on a recorded trajectory.", no_args_is_help=True
+)
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_(as_json: bool = typer.Option(False, "--json", help="Print a JSON list.")) -> None:
     """List every policy and combinator that can be named, plug-ins of installed packages included.
 
@@ -46,7 +49,7 @@ def list_(as_json: bool = typer.Option(False, "--json", help="Print a JSON list.
     say("`leyline policy show NAME` tells the settings. A rule of your own is FILE.py:NAME or PACKAGE.MODULE:NAME.")
 
 
-@app.command()
+@app.command(cls=Command)
 def show(name: str = typer.Argument(..., help="A name of the list, FILE.py:NAME, or a spec with settings.")) -> None:
     """Show a policy's settings with their defaults, and what it does.
 
@@ -63,7 +66,7 @@ def show(name: str = typer.Argument(..., help="A name of the list, FILE.py:NAME,
     say("\n" + (text or "It has no documentation."))
 
 
-@app.command("test")
+@app.command("test", cls=Command)
 def try_(
     spec: str = typer.Argument(..., metavar="SPEC", help="A policy with its settings, or FILE.py:NAME."),
     trace: Path = typer.Option(

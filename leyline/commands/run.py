@@ -58,7 +58,7 @@ def run(
     api_key: str | None = typer.Option(None, envvar="OPENAI_API_KEY", help="Key of the server.", show_envvar=True),
     gate: Path | None = typer.Option(None, help="What `leyline eval fidelity` found the model fit for.", exists=True),
     max_tokens: int = typer.Option(512, min=1, help="Tokens an answer may have."),
-    max_turns: int | None = typer.Option(None, min=1, help="Turns an agent may take. [default: the task's own limit]"),
+    turns: int | None = typer.Option(None, min=1, help="Turns an agent may take. [default: the task's own limit]"),
     out: Path | None = typer.Option(
         None, help="Folder for the trajectories, one file a task. [default: a new one in leyline's cache folder]"
     ),
@@ -80,7 +80,7 @@ def run(
     _refuse_ignored(context, path, suite, backend)
     check_sandbox(no_sandbox)
     todo = _tasks(path, suite, tasks, level, split, seed, description, test_command, protect)
-    setup = Setup(policy, mode, seam, sampling=Sampling(max_tokens=max_tokens), turns=max_turns)
+    setup = Setup(policy, mode, seam, sampling=Sampling(max_tokens=max_tokens), turns=turns)
     folder = out or _new_folder()
     progress = Progress()
     rows: list[JsonObject] = []

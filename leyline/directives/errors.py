@@ -82,12 +82,14 @@ class DirectiveError(LeylineError, ValueError):
 class BackendError(LeylineError):
     """What serves the model could not answer. The message says what to do next.
 
-    `retryable` is true when the same request may succeed later (a time-out, a busy server).
+    `retryable` is true when the same request may succeed later (a time-out, a busy server), `final` when no request
+    to this server will before a person has done something (a refused key, a spent quota).
     """
 
-    def __init__(self, message: str, *, retryable: bool = False) -> None:
+    def __init__(self, message: str, *, retryable: bool = False, final: bool = False) -> None:
         super().__init__(message)
         self.retryable = retryable
+        self.final = final
 
 
 class EditError(LeylineError, ValueError):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from leyline.directives import LeylineError
+from leyline.directives.complaints import plain_complaint
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -30,8 +33,27 @@ def read_lines(path: str | Path, record: type[Record], kind: str, error: type[Le
     return records
 
 
-def first_problem(error: ValidationError, whole: str = "line") -> str:
-    """The first of pydantic's complaints as `field: what is wrong`; `whole` stands for what has no field."""
+def first_problem(error: ValidationError, whole: str = "line", model: type[BaseModel] | None = None) -> str:
+    """The first complaint as `field: what is wrong`; `whole` stands for what has no field.
+
+    model: what was validated, where a mistyped field is to be answered with the one that was meant.
+    """
     first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return f"{where or whole}: {first['msg'].removeprefix('Value error, ')}"
+    where = [str(part) for part in first["loc"]]
+    said = plain_complaint(first["msg"])
+    if first["type"] == "extra_forbidden" and model is not None:
+        known = _fields(model, where[:-1])
+        near = get_close_matches(where[-1], known, n=1)
+        said += f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}" if known else ""
+    return f"{'.'.join(where) or whole}: {said}"
+
+
+def _fields(model: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """The fields of a model, or of what stands at a path below it; none where that is no model."""
+    for name in path:
+        field = model.model_fields.get(name)
+        kind = field.annotation if field is not None else None
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            return []
+        model = kind
+    return list(model.model_fields)

@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from leyline.backends.contract import BackendError, ContextOverflowError
@@ -69,6 +69,7 @@ class Event:
 class AgentResult:
     """How a run ended. `messages` is the unedited history; `reason` is one line, empty when solved.
 
+    final: an error that every further request to that server would meet (`BackendError.final`).
     outcome "unscored": the agent submitted, and the task has nothing that could tell whether it is solved.
     """
 
@@ -78,6 +79,7 @@ class AgentResult:
     messages: list[Message]
     totals: Totals
     seconds: float
+    final: bool = False
 
 
 def run_agent(
@@ -97,6 +99,7 @@ def run_agent(
     prewarm: send the known part of the next turn ahead while a tool runs.
     """
     run = _Run(task, toolbox, session, limits or Limits(), trajectory, on_event or (lambda event: None), prewarm)
+    final = False
     try:
         outcome, reason = run.loop()
     except KeyboardInterrupt:
@@ -107,11 +110,12 @@ def run_agent(
         outcome, reason = "limit", f"context: {error}"
     except BackendError as error:
         outcome, reason = "error", str(error)
+        final = error.final
     except Exception as error:
         with contextlib.suppress(TrajectoryError):
             run.finish("error", str(error) if isinstance(error, LeylineError) else f"{type(error).__name__}: {error}")
         raise
-    return run.finish(outcome, reason)
+    return replace(run.finish(outcome, reason), final=final)
 
 
 @dataclass

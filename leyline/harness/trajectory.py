@@ -15,10 +15,12 @@ A run that is killed leaves a file without an `end`, perhaps with a torn last li
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import math
 import os
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +33,7 @@ from leyline.harness.session.session import SessionTurn
 FORMAT = "leyline-trajectory/1"
 AgentOutcome = Literal["solved", "failed", "unscored", "error", "interrupted", "limit"]
 OUTCOMES: tuple[str, ...] = get_args(AgentOutcome)
+_GZIP = b"\x1f\x8b"
 _SYNC_SECONDS = 5.0  # at most this much of a run is lost to a power cut; a killed process loses nothing
 
 
@@ -170,9 +173,12 @@ class Trajectory:
 
 
 def read_trajectory(path: str | Path) -> Trajectory:
-    """Read a trajectory, finished or not. Events of unknown type are passed over. Raises TrajectoryError."""
+    """Read a trajectory, finished or not, gzip too. Events of unknown type are passed over. Raises TrajectoryError."""
     try:
-        lines = Path(path).read_bytes().split(b"\n")
+        data = Path(path).read_bytes()
+        lines = (gzip.decompress(data) if data.startswith(_GZIP) else data).split(b"\n")
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise TrajectoryError(f"{path} is a damaged gzip file ({error}); copy it again") from None
     except OSError as error:
         raise TrajectoryError(f"cannot read {path}: {error.strerror or error}") from None
     rest = lines.pop()  # a whole line ends in a newline, so anything here is torn

@@ -60,7 +60,9 @@ def test_a_policy_on_a_short_trajectory(leyline: Any, tmp_path: Path, turns: int
 def test_an_eval_of_one_trial(leyline: Any, tmp_path: Path) -> None:
     (tmp_path / "script.json").write_text('["Hm."]')
     arm = f"keep_all,backend=mock,model=m,options.script={tmp_path / 'script.json'}"
-    done = leyline("eval", "micro", "--arms", arm, "--n", 1, "--workers", 0, "--turns", 1, "--out", tmp_path / "run")
+    done = leyline(
+        "eval", "micro", "--arms", arm, "--tasks", 1, "--workers", 0, "--turns", 1, "--out", tmp_path / "run"
+    )
     assert "1 trial is recorded in " in done.out
     assert "1 trial: 0 recorded, 1 to run" in done.err
     assert "1 turn " in done.err

@@ -14,7 +14,7 @@ import pytest
         (["--model", "nope"], "no model 'nope'; give a model folder, or one of the bundled"),
         (["--arms", "keep_all,backend=mock,model=m,options.script=none.json"], "cannot read the script none.json"),
         (["--arms", "keep_all", "--filter", "nothing-like-it"], "no task is left: look at --filter"),
-        (["--url", "http://localhost:9"], "--url needs --backend sglang or openai"),
+        (["--base-url", "http://localhost:9"], "--base-url needs --backend sglang or openai"),
         (["--option", "levels=5"], "micro has no level '5'"),
     ],
 )
@@ -28,7 +28,7 @@ def test_a_dry_run_refuses_what_the_run_would(leyline: Any, arguments: list[str]
 def test_a_dry_run_refuses_other_settings_of_a_recorded_arm(leyline: Any, tmp_path: Path) -> None:
     (tmp_path / "script.json").write_text('["Hm."]')
     arm = f"a=keep_all,backend=mock,model=m,options.script={tmp_path / 'script.json'}"
-    command = ("eval", "micro", "--arms", arm, "--n", 1, "--workers", 0, "--out", tmp_path / "run")
+    command = ("eval", "micro", "--arms", arm, "--tasks", 1, "--workers", 0, "--out", tmp_path / "run")
     assert leyline(*command, "--turns", 1).code == 0
     done = leyline(*command, "--turns", 1, "--dry-run")
     assert "trials 1, 1 of them recorded in " in done.out
@@ -38,7 +38,7 @@ def test_a_dry_run_refuses_other_settings_of_a_recorded_arm(leyline: Any, tmp_pa
 
 
 def test_a_dry_run_needs_no_server(leyline: Any, tmp_path: Path) -> None:
-    server = ("--backend", "openai", "--url", "http://127.0.0.1:9/v1", "--model", "m")
+    server = ("--backend", "openai", "--base-url", "http://127.0.0.1:9/v1", "--model", "m")
     done = leyline("eval", "micro", *server, "--arms", "keep_all", "--dry-run", "--out", tmp_path / "run")
     assert done.code == 0, done.err
     assert "trials 20, 0 of them recorded in " in done.out

@@ -37,7 +37,7 @@ def open_system(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unconfined_system_is_told_in_one_line(leyline: Any, folder: Path, tmp_path: Path) -> None:
     for command in (
         ("run", folder, "--backend", "openai", "--base-url", "http://127.0.0.1:9/v1", "--model", "m"),
-        ("eval", "micro", "--n", 1, "--backend", "mock", "--model", "mock", "--out", tmp_path / "run"),
+        ("eval", "micro", "--tasks", 1, "--backend", "mock", "--model", "mock", "--out", tmp_path / "run"),
         ("eval", folder, "--dry-run", "--backend", "mock", "--model", "mock", "--out", tmp_path / "run"),
     ):
         done = leyline(*command)

@@ -99,7 +99,7 @@ def test_without_tests_there_is_a_patch_and_no_verdict(leyline: Any, server: Any
     assert "unscored (submitted; no tests were given)" in done.err
     assert "failed" not in done.out + done.err
     server.answers = [fix[1]]
-    done = leyline(*command, "--json", "--max-turns", 1)
+    done = leyline(*command, "--json", "--turns", 1)
     row = done.json["rows"][0]
     assert (row["outcome"], row["solved"], done.json["unscored"]) == ("limit", None, 1)
 
@@ -375,7 +375,7 @@ def test_ctrl_c_in_the_first_task_still_gives_a_script_its_object(
 def test_the_bundled_agent_runs_in_process(leyline: Any, tmp_path: Path, mode: str) -> None:
     pytest.importorskip("torch", reason="the local backend needs torch")
     done = leyline(
-        "run", "--suite", "micro", "--tasks", 1, "--max-turns", 4, "--mode", mode, "--json",
+        "run", "--suite", "micro", "--tasks", 1, "--turns", 4, "--mode", mode, "--json",
         "--policy", "truncate_older_than(n=1, max_chars=40)",
     )  # fmt: skip
     assert done.code == 0, done.err

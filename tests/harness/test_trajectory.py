@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import os
@@ -101,6 +102,15 @@ def test_unknown_events_and_fields_are_passed_over(written: Path) -> None:
     whole = read_trajectory(written)
     written.write_text(written.read_text() + '{"type": "later", "x": 1}\n')
     assert read_trajectory(written) == whole
+
+
+def test_a_compressed_trajectory_is_read(written: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "run.jsonl.gz"
+    packed.write_bytes(gzip.compress(written.read_bytes()))
+    assert read_trajectory(packed) == read_trajectory(written)
+    packed.write_bytes(packed.read_bytes()[:-9])
+    with pytest.raises(TrajectoryError, match="is a damaged gzip file"):
+        read_trajectory(packed)
 
 
 def refuse(constant: str) -> None:

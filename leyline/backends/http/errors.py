@@ -118,11 +118,13 @@ class Server:
         if status in OVERFLOW_STATUS and body_overflows(body):
             return ContextOverflowError(f"the prompt does not fit into {self.context}: {said}; edit or shorten it")
         if status in (401, 403):
-            return BackendError(f"{url} refused the API key ({status}: {said}); {self.key}")
+            return BackendError(f"{url} refused the API key ({status}: {said}); {self.key}", final=True)
         if status == 404:
             return BackendError(f"{url} {self.unknown} (404: {said}); {self.missing}")
         if status == 429 and code == "insufficient_quota":
-            return BackendError(f"{url} says that the quota is used up ({said}); add credit or use another key")
+            return BackendError(
+                f"{url} says that the quota is used up ({said}); add credit or use another key", final=True
+            )
         if status == 429:
             return BackendError(f"{url} is busy (429: {said}); wait, or lower the number of workers", retryable=True)
         if status in (408, 409) or status >= 500:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -127,6 +128,8 @@ def resolve_arms(chosen: object, models: Sequence[str], **fields: Any) -> list[A
             arms += default_arms(models or default_models(fields.get("backend", "local")), **fields)
             continue
         if isinstance(item, str):
+            if get_close_matches(item, ["default"], cutoff=0.8):
+                raise ArmError(f"unknown arm {item!r}; did you mean default?")
             arm = parse_arm(item, **fields)
         elif isinstance(item, Mapping):
             arm = make_arm({**fields, "name": str(item.get("policy", "keep_all")).replace("/", "-"), **item})
@@ -158,7 +161,7 @@ def make_arm(values: Mapping[str, object]) -> Arm:
     try:
         return Arm.model_validate(dict(values))
     except ValidationError as error:
-        raise ArmError(f"arm {values.get('name', '?')!r}: {first_problem(error, 'arm')}") from None
+        raise ArmError(f"arm {values.get('name', '?')!r}: {first_problem(error, 'arm', Arm)}") from None
 
 
 def check_arms(arms: Sequence[Arm]) -> None:
@@ -171,7 +174,7 @@ def check_arms(arms: Sequence[Arm]) -> None:
             raise ArmError(f"two arms are called {arm.name!r}: give one of them another name")
         names.add(arm.name)
         if arm.backend in ("sglang", "openai") and arm.url is None:
-            raise ArmError(f"arm {arm.name!r}: backend {arm.backend} needs a server: --url http://HOST:PORT")
+            raise ArmError(f"arm {arm.name!r}: backend {arm.backend} needs a server: --base-url http://HOST:PORT")
         if "api_key" in arm.options:
             raise ArmError(f"arm {arm.name!r}: a key does not belong into a configuration; set OPENAI_API_KEY")
         if arm.backend == "mock" and "script" not in arm.options:
@@ -179,7 +182,7 @@ def check_arms(arms: Sequence[Arm]) -> None:
         load_policy(arm.policy)
     url = next((arm.url for arm in arms if arm.url is not None), None)
     if url is not None and not any(arm.backend in ("sglang", "openai") for arm in arms):
-        raise ArmError(f"no arm uses the server {url}: --url needs --backend sglang or openai")
+        raise ArmError(f"no arm uses the server {url}: --base-url needs --backend sglang or openai")
 
 
 def _value(text: str) -> Any:

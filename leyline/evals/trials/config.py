@@ -95,7 +95,7 @@ def build_config(data: JsonMapping) -> EvalConfig:
     try:
         return EvalConfig.model_validate(dict(data))
     except ValidationError as error:
-        raise ConfigError(first_problem(error, "config")) from None
+        raise ConfigError(first_problem(error, "config", EvalConfig)) from None
 
 
 def read_config(path: Path) -> dict[str, object]:

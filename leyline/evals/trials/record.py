@@ -79,6 +79,7 @@ class TrialRecord(_Record):
     attempt: int = Field(default=0, ge=0)
     outcome: TrialOutcome
     detail: str | None = Field(default=None, description="One line: the error, or what the limit was.")
+    final: bool = Field(default=False, description="An error that every other trial there would meet too.")
     turns: tuple[TurnRecord, ...] = ()
     wall_s: float = Field(default=0.0, ge=0, description="From an empty folder to the verdict; loading a model is out.")
     started: float = Field(default=0.0, description="Unix time.")

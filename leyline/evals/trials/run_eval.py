@@ -129,7 +129,7 @@ def executor(config: EvalConfig, scratch: Path | None = None) -> Executor:
 
 
 class Brake:
-    """Says when to start nothing more: a budget is spent, or too many errors came in a row."""
+    """Says when to start nothing more: a budget is spent, errors came in a row, or one that every trial would meet."""
 
     def __init__(self, budget: Budget, stop: Stop) -> None:
         self._budget, self._stop = budget, stop
@@ -148,7 +148,9 @@ class Brake:
     def count(self, record: TrialRecord) -> None:
         self._tokens += record.total("prefilled") + record.total("completion")
         self._errors = self._errors + 1 if record.outcome is TrialOutcome.ERROR else 0
-        if self._budget.errors is not None and self._errors >= self._budget.errors:
+        if record.final:
+            self.reason = str(record.detail)
+        elif self._budget.errors is not None and self._errors >= self._budget.errors:
             row = count(self._errors, "trial")
             self.reason = f"{row} in a row ended in an error, the last one with: {record.detail}"
 

@@ -7,7 +7,7 @@ import time
 import uuid
 from pathlib import Path
 
-from leyline.backends.contract import Backend, Sampling
+from leyline.backends.contract import Backend, BackendError, Sampling
 from leyline.directives import LeylineError, Mode
 from leyline.directives.digest import config_digest
 from leyline.evals.trials.energy import EnergyMeter
@@ -35,6 +35,7 @@ class TrialRunner:
         meter = TurnMeter()
         artifacts: dict[str, str] = {}
         detail: str | None = None
+        final = False
         device: str | None = None
         started, clock, energy = time.time(), time.monotonic(), None
         try:
@@ -42,9 +43,10 @@ class TrialRunner:
             device = backend.capabilities().device
             # A model that a worker loads for its first trial is no part of that trial.
             started, clock, energy = time.time(), time.monotonic(), self._energy(spec)
-            outcome, detail = self._run(spec, suite, backend, meter, artifacts)
+            outcome, detail, final = self._run(spec, suite, backend, meter, artifacts)
         except LeylineError as error:
             outcome, detail = TrialOutcome.ERROR, str(error)
+            final = isinstance(error, BackendError) and error.final
         except Exception as error:  # a bug of a suite or a backend must not end the eval
             outcome, detail = TrialOutcome.ERROR, f"{type(error).__name__}: {str(error)[:300]}"
         end = self._energy(spec)
@@ -52,6 +54,7 @@ class TrialRunner:
         return spec.record(
             outcome,
             detail=" ".join(detail.split())[:400] if detail else None,
+            final=final,
             turns=tuple(meter.turns),
             wall_s=round(time.monotonic() - clock, 4),
             started=round(started, 3),
@@ -71,7 +74,7 @@ class TrialRunner:
 
     def _run(
         self, spec: TrialSpec, suite: Suite, backend: Backend, meter: TurnMeter, artifacts: dict[str, str]
-    ) -> tuple[TrialOutcome, str | None]:
+    ) -> tuple[TrialOutcome, str | None, bool]:
         setup = setup_of(spec)
         with suite.open(spec.task.id, spec.seed) as attempt:
             with contextlib.ExitStack() as stack:
@@ -95,7 +98,7 @@ class TrialRunner:
             meter.turns[:] = with_full(meter.turns, full[: len(meter.turns)])
             artifacts.update(attempt.artifacts())
         outcome = TrialOutcome(result.outcome)
-        return outcome, None if outcome is TrialOutcome.UNSCORED else result.reason or None
+        return outcome, None if outcome is TrialOutcome.UNSCORED else result.reason or None, result.final
 
     def _suite(self, spec: TrialSpec) -> Suite:
         key = spec.suite.model_dump_json()
@@ -109,7 +112,7 @@ def setup_of(spec: TrialSpec) -> Setup:
     arm, sampling = spec.arm, spec.sampling
     return Setup(
         policy=arm.policy,
-        mode=Mode.AMORTIZE if arm.mode == "amortize" else Mode.FORGET,
+        mode=Mode.FORGET if arm.mode == "plain" else Mode(arm.mode),  # plain: the backend is never told
         seam=arm.seam,
         honest=arm.honest,
         sampling=Sampling(

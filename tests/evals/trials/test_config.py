@@ -96,9 +96,9 @@ def test_a_folder_is_a_debug_gym_suite(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "overrides", "message"),
     [
-        ({"n": 0}, [], "n: Input should be greater than or equal to 1"),
-        ({}, ["limits.turns=many"], "limits.turns: Input should be a valid integer"),
-        ({}, ["colour=red"], "colour: Extra inputs are not permitted"),
+        ({"n": 0}, [], "n: give at least 1"),
+        ({}, ["limits.turns=many"], "limits.turns: give a whole number"),
+        ({}, ["colour=red"], "colour: there is no such setting"),
         ({}, ["arms.7.name=x"], "there is no '7' to set"),
         ({}, ["nothing"], "'nothing' is not key=value"),
         ({}, ["seeds=[0, 1, 0]"], "seeds: give every seed once"),
@@ -136,14 +136,14 @@ def test_a_wrong_file_is_named(tmp_path: Path, name: str, text: str | bytes | No
         ({"arm_defaults": {"name": "x"}}, "an arm has no field 'name'"),
         ({"arm_defaults": {1: 2}}, "an arm has no field 1"),
         ({"arm_defaults": 5}, "arm_defaults: give fields of an arm, such as .*, not 5"),
-        ({"arm_defaults": {"seam": "much"}}, "arm 'keep_all': seam: Input should be a valid integer"),
-        ({"arm_defaults": {"options": 5}}, "arm 'keep_all': options: Input should be a valid dictionary"),
+        ({"arm_defaults": {"seam": "much"}}, "arm 'keep_all': seam: give a whole number"),
+        ({"arm_defaults": {"options": 5}}, "arm 'keep_all': options: give settings, each as"),
         ({"models": 5}, r"models: give a name or a list of names, such as \[tiny-mla\], not 5"),
         ({"models": [5]}, "models: give a name or a list of names"),
         ({"models": {"a": 1}}, "models: give a name or a list of names"),
         ({"arms": 5}, "arms is a list of texts and mappings, not 5"),
         ({"seeds": [0, 0]}, "seeds: give every seed once"),
-        ({"suite": 5}, "suite: Input should be"),
+        ({"suite": 5}, "suite: give settings"),
     ],
 )
 def test_a_wrong_field_of_a_file_is_one_line(tmp_path: Path, fields: dict[str, Any], message: str) -> None:

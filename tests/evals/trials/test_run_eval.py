@@ -242,3 +242,13 @@ def test_an_executor_stops_when_told_and_gives_out_what_is_finished() -> None:
 
     assert len(list(run(specs))) == 3
     assert runner.closed
+
+
+def test_an_error_that_every_trial_would_meet_ends_the_run() -> None:
+    specs = planned_trials(make_config(), _suite(), Path("run"))
+    brake = Brake(Budget(errors=None), Stop())
+    brake.count(recorded(specs[0], TrialOutcome.ERROR, "no answer"))
+    assert brake.more()
+    brake.count(specs[0].record(TrialOutcome.ERROR, detail="the key is refused", final=True))
+    assert not brake.more()
+    assert brake.reason == "the key is refused"

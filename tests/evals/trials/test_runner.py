@@ -208,7 +208,7 @@ def test_an_interrupt_ends_with_130_and_the_next_run_goes_on(config: Path, leyli
 
 def test_a_spent_budget_stops_and_a_rerun_goes_on(config: Path, leyline: Leyline) -> None:
     words = ("--out", "run", "--workers", "0", "--seeds", "1")
-    code, out, _ = finished(leyline(*words, "--max-tokens", "1"))
+    code, out, _ = finished(leyline(*words, "--max-computed", "1"))
     assert code == 1
     assert "stopped: the budget of 1 token is spent; 19 of 20 trials are still to run." in out
     assert finished(leyline(*words))[0] == 0

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from leyline.backends.plain import plain
+from leyline.directives import Mode
 from leyline.evals.trials.arms import TRUNCATE, Arm
 from leyline.evals.trials.config import SamplingSpec, SuiteSpec, TrialLimits
 from leyline.evals.trials.energy import EnergyMeter
 from leyline.evals.trials.record import TrialOutcome, TrialRecord, TurnRecord
 from leyline.evals.trials.schedule import TrialSpec
 from leyline.evals.trials.serving import make_backend
-from leyline.evals.trials.trial import TrialRunner
+from leyline.evals.trials.trial import TrialRunner, setup_of
 from leyline.evals.trials.turns import with_full
 from leyline.harness.trajectory import read_trajectory
 from leyline.suites.suite import TaskInfo
@@ -163,3 +164,9 @@ def test_the_default_policy_is_the_one_of_the_readme() -> None:
     from leyline.policies import load_policy
 
     assert load_policy(TRUNCATE).name.startswith("truncate_older_than")
+
+
+def test_an_arm_of_auto_works_under_auto(tmp_path: Path) -> None:
+    """AUTO was run as FORGET, and its trials said AUTO."""
+    modes = {mode: setup_of(spec(Arm(name=mode, mode=mode), tmp_path)).mode for mode in ("amortize", "forget", "auto")}
+    assert modes == {"amortize": Mode.AMORTIZE, "forget": Mode.FORGET, "auto": Mode.AUTO}
