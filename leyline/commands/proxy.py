@@ -28,6 +28,11 @@ def proxy(
         envvar=TOKEN_VARIABLE,
         help="What callers send in X-Leyline-Token, or first in the base URL's path.",
     ),
+    splice: bool | None = typer.Option(
+        None,
+        "--splice/--no-splice",
+        help="Let the server find the edits and move its KV: where it announces Leyline's plug-in, unless said here.",
+    ),
     audit: bool = typer.Option(False, "--audit", help="Edit nothing; /sessions and /metrics say what would be edited."),
     ledger: Path | None = typer.Option(None, help="SQLite file that keeps the edits over a restart."),
     conversations: int = typer.Option(1024, min=1, help="How many are remembered; the least recently used goes first."),
@@ -42,7 +47,9 @@ def proxy(
 
     Example: leyline proxy --upstream https://api.anthropic.com --policy drop_stale --audit
     """
-    if missing := [name for name in ("starlette", "uvicorn", "prometheus_client") if find_spec(name) is None]:
+    if missing := [
+        name for name in ("starlette", "uvicorn", "aiohttp", "prometheus_client") if find_spec(name) is None
+    ]:
         raise LeylineError(f"the proxy needs {', '.join(missing)}; run: pip install 'leyline-kv[proxy]'")
     if not upstream.startswith(("http://", "https://")):
         raise LeylineError(f"--upstream {upstream!r} must have the form http://HOST:PORT")
@@ -57,8 +64,16 @@ def proxy(
     from leyline.harness.proxy import ProxySettings, SqliteStore, make_app
 
     store = SqliteStore(ledger) if ledger is not None else None
-    editor = Editor(policy, mode=mode, audit=audit, max_conversations=conversations, store=store, owner="proxy")
-    app = make_app(editor, ProxySettings(upstream, token, timeout))
+    editor = Editor(
+        policy,
+        mode=mode,
+        audit=audit,
+        max_conversations=conversations,
+        store=store,
+        splice=splice is not False,
+        owner="proxy",
+    )
+    app = make_app(editor, ProxySettings(upstream, token, timeout, splice=splice))
     say(f"leyline: {editor.policy.name} in front of {upstream}; ledger: {ledger or 'in memory'}", err=True)
     # No access log: paths may carry the token.
     uvicorn.run(app, host=host, port=port, access_log=False, log_level="warning", timeout_graceful_shutdown=30)

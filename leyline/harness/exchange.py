@@ -66,8 +66,8 @@ def watch(response: Any, plan: EditPlan) -> None:
     response: an `httpx.Response` (or of its twin `httpx2`), read or not. Its content stays as it is, but that a
     receipt, which the harness did not ask for, is kept out of a stream of events.
     """
-    streamed = "text/event-stream" in response.headers.get("content-type", "")
-    reader = _Events(plan) if streamed else _Whole(plan)
+    streamed = is_stream(response.headers)
+    reader = reader_of(plan, streamed=streamed)
     if response.is_stream_consumed and not streamed:
         reader.feed(response.content)
         reader.end()
@@ -93,6 +93,16 @@ def watch(response: Any, plan: EditPlan) -> None:
             yield rest
 
     response.iter_bytes, response.aiter_bytes = iter_bytes, aiter_bytes
+
+
+def is_stream(headers: Mapping[str, str]) -> bool:
+    """Whether a response is a stream of events."""
+    return "text/event-stream" in headers.get("content-type", "")
+
+
+def reader_of(plan: EditPlan, *, streamed: bool) -> _Whole | _Events:
+    """What counts the usage of a response piece by piece: `feed` gives what to pass on, and so does `end`."""
+    return _Events(plan) if streamed else _Whole(plan)
 
 
 class _Whole:

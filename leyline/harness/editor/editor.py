@@ -109,6 +109,8 @@ class Editor:
         dialect: Dialect | None = None,
         tools: Sequence[JsonMapping] | None = None,
         model: str | None = None,
+        splice: bool = True,
+        sent_as: Dialect | None = None,
     ) -> EditPlan:
         """What to send for a history: the full, unedited one, as the harness keeps it. It is not changed.
 
@@ -116,6 +118,8 @@ class Editor:
         session: the harness's name for the conversation. Without one it is known by its history alone.
         dialect: 'chat', 'responses' or 'messages'; None tells it by what stands in the history.
         tools, model: of the request, where `history` is a list; conversations of two models are two.
+        splice: false where the server of this request turns out not to splice, though the editor was made for one.
+        sent_as: the dialect of the request that is sent, where the caller translates it; `request_fields` go by it.
         Raises DialectError for a history that cannot be read, PolicyError for a policy that fails.
         """
         body = dict(history) if isinstance(history, Mapping) else None
@@ -128,10 +132,10 @@ class Editor:
         marks, roles = digests(messages), [str(message.get("role")) for message in messages]
         with self._lock:
             found = self._conversations.find(marks, roles, session=session, model=model, mode=self.mode)
-        turn = roles.count("assistant")
-        edits = proposals(self.policy, messages, turn, self.mode, honest=self._honest)
+        edits = proposals(self.policy, messages, turn := roles.count("assistant"), self.mode, honest=self._honest)
         planned = found.ledger.plan(messages, edits, turn=turn, marks=marks)
-        return self._made(reading, dialect, body, found, planned, turn, tools)
+        sent_as = (sent_as or dialect) if splice else None
+        return self._made(reading, dialect, body, found, planned, turn, tools, sent_as)
 
     async def aplan(self, history: Sequence[Item] | JsonMapping, **options: Any) -> EditPlan:
         """`plan` in a thread, so that an event loop goes on meanwhile."""
@@ -190,6 +194,7 @@ class Editor:
         planned: Plan,
         turn: int,
         tools: Sequence[Mapping[str, object]] | None,
+        sent_as: Dialect | None,
     ) -> EditPlan:
         history = reading.history
         given: list[Item] = reading.items if isinstance(reading.items, list) else list(reading.items)
@@ -216,7 +221,7 @@ class Editor:
         else:
             beside = request_fields(
                 self._wire,
-                dialect,
+                sent_as,
                 planned,
                 held=found.prompt,
                 prompt=prompt,
@@ -263,14 +268,15 @@ class Editor:
             self._account.add(replace(plan.record, conversation=name))
             return number
 
-    def _count(self, number: int, response: object) -> None:
-        """Add the usage that came with a response or an event of its stream."""
+    def _count(self, number: int, response: object) -> EditorTurn | None:
+        """Add the usage that came with a response or an event of its stream; the record, None where it told nothing."""
         with self._lock:
             turn = self._account.count(number, response)
             known = self._conversations.get(turn.conversation) if turn is not None else None
             # A stream may be read after the next request was served.
             if turn is not None and known is not None and known.number == number:
                 self._conversations.change(replace(known, receipt=turn.receipt))
+            return turn
 
     def _keep(self, name: str) -> None:
         known = self._conversations.get(name)

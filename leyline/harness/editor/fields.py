@@ -33,7 +33,7 @@ class WireSettings:
 
 def request_fields(
     settings: WireSettings | None,
-    dialect: Dialect,
+    dialect: Dialect | None,
     plan: Plan,
     *,
     held: Rendered | None,

@@ -94,4 +94,4 @@ class EditPlan:
             if self._number is None:
                 self._number = self._serve(self)
         if response is not None:
-            self.turn = self._update(self._number, response)
+            self.turn = self._update(self._number, response) or self.turn

@@ -19,10 +19,15 @@ class TurnAccount(TypedDict):
     uncached_tokens: int | None
     broke: str | None
     fallback: str | None
+    held_tokens: int | None
+    found: int
 
 
-def account(report: EditorReport) -> dict[str, object]:
-    """Every conversation that is still listed, turn by turn, and the sums over all requests so far."""
+def account(report: EditorReport, *, splices: bool | None = None) -> dict[str, object]:
+    """Every conversation that is still listed, turn by turn, and the sums over all requests so far.
+
+    splices: whether the upstream is told to find the edits; None where it was not asked yet.
+    """
     conversations: dict[str, list[TurnAccount]] = {}
     for turn in report.turns:
         conversations.setdefault(turn.conversation, []).append(_turn(turn))
@@ -31,12 +36,14 @@ def account(report: EditorReport) -> dict[str, object]:
         "counted": report.counted,
         "prompt_tokens": report.prompt_tokens,
         "cached_tokens": report.cached_tokens,
+        "spliced_tokens": report.spliced_tokens,
         "uncached_tokens": report.uncached_tokens,
         "hit_rate": report.hit_rate,
         "edits": report.edits,
         "shed": report.shed,
         "unit": report.turns[-1].unit if report.turns else "chars",
         "forgotten": report.forgotten,
+        "splices": splices,
         "conversations": conversations,
     }
 
@@ -53,4 +60,6 @@ def _turn(turn: EditorTurn) -> TurnAccount:
         "uncached_tokens": None if receipt is None else receipt.prefilled_tokens,
         "broke": turn.broke,
         "fallback": None if receipt is None or receipt.fallback is None else str(receipt.fallback),
+        "held_tokens": None if receipt is None else receipt.held,
+        "found": 0 if receipt is None else len(receipt.found),
     }

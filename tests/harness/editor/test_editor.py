@@ -555,3 +555,13 @@ def test_a_turn_of_200_messages_costs_milliseconds(policy: str) -> None:
         editor.plan(given)
         costs.append(time.thread_time() - started)
     assert min(costs) < (0.0015 if policy == "keep_all" else 0.003) * 2
+
+
+def test_a_plan_has_the_record_of_its_request_once_a_response_came() -> None:
+    plan = Editor("keep_all").plan([{"role": "user", "content": "hi"}])
+    plan.served()
+    assert plan.turn is None
+    plan.served({"usage": {"prompt_tokens": 9, "completion_tokens": 1}})
+    plan.served({"choices": []})
+    assert plan.turn is not None
+    assert plan.turn.prompt_tokens == 9

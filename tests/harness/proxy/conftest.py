@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,24 +15,62 @@ import pytest
 
 pytest.importorskip("starlette", reason="the proxy needs pip install 'leyline-kv[proxy]'")
 pytest.importorskip("prometheus_client", reason="the proxy needs pip install 'leyline-kv[proxy]'")
+pytest.importorskip("aiohttp", reason="the proxy needs pip install 'leyline-kv[proxy]'")
 
+from aiohttp import web
+
+ANNOUNCING = ("/server_info", "/get_server_info", "/workers")
 POLICY = "truncate_older_than(n=1, max_chars=40)"
 
 
 @dataclass
 class Upstream:
-    """A model server: `answer` is called with each request; `bodies` and `headers` are what came."""
+    """A model server: `answer` is called with each request; `bodies` is what came. info: what it says of itself; asked:
+    for what of it, and with which key.
+    """
 
-    answer: Callable[[httpx.Request], httpx.Response]
+    answer: Callable[[httpx.Request], Any]
     requests: list[httpx.Request] = field(default_factory=list)
+    info: dict[str, Any] | None = None
+    asked: list[tuple[str, str | None]] = field(default_factory=list)
 
     @property
     def bodies(self) -> list[Any]:
         return [json.loads(request.content) for request in self.requests]
 
-    def serve(self, request: httpx.Request) -> httpx.Response:
+    async def serve(self, got: web.Request) -> web.StreamResponse:
+        headers = list(got.headers.items())
+        request = httpx.Request(got.method, f"http://up{got.path_qs}", headers=headers, content=await got.read())
+        if got.path in ANNOUNCING:
+            self.asked.append((got.path, got.headers.get("authorization")))
+            return web.json_response(self.info) if self.info is not None else web.Response(status=404)
         self.requests.append(request)
-        return self.answer(request)
+        made = self.answer(request)
+        answer = await made if inspect.isawaitable(made) else made
+        response = web.StreamResponse(status=answer.status_code, headers=answer.headers)
+        await response.prepare(got)
+        try:
+            async for piece in answer.stream:
+                await response.write(piece)
+        except httpx.HTTPError:
+            assert got.transport is not None
+            got.transport.abort()
+        return response
+
+
+@asynccontextmanager
+async def serving(upstream: Upstream) -> AsyncIterator[str]:
+    """The address of an upstream in this event loop."""
+    app = web.Application(client_max_size=1 << 30)
+    app.router.add_route("*", "/{path:.*}", upstream.serve)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
 Call = Callable[[httpx.AsyncClient], Awaitable[Any]]
@@ -57,31 +98,34 @@ def reply(request: httpx.Request) -> httpx.Response:
 @pytest.fixture
 def through() -> Callable[..., Any]:
     """`through(call, answer=reply, policy=POLICY, token=None, ...)`: run `call(client)` against a proxy; gives both."""
-    import anyio
-
     from leyline.harness import Editor
     from leyline.harness.proxy import ProxySettings, make_app
 
     def run(
         call: Call,
-        answer: Callable[[httpx.Request], httpx.Response] = reply,
+        answer: Callable[[httpx.Request], Any] = reply,
         policy: str = POLICY,
         *,
         editor: Any = None,
         audit: bool = False,
+        at: str | None = None,
+        info: dict[str, Any] | None = None,
         **settings: Any,
     ) -> tuple[Any, Upstream]:
-        upstream = Upstream(answer)
-        made = editor or Editor(policy, audit=audit)
+        upstream = Upstream(answer, info=info)
+        made = editor or Editor(policy, audit=audit, splice=True)
 
         async def main() -> Any:
-            inner = httpx.AsyncClient(transport=httpx.MockTransport(upstream.serve))
-            app = make_app(made, ProxySettings("http://up/v1", **settings), client=inner)
-            transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://proxy", timeout=60) as client:
-                return await call(client)
+            async with serving(upstream) as url:
+                app = make_app(made, ProxySettings(at or f"{url}/v1", **settings))
+                transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+                async with httpx.AsyncClient(transport=transport, base_url="http://proxy", timeout=60) as client:
+                    try:
+                        return await call(client)
+                    finally:
+                        await app.close()
 
-        return anyio.run(main), upstream
+        return asyncio.run(main()), upstream
 
     return run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 from collections.abc import AsyncIterator, Callable
@@ -130,20 +131,21 @@ def test_callers_with_other_keys_have_other_conversations(through: Through) -> N
 def test_failures_are_told_in_the_callers_dialect(through: Through, dialect: str) -> None:
     path, make, _ = DIALECTS[dialect]
 
-    def down(request: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectError("refused")
-
-    def slow(request: httpx.Request) -> httpx.Response:
-        raise httpx.ReadTimeout("slow")
+    async def slow(request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(5)
+        return httpx.Response(200)
 
     async def call(client: httpx.AsyncClient) -> httpx.Response:
         return await client.post(path, json=make(2))
 
-    for answer, status, says in ((down, 502, "cannot connect to http://up"), (slow, 504, "no answer from http://up")):
-        response, _ = through(call, answer=answer)
+    down = "http://127.0.0.1:9"
+    for settings, status, says in (
+        ({"at": down}, 502, f"cannot connect to {down}; start it"),
+        ({"answer": slow, "timeout": 0.2}, 504, "in time; raise --timeout"),
+    ):
+        response, _ = through(call, **settings)
         assert response.status_code == status
-        error = response.json().get("error") or response.json()
-        assert says in error["message"]
+        assert says in response.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("status", [429, 500, 401])

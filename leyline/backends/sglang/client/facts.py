@@ -74,9 +74,14 @@ class ServerFacts:
 def _workers(server: Transport) -> list[str]:
     """The replicas that a router names, in any of the forms in use; none where it names none."""
     try:
-        said = server.get(WORKERS)
+        return worker_urls(server.get(WORKERS))
     except BackendError:
         return []
-    entries = said.get("workers") or said.get("urls") or []
+
+
+def worker_urls(said: object) -> list[str]:
+    """The addresses in what a router says of its replicas."""
+    listed = said.get("workers") or said.get("urls") if isinstance(said, Mapping) else None
+    entries = listed if isinstance(listed, list) else []
     found = [entry.get("url") if isinstance(entry, Mapping) else entry for entry in entries]
     return [url for url in found if isinstance(url, str)]
