@@ -52,8 +52,8 @@ ROOMS = {
         tokenizer_file
     """,
     "leyline.backends": """
-        Backend BackendError Capabilities ContextOverflowError Gate GatedBackend GateError
-        MockBackend MockRequest Sampling tool_call Turn TurnInput Usage
+        Backend BackendError Capabilities ContextOverflowError Gate GatedBackend GateError Held
+        MockBackend MockRequest Purged Sampling tool_call Turn TurnInput Usage
     """,
     "leyline.backends.conformance": """
         CHAT_CHECKS ConformanceError Rig run_conformance TOKEN_CHECKS

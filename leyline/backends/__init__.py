@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING
 from leyline._lazy import lazily
 
 if TYPE_CHECKING:
-    from leyline.backends.contract import Backend, Capabilities, ContextOverflowError, Sampling, Turn, TurnInput, Usage
+    from leyline.backends.contract import (
+        Backend,
+        Capabilities,
+        ContextOverflowError,
+        Held,
+        Purged,
+        Sampling,
+        Turn,
+        TurnInput,
+        Usage,
+    )
     from leyline.backends.gate import Gate, GatedBackend, GateError
     from leyline.backends.mock import MockBackend, MockRequest, tool_call
     from leyline.directives import BackendError
@@ -19,7 +29,9 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "leyline.backends.contract": "Backend Capabilities ContextOverflowError Sampling Turn TurnInput Usage",
+            "leyline.backends.contract": (
+                "Backend Capabilities ContextOverflowError Held Purged Sampling Turn TurnInput Usage"
+            ),
             "leyline.backends.gate": "Gate GateError GatedBackend",
             "leyline.backends.mock": "MockBackend MockRequest tool_call",
             "leyline.directives": "BackendError",
@@ -34,8 +46,10 @@ __all__ = [
     "Gate",
     "GateError",
     "GatedBackend",
+    "Held",
     "MockBackend",
     "MockRequest",
+    "Purged",
     "Sampling",
     "Turn",
     "TurnInput",

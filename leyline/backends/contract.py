@@ -102,6 +102,30 @@ class Turn:
     timings: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A sequence that a server may hold: token ids, and the lineage of its approximate part."""
+
+    ids: tuple[int, ...]
+    lineage: str | None = None
+    lineage_start: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """What a purge reached. tokens: evicted, by a server's address. failed: why it evicted nothing, likewise."""
+
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Purges(Protocol):
+    """A backend that can be told to evict what it holds of a conversation."""
+
+    def purge(self, sequences: Sequence[Held], *, tenant: str | None = None) -> Purged: ...
+
+
 @runtime_checkable
 class Backend(Protocol):
     """Serves one model. `renderer` is None for servers that render by themselves."""

@@ -72,6 +72,7 @@ class Receipt:
     held: tokens that the server remembered for the request's session, 0 for a new or a forgotten one; None where the
         request named no session, or the server remembers none. found: the edits that it found by itself.
     choice: what AUTO took and what it expected, or None where no directive was AUTO.
+    purged_tokens: evicted from the cache of the one server that answered, or None where no purge was asked or done.
     """
 
     prompt_tokens: int
@@ -88,6 +89,7 @@ class Receipt:
     choice: Choice | None = None
     held: int | None = None
     found: tuple[FoundEdit, ...] = ()
+    purged_tokens: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("prompt_tokens", "prefix_tokens", "spliced_tokens", "prefilled_tokens", "directives"):
@@ -188,6 +190,7 @@ class Receipt:
                 held=_optional(data, "held", int),
                 found=tuple(_found(edit) for edit in data.get("found") or ()),
                 choice=None if data.get("choice") is None else Choice.from_dict(data["choice"]),
+                purged_tokens=_optional(data, "purged_tokens", int),
             )
         except WireError:
             raise

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from leyline.harness.session.inputs import InputError
     from leyline.harness.session.ledger import Ledger
     from leyline.harness.session.pins import LedgerError
-    from leyline.harness.session.session import Session, SessionTurn, Totals
+    from leyline.harness.session.session import Session, SessionTurn
+    from leyline.harness.session.totals import Totals
     from leyline.harness.tasks import FilesTask
     from leyline.harness.tools import DEFAULT_TOOLS, TOOLS, Evaluation, Tool, ToolBox, ToolError, ToolResult
     from leyline.harness.trajectory import Trajectory, TrajectoryError, TrajectoryWriter, read_trajectory
@@ -30,7 +31,8 @@ else:
             "leyline.harness.session.inputs": "InputError",
             "leyline.harness.session.ledger": "Ledger",
             "leyline.harness.session.pins": "LedgerError",
-            "leyline.harness.session.session": "Session SessionTurn Totals",
+            "leyline.harness.session.session": "Session SessionTurn",
+            "leyline.harness.session.totals": "Totals",
             "leyline.harness.tasks": "FilesTask",
             "leyline.harness.tools": "DEFAULT_TOOLS TOOLS Evaluation Tool ToolBox ToolError ToolResult",
             "leyline.harness.trajectory": "Trajectory TrajectoryError TrajectoryWriter read_trajectory",

@@ -12,7 +12,8 @@ from typing import Any, Literal, Protocol
 
 from leyline.backends.contract import BackendError, ContextOverflowError
 from leyline.directives import JsonMapping, JsonObject, LeylineError, Message
-from leyline.harness.session.session import Session, Totals
+from leyline.harness.session.session import Session
+from leyline.harness.session.totals import Totals
 from leyline.harness.trajectory import AgentOutcome, TrajectoryError, TrajectoryWriter
 
 NO_CALL = "Error: no valid tool call."

@@ -9,8 +9,8 @@ from typing import Any
 from leyline.dialects import Dialect
 from leyline.dialects.plain import as_message
 from leyline.directives import JsonObject
-from leyline.harness.editor.account import is_receipt
 from leyline.harness.editor.plan import EditPlan
+from leyline.harness.editor.told import is_receipt
 
 SESSION_HEADER = "x-session-id"
 _LARGEST = 16 << 20  # bytes of a response that is read for its usage; a larger one goes by uncounted

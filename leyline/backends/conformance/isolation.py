@@ -121,7 +121,12 @@ def check_purge(rig: Rig) -> None:
         backend = rig.fresh()
         held = rig.opened(backend)
         script = rig.middle(mode)
-        rig.edited(backend, held, script, rig.tokens(6), purge=purge)
+        counted = rig.edited(backend, held, script, rig.tokens(6), purge=purge)[1].receipt.purged_tokens
+        if not (purge and mode is Mode.FORGET):
+            equal(counted, None, "nothing was purged, and the receipt counts tokens of a purge")
+        elif counted is not None:  # a receipt need not count
+            behind = rig.length - script.directives[0].start - rig.slack - 1
+            at_least(counted, behind, "the receipt counts less than the purge evicted")
         again = rig.ask(backend, held[: rig.length]).receipt.prefix_tokens
         if purge and mode is Mode.FORGET:
             at_most(again, script.directives[0].start, "tokens of the purged branch are still in the cache")

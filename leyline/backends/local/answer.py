@@ -90,6 +90,7 @@ def spliced_receipt(plan: ReusePlan, done: Prefilled, count: int, session: TurnI
         directives=len(session.script),
         acknowledged=plan.outcomes,
         choice=None if plan.choice is None else replace(plan.choice, seconds=done.seconds),
+        purged_tokens=plan.purged,
     )
 
 

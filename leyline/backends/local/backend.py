@@ -216,8 +216,7 @@ class LocalBackend:
             done = carry_out(runner, plan, prompt, tenant=tenant, page=page, room=room)
         self._learn(plan, done, len(prompt))
         self.cache.insert(done.sequence)
-        self._purge(prompt, session, done.sequence)
-        return done, plan
+        return done, replace(plan, purged=self._purge(prompt, session, done.sequence))
 
     def _learn(self, plan: ReusePlan, done: Prefilled, length: int) -> None:
         costs = self._rules.costs.learn_prefill(plan.computed(length), done.seconds - done.splice_seconds)
@@ -225,14 +224,18 @@ class LocalBackend:
             costs = costs.learn_move(sum(m.length for m in plan.moves), done.splice_seconds)
         self._rules = replace(self._rules, costs=costs)
 
-    def _purge(self, prompt: tuple[int, ...], session: TurnInput, keep: CachedSequence) -> None:
-        """Evict what the forgotten spans left in the cache, if the turn asks for it and its directives hold."""
+    def _purge(self, prompt: tuple[int, ...], session: TurnInput, keep: CachedSequence) -> int | None:
+        """Evict what the forgotten spans left in the cache, if the turn asks for it and its directives hold.
+
+        Returns the tokens evicted, or None where nothing was to be purged.
+        """
         if not session.purge or session.source is None or refusal(prompt, session) is not None:
-            return
+            return None
         spans = zip(session.script, session.script.removed(session.source), strict=True)
         forgotten = [(d.start, span) for d, span in spans if d.mode is Mode.FORGET]
-        if forgotten:
-            self.cache.purge(session.tenant, session.source, forgotten[0][0], [span for _, span in forgotten], keep)
+        if not forgotten:
+            return None
+        return self.cache.purge(session.tenant, session.source, forgotten[0][0], [span for _, span in forgotten], keep)
 
     def _generate(self, decoder: Decoder, logits: Tensor, session: TurnInput, room: int, fed: list[int]) -> Generated:
         if self._renderer is None:

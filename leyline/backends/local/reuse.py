@@ -54,6 +54,7 @@ class ReusePlan:
     """Take `prefix` tokens of `base`, then move and prefill from left to right.
 
     approximate_from: tokens before it are honest, None when all are; lineage owns the rest. choice: what AUTO took.
+    purged: tokens that a purge evicted.
     """
 
     base: CachedSequence | None = None
@@ -66,6 +67,7 @@ class ReusePlan:
     detail: str | None = None
     outcomes: tuple[Outcome, ...] = ()
     choice: Choice | None = None
+    purged: int | None = None
 
     def computed(self, length: int) -> list[tuple[int, int]]:
         """What a prompt of `length` tokens has computed, as `(start, end)`."""

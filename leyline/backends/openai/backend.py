@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 import httpx
@@ -27,6 +28,8 @@ from leyline.backends.openai.reply import (
 from leyline.directives import JsonObject, Message, Receipt
 
 T = TypeVar("T")
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
 
 # Settings that some servers refuse. A request that fails over one of them is sent again without it, once.
 _OPTIONAL = ("max_tokens", "temperature", "top_p", "seed", "stop", "stream_options")
@@ -65,6 +68,7 @@ class OpenAIBackend:
     ) -> None:
         checked_url(base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1", "http://HOST:PORT/v1")
         self._timeout, self._max_context, self._extra_body = timeout, max_context, dict(extra_body or {})
+        self._retries = retries
         self._refused: set[str] = set()
         self._unwanted: set[str] = set()  # fields of earlier answers that the server does not take back
         # Always an httpx client of ours: the openai package changed its own HTTP library between releases, and with it
@@ -123,14 +127,16 @@ class OpenAIBackend:
         request = self._request(messages, tools, session)
         started = time.perf_counter()
         first: list[float] = []
+        shown: list[bool] = []
 
         def on_text(text: str) -> None:
             if not first:
                 first.append(time.perf_counter() - started)
             if text and session.on_text is not None:
+                shown.append(True)
                 session.on_text(text)
 
-        send = self._stream if session.on_text is not None else self._whole
+        send = partial(self._again, lambda: not shown) if session.on_text is not None else self._whole
         reply = self._guard(lambda: self._adapt(send, request, on_text))
         usage = reply.usage or Usage(0, 0, 0)
         receipt = Receipt.plain(
@@ -202,6 +208,21 @@ class OpenAIBackend:
     def _whole(self, request: JsonObject, on_text: Callable[[str], None]) -> Reply:
         answer = self._client.chat.completions.with_raw_response.create(**request)
         return read_completion(answer.content, tools="tools" in request)
+
+    def _again(self, may: Callable[[], bool], request: JsonObject, on_text: Callable[[str], None]) -> Reply:
+        """A stream, sent again where it breaks off or fails in an event before any text was shown.
+
+        The openai client sends again what fails before the stream opens; a router that loses a replica says so in it.
+        """
+        for tried in range(self._retries + 1):
+            try:
+                return self._stream(request, on_text)
+            except (BackendError, httpx.HTTPError, httpx.StreamError) as error:
+                lost = not isinstance(error, BackendError) or error.retryable
+                if not lost or not may() or tried == self._retries:
+                    raise
+            time.sleep(min(LONGEST_PAUSE, FIRST_PAUSE * 2**tried))
+        raise AssertionError("the last try raises")
 
     def _stream(self, request: JsonObject, on_text: Callable[[str], None]) -> Reply:
         assembly = Assembly()

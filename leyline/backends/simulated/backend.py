@@ -140,4 +140,5 @@ def _receipt(served: Served, request: TurnInput, splice: bool) -> Receipt:
         directives=asked,
         acknowledged=served.outcomes,
         choice=served.choice,
+        purged_tokens=served.purged,
     )

@@ -20,8 +20,8 @@ class Served:
     """What a prompt found in the cache, in tokens; `runs` are the spliced ones as (start, end, delta).
 
     move_counts: how often each token's KV of the prompt and its output was moved. worn: tokens that were not moved
-    because they had been moved as often as allowed. choice: what AUTO took. outcomes, fallback, detail: as of a
-    receipt.
+    because they had been moved as often as allowed. choice: what AUTO took. purged: tokens evicted. outcomes,
+    fallback, detail: as of a receipt.
     """
 
     prompt: int
@@ -35,6 +35,7 @@ class Served:
     outcomes: tuple[Outcome, ...] = ()
     fallback: Fallback | None = None
     detail: str | None = None
+    purged: int | None = None
 
     @property
     def spliced(self) -> int:
@@ -97,10 +98,12 @@ def serve(
         start = runs[0][0] if start is None else min(start, runs[0][0])
         lineage = lineage or f"sim/{request.session_id}"
     cache.hold(mark(key, lineage, start), len(prompt), chunk=chunk)
+    purged = None
     if request.purge and forget is not None and request.source is not None:
+        purged = 0
         source = tenant_key(request.source, (), request.tenant)
         for branch in (source, mark(source, request.lineage, request.lineage_start)):
-            cache.purge(branch, forget, keep=mark(key, lineage, start))
+            purged += cache.purge(branch, forget, keep=mark(key, lineage, start))
     reach = runs[-1][1] if runs else prefix
     if start is None or start >= reach:
         lineage = start = None
@@ -111,7 +114,9 @@ def serve(
     else:
         told = tuple(map(unspliced, asked))
     fallback, detail = refused or (moves.fallback, None)
-    return Served(len(prompt), prefix, runs, lineage, start, bytes(ages), moves.worn, choice, told, fallback, detail)
+    return Served(
+        len(prompt), prefix, runs, lineage, start, bytes(ages), moves.worn, choice, told, fallback, detail, purged
+    )
 
 
 def tenant_key(prompt: Sequence[int], output: Sequence[int], tenant: str | None) -> bytes:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
-from leyline.backends.contract import Usage
-from leyline.backends.http.usage import find_usage
-from leyline.directives import EditScript, JsonObject, LeylineError, Receipt, WireRequest
+from leyline.directives import Receipt
 from leyline.directives.counts import count
-from leyline.directives.receipt import receipt_entry
+from leyline.harness.editor.told import unacknowledged, usage_of
 
 
 @dataclass(frozen=True)
@@ -24,6 +21,8 @@ class EditorTurn:
     receipt: what a Leyline server says it did, or the same drawn from the usage block.
     audit: nothing was edited; edits and shed say what would have been.
     undeclared: messages of the last prompt that render otherwise though nobody edited them; the receipt says so too.
+    asked: edits that the server was told of beside the messages, or None where it was told nothing. A receipt has to
+        acknowledge it: where none comes, the one that is drawn from the usage block says what was lost on the way.
     """
 
     conversation: str
@@ -38,6 +37,7 @@ class EditorTurn:
     receipt: Receipt | None = None
     audit: bool = False
     undeclared: tuple[int, ...] = ()
+    asked: int | None = None
 
     def __post_init__(self) -> None:
         if self.receipt is not None:
@@ -167,6 +167,7 @@ class Account:
     def __init__(self, keep: int) -> None:
         self._keep = keep
         self._turns: dict[int, EditorTurn] = {}
+        self._acknowledged: set[int] = set()
         self._sums = Sums()
         self.requests = 0
         self.forgotten = 0
@@ -184,7 +185,8 @@ class Account:
         self._sums.add(turn)
         self.requests += 1
         while len(self._turns) > self._keep:
-            del self._turns[next(iter(self._turns))]
+            self._acknowledged.discard(number := next(iter(self._turns)))
+            del self._turns[number]
 
     def count(self, number: int, response: object) -> EditorTurn | None:
         """Add what a response, or an event of its stream, tells to the record of its request, which is returned; None
@@ -194,6 +196,12 @@ class Account:
         turn = self._turns.get(number)
         if not fields or turn is None:
             return None
+        if told:
+            self._acknowledged.add(number)
+        elif "receipt" in fields and number in self._acknowledged:
+            fields = {name: value for name, value in fields.items() if name != "receipt"}
+        elif "receipt" in fields and turn.asked is not None:
+            fields = {**fields, "receipt": unacknowledged(fields["receipt"], response, turn.asked)}
         if not told and (turn.prompt_tokens or 0) > fields.get("prompt_tokens", 0):
             # Of a stream's events some tell the answer only, with no prompt or one of 0 tokens.
             fields = {name: value for name, value in fields.items() if name == "completion_tokens"}
@@ -201,58 +209,3 @@ class Account:
         turn = self._turns[number] = replace(turn, **fields)
         self._sums.add(turn)
         return turn
-
-
-def usage_of(response: object) -> tuple[JsonObject, bool]:
-    """The token fields of a turn, and whether a Leyline server told them, from a response or an event of a stream,
-    parsed or as a client's model. Empty where it carries neither usage nor a receipt.
-
-    The events of a stream add up: Anthropic's first tells the prompt, its last the answer.
-    """
-    receipt = _receipt_of(response)
-    for holder in (response, _get(response, "response"), _get(response, "message")):
-        usage = _usage(holder) if holder is not None else None
-        if usage is not None:
-            return {
-                "prompt_tokens": usage.prompt_tokens,
-                "cached_tokens": usage.cached_tokens,
-                "completion_tokens": usage.completion_tokens,
-                "receipt": receipt or Receipt.plain(usage.prompt_tokens, usage.cached_tokens),
-            }, receipt is not None
-    if receipt is not None:
-        cached = receipt.prefix_tokens + receipt.spliced_tokens
-        return {"prompt_tokens": receipt.prompt_tokens, "cached_tokens": cached, "receipt": receipt}, True
-    generated = _get(_get(response, "usage"), "output_tokens")
-    return ({"completion_tokens": generated} if type(generated) is int else {}), False
-
-
-def _get(holder: object, name: str) -> Any:
-    return holder.get(name) if isinstance(holder, Mapping) else getattr(holder, name, None)
-
-
-def _usage(response: object) -> Usage | None:
-    choices = _get(response, "choices")
-    first = choices[0] if isinstance(choices, list) and choices else None
-    places = {name: _get(response, name) for name in ("usage", "usageMetadata", "x_groq")}
-    return find_usage({**places, "choices": [{"usage": _get(first, "usage")}]})
-
-
-def is_receipt(chunk: object) -> bool:
-    """Whether a stream's chunk is a Leyline server's receipt and nothing else."""
-    return _get(chunk, "leyline") is not None and not _get(chunk, "choices")
-
-
-def _receipt_of(response: object) -> Receipt | None:
-    """A Leyline server puts it into `choices[0].meta_info["leyline"]`, or into `leyline` of a stream's last chunk."""
-    choices = _get(response, "choices")
-    meta = _get(choices[0], "meta_info") if isinstance(choices, list) and choices else None
-    facts = receipt_entry(meta.get("leyline") if isinstance(meta, Mapping) else _get(response, "leyline"))
-    if not isinstance(facts, Mapping):
-        return None
-    try:
-        receipt = Receipt.from_dict(facts)
-        if receipt.lineage is not None:  # it goes back with the next request: one that cannot is no receipt
-            WireRequest(EditScript(()), (), lineage=receipt.lineage, lineage_start=receipt.approximate_from)
-        return receipt
-    except LeylineError:
-        return None

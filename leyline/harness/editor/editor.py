@@ -18,7 +18,7 @@ from leyline.directives import JsonMapping, JsonObject, MessageEdit, Mode
 from leyline.harness.editor import saved
 from leyline.harness.editor.account import Account, EditorReport, EditorTurn
 from leyline.harness.editor.conversations import Conversation, Conversations
-from leyline.harness.editor.fields import WireSettings, request_fields, with_fields
+from leyline.harness.editor.fields import WireSettings, asked, request_fields, with_fields
 from leyline.harness.editor.measure import broke_by, shed_by, undeclared_by
 from leyline.harness.editor.plan import EditPlan
 from leyline.harness.session.digests import digests
@@ -241,7 +241,7 @@ class Editor:
             history=history,
             dialect=dialect,
             would=would,
-            record=record,
+            record=replace(record, asked=asked(beside, body, planned)),
             conversation=found,
             ledger_plan=planned,
             prompt=prompt,

@@ -9,6 +9,7 @@ from leyline.dialects import Dialect
 from leyline.directives import (
     EditScript,
     Fallback,
+    JsonMapping,
     JsonObject,
     Mode,
     Receipt,
@@ -90,6 +91,14 @@ def _wire(
         if error.reason not in _LIMITS:
             raise
         return None  # over the wire's limits: the edited messages are served as by any server
+
+
+def asked(fields: JsonObject, body: JsonMapping | None, plan: Plan) -> int | None:
+    """How many edits the server was told of; None where it was told nothing, or can send no receipt (of several answers
+    in one stream).
+    """
+    several = body is not None and body.get("stream") and body.get("n") not in (None, 1)
+    return len(plan.edits) if fields and not several else None
 
 
 def with_fields(body: dict[str, object], fields: JsonObject) -> dict[str, object]:

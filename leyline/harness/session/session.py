@@ -10,16 +10,15 @@ from __future__ import annotations
 import copy
 import time
 import uuid
-import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from leyline.backends.contract import Backend, Sampling, Turn, TurnInput, Usage
+from leyline.backends.contract import Backend, Held, Purged, Purges, Sampling, Turn, TurnInput, Usage
 from leyline.directives import EditScript, Message, MessageEdit, Mode, Receipt, Rendered, token_edits
-from leyline.harness.session.inputs import as_history, as_tools, check_settings
+from leyline.harness.session.inputs import InputError, as_history, as_tools, check_settings
 from leyline.harness.session.ledger import Ledger, Plan
 from leyline.harness.session.proposals import proposals
+from leyline.harness.session.totals import Totals
 from leyline.policies import Policy
 from leyline.policies.base import as_mode
 from leyline.policies.combinators.inner import as_policy
@@ -34,6 +33,7 @@ class SessionTurn:
     undeclared: messages of the last prompt (the answer is its last one, -1 what stands before the first) whose tokens
     changed though no edit says so; what stands behind the first of them was prefilled, and the receipt says why.
     input_messages, input_ids: the exact model input (ids are None where the server renders). Treat them as read-only.
+    output_ids: the generated tokens, None where the server does not say.
     timings: seconds; `policy` and `render` are ours, `backend` the whole request, the rest as the backend gives them.
     """
 
@@ -48,53 +48,7 @@ class SessionTurn:
     timings: Mapping[str, float]
     finish_reason: str = "stop"
     undeclared: tuple[int, ...] = ()
-
-
-@dataclass
-class Totals:
-    """Sums over the turns of a session, in tokens; `prefix` is what was cached where it stands, `spliced` was moved."""
-
-    turns: int = 0
-    prompt_tokens: int = 0
-    prefix_tokens: int = 0
-    spliced_tokens: int = 0
-    prefilled_tokens: int = 0
-    completion_tokens: int = 0
-    edits: int = 0
-    fallbacks: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def hit_rate(self) -> float:
-        """(prefix + spliced) / prompt tokens over all turns; 0 before the first."""
-        return (self.prefix_tokens + self.spliced_tokens) / self.prompt_tokens if self.prompt_tokens else 0.0
-
-    def add(self, turn: SessionTurn) -> None:
-        receipt = turn.receipt
-        self.turns += 1
-        self.prompt_tokens += receipt.prompt_tokens
-        self.prefix_tokens += receipt.prefix_tokens
-        self.spliced_tokens += receipt.spliced_tokens
-        self.prefilled_tokens += receipt.prefilled_tokens
-        self.completion_tokens += turn.usage.completion_tokens
-        self.edits += len(turn.edits)
-        if receipt.fallback is not None:
-            self.fallbacks[receipt.fallback.value] += 1
-
-    @property
-    def cached_tokens(self) -> int:
-        """The old name of `prefix_tokens`: in `Usage`, cached tokens are those of the prefix and the spliced ones."""
-        warnings.warn("Totals.cached_tokens is called prefix_tokens now", DeprecationWarning, stacklevel=2)
-        return self.prefix_tokens
-
-    def to_dict(self) -> dict[str, object]:
-        """JSON types; `cached_tokens` is `prefix_tokens` by the name that trajectories have always had for it."""
-        sums = {key: value for key, value in vars(self).items() if key != "fallbacks"}
-        return {
-            **sums,
-            "cached_tokens": self.prefix_tokens,
-            "fallbacks": dict(self.fallbacks),
-            "hit_rate": self.hit_rate,
-        }
+    output_ids: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -206,6 +160,7 @@ class Session:
             timings={**ready.timings, "backend": seconds, **answer.timings},
             finish_reason=answer.finish_reason,
             undeclared=ready.undeclared,
+            output_ids=answer.output_ids,
         )
         self._commit(ready, answer, result)
         return result
@@ -228,6 +183,14 @@ class Session:
         known = Rendered(ready.prompt.ids[: spans[-1][1] if spans else 0], spans)
         cut = replace(ready, prompt=known, script=self._script(known, ready.plan)[0])
         self.backend.prewarm(replace(self._input(cut), sampling=self.sampling))
+
+    def evict(self) -> Purged:
+        """Have every replica of the server evict what this session's turns left in its cache; the next turn is then
+        prefilled. Raises InputError for a backend that cannot be told so, which all but SGLang's are.
+        """
+        if not isinstance(self.backend, Purges):
+            raise InputError(f"Session.evict: a {type(self.backend).__name__} cannot be told to evict a conversation")
+        return self.backend.purge(tuple(_held(self.turns)), tenant=self.tenant)
 
     def unedit(self, index: int) -> bool:
         """Give the model back the original of message `index` from the next turn on; false if it carries no edit."""
@@ -285,6 +248,12 @@ class Session:
             if answer.output_ids is not None and uid is not None:
                 generated[uid, ledger.digests[-1]] = answer.output_ids
         self._kept = _Kept(ledger, held, ready.copies, generated, (*self.turns, result))
+
+
+def _held(turns: Sequence[SessionTurn]) -> dict[Held, None]:
+    """What each turn left in a cache, once."""
+    left = ((turn.receipt, (*(turn.input_ids or ()), *(turn.output_ids or ()))) for turn in turns)
+    return {Held(ids, receipt.lineage, receipt.approximate_from): None for receipt, ids in left if ids}
 
 
 def _awaited(last: Message) -> list[Message]:

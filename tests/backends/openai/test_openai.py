@@ -513,3 +513,21 @@ def test_a_port_where_nothing_listens() -> None:
     ):
         served.chat(USER, None, SESSION)
     served.close()
+
+
+FAILED = {"error": {"message": "worker http://a died", "code": 502}}
+
+
+@pytest.mark.parametrize("broken", [sse(FAILED), sse(delta(role="assistant"), FAILED), sse(done=False)])
+def test_a_stream_that_fails_before_its_first_text_is_sent_again(
+    broken: httpx.Response, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("leyline.backends.openai.backend.time.sleep", lambda seconds: None)
+    server = Server(broken, sse(delta(content="ok"), delta("stop")))
+    pieces: list[str] = []
+    turn = backend(server, retries=1).chat(USER, None, TurnInput("s", on_text=pieces.append))
+    assert (turn.message["content"], pieces, len(server.bodies)) == ("ok", ["ok"], 2)
+    late = Server(sse(delta(content="o"), FAILED), sse(delta(content="ok"), delta("stop")))
+    with pytest.raises(BackendError, match="died"):
+        backend(late, retries=1).chat(USER, None, TurnInput("s", on_text=pieces.append))
+    assert len(late.bodies) == 1

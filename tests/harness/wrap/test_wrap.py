@@ -17,6 +17,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionMessage
 
 from leyline.backends.http.affinity import AFFINITY_HEADERS
 from leyline.directives import EditScript, Receipt, WireRequest
+from leyline.harness.editor import Editor
 from leyline.harness.session.inputs import InputError
 from leyline.harness.wrap import WrapError, wrap
 from leyline.policies import PolicyError, keep_all, truncate_older_than
@@ -827,3 +828,51 @@ def test_old_conversations_are_forgotten_in_the_end(client: openai.OpenAI) -> No
     serve("a")
     assert [turn.conversation for turn in wrapped.leyline.report().turns] == ["#1", "#2", "#3", "#4"]
     assert wrapped.leyline.report().forgotten == 2
+
+
+@pytest.mark.parametrize(("meta", "lost"), [(False, "return_meta_info"), (True, "custom_params")])
+def test_a_turn_whose_fields_were_dropped_says_so(client: openai.OpenAI, server: Server, meta: bool, lost: str) -> None:
+    """A router takes the fields away, or a server runs without the plugin: no receipt, whatever was asked."""
+    server.meta = [None] * 9 if meta else []
+    wrapped = wrap(client, CUT, splice=True)
+    for turns in range(3):
+        wrapped.chat.completions.create(model="m", messages=history(turns))
+    receipts = [turn.receipt for turn in wrapped.leyline.report().turns]
+    assert [receipt.fallback for receipt in receipts] == ["backend_has_no_splice"] * 3
+    assert [receipt.directives for receipt in receipts] == [0, 0, 1]
+    assert all("`custom_params`" in receipt.detail and lost in receipt.detail for receipt in receipts)
+    plain = wrap(client, CUT)
+    plain.chat.completions.create(model="m", messages=history(3))
+    assert plain.leyline.last.receipt.fallback is None, "nothing was asked of the server"
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_stream_whose_receipt_was_dropped_says_so(client: openai.OpenAI, n: int) -> None:
+    wrapped = wrap(client, CUT, splice=True)
+    options: Any = {"stream_options": {"include_usage": True}}
+    list(wrapped.chat.completions.create(model="m", messages=history(2), stream=True, n=n, **options))
+    # Of several answers in one stream no receipt comes anyway.
+    assert wrapped.leyline.last.receipt.fallback == ("backend_has_no_splice" if n == 1 else None)
+
+
+SPLICED = {"prompt_tokens": 9, "prefix_tokens": 3, "spliced_tokens": 4, "prefilled_tokens": 2, "directives": 0}
+USAGE = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": [{"provider_specific_fields": {"meta_info": {"leyline": [SPLICED]}}}]},
+        {"choices": [{"message": {"provider_specific_fields": {"leyline": SPLICED}}}]},
+        {"choices": [{}], "provider_specific_fields": {"leyline": SPLICED}},
+        {"choices": [{"delta": {"provider_specific_fields": {"leyline": SPLICED}}}]},
+    ],
+)
+def test_a_receipt_is_found_where_litellm_puts_it(body: dict[str, Any]) -> None:
+    editor = Editor(CUT, splice=True)
+    plan = editor.plan(history(1))
+    plan.served({**body, "usage": USAGE})
+    plan.served({"choices": [], "usage": USAGE})  # of a stream, after the receipt
+    assert editor.last is not None
+    assert editor.last.receipt is not None
+    assert (editor.last.receipt.spliced_tokens, editor.last.receipt.fallback) == (4, None)

@@ -8,15 +8,27 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 
-from leyline.backends.contract import BackendError, Capabilities, ContextOverflowError, Turn, TurnInput, Usage
+from leyline.backends.contract import (
+    BackendError,
+    Capabilities,
+    ContextOverflowError,
+    Held,
+    Purged,
+    Turn,
+    TurnInput,
+    Usage,
+)
 from leyline.backends.http.affinity import affinity_headers
 from leyline.backends.sglang import client
 from leyline.backends.sglang.client.facts import ServerFacts
 from leyline.backends.sglang.client.generated import Generation
+from leyline.backends.sglang.client.lost import STRIPPED, check_tenants, told_of_miss
+from leyline.backends.sglang.client.purge import purge_replicas
 from leyline.backends.sglang.client.requests import generate_body, wire_request
 from leyline.backends.sglang.client.server import Transport
 from leyline.directives import Fallback, JsonMapping, LeylineError, Message, Receipt, WireError
@@ -66,6 +78,7 @@ class SGLangBackend:
         # Asked of the package, where a script may have put one of its own.
         self._renderer = client.find_renderer(tokenizer or self.facts.tokenizer)
         self._capabilities: Capabilities | None = None
+        self._tenants_apart = False
 
     @property
     def renderer(self) -> Renderer:
@@ -89,7 +102,11 @@ class SGLangBackend:
     def chat(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] | None, session: TurnInput
     ) -> Turn:
-        """Serve a turn. Raises `ContextOverflowError` and `BackendError`, never for a directive."""
+        """Serve a turn. Raises `ContextOverflowError` and `BackendError`, never for a directive.
+
+        The first turn of a tenant sends a few small requests, to learn whether tenants are kept apart here.
+        """
+        self._check_tenant(session)
         prompt = self._prompt(messages, tools, session)
         request, problem = wire_request(session, prompt)
         sampling = session.sampling
@@ -109,8 +126,8 @@ class SGLangBackend:
             params["sampling_seed"] = sampling.seed
         answer = Generation(self._renderer.tokenizer, sampling.stop, session.on_text)
         body = generate_body(prompt, params, request, session.tenant, stream=True)
-        self._transport.stream("/generate", body, answer.take, headers=self._affinity(session))
-        receipt = self._receipt(answer, prompt, session, problem)
+        self._transport.stream("/generate", body, answer.take, answer.restart, headers=self._affinity(session))
+        receipt = self._receipt(answer, prompt, session, problem, told=request is not None)
         return self._turn(answer, receipt, tools)
 
     def prewarm(self, session: TurnInput) -> None:
@@ -122,12 +139,19 @@ class SGLangBackend:
             return
         params = {"max_new_tokens": 0, "temperature": 0.0}
         try:
+            self._check_tenant(session)
             prompt = self._prompt((), None, session)
             request, _ = wire_request(session, prompt)
             body = generate_body(prompt, params, request, session.tenant)
             self._transport.post("/generate", body, headers=self._affinity(session))
         except BackendError:
             return
+
+    def purge(self, sequences: Sequence[Held], *, tenant: str | None = None) -> Purged:
+        """Evict sequences from the second token on, from every replica that a router names; where there is none, from
+        the server. What other requests use, or share, is left to eviction.
+        """
+        return purge_replicas(self._transport, sequences, tenant)
 
     def flush(self) -> None:
         """Empty the server's cache, for everyone. Raises `BackendError` while requests run."""
@@ -140,6 +164,12 @@ class SGLangBackend:
     def _affinity(self, session: TurnInput) -> dict[str, str]:
         """What keeps a router on the replica that holds the session; headers of the caller's own client stay."""
         return affinity_headers(session.session_id, session.tenant, present=self._transport.headers)
+
+    def _check_tenant(self, session: TurnInput) -> None:
+        """Raise `BackendError` where a tenant's prompts would be found by others."""
+        if session.tenant is not None and not self._tenants_apart:
+            check_tenants(self._transport, self._renderer.encode, self.facts.max_request)
+            self._tenants_apart = True
 
     def _refusal(self) -> str | None:
         """Why the server does not splice, or None."""
@@ -157,7 +187,7 @@ class SGLangBackend:
         }
         receipt = Receipt.from_meta_info(self._transport.post("/generate", body).get("meta_info"))
         if receipt is None:
-            return "the server selects the plugin but sends no receipts; see its log"
+            return f"{STRIPPED}; where there is none, see the server's log"
         if receipt.fallback in SERVER_REFUSALS:
             return f"{receipt.fallback}: {receipt.detail}"
         return None
@@ -177,9 +207,18 @@ class SGLangBackend:
         return prompt
 
     def _receipt(
-        self, answer: Generation, prompt: tuple[int, ...], session: TurnInput, problem: LeylineError | None
+        self,
+        answer: Generation,
+        prompt: tuple[int, ...],
+        session: TurnInput,
+        problem: LeylineError | None,
+        *,
+        told: bool,
     ) -> Receipt:
-        """The server's receipt; for a request without directives the same from the server's own counts."""
+        """The server's receipt; for a request without directives the same from the server's own counts.
+
+        told: whether the request carried anything that a receipt acknowledges.
+        """
         asked = len(session.script)
         cached = min(answer.count("cached_tokens"), len(prompt))
         if problem is not None:
@@ -197,12 +236,17 @@ class SGLangBackend:
         try:
             receipt = Receipt.from_meta_info(answer.meta_info)
             if receipt is not None:
-                return receipt
-            if asked:
+                return told_of_miss(receipt, prompt, session, self.facts.page)
+            if told and self.facts.plugin:
+                detail = STRIPPED
+            elif asked:
                 detail = "the server sent no receipt: it runs without the plugin"
         except WireError as error:
             detail = f"the server's receipt cannot be read: {error}"
-        return Receipt.plain(len(prompt), cached, directives=asked, detail=detail)
+        plain = Receipt.plain(len(prompt), cached, directives=asked, detail=detail)
+        if detail is not None:
+            return replace(plain, fallback=Fallback.BACKEND_HAS_NO_SPLICE)
+        return told_of_miss(plain, prompt, session, self.facts.page)
 
     def _turn(self, answer: Generation, receipt: Receipt, tools: Sequence[Mapping[str, object]] | None) -> Turn:
         text, ids = answer.text_and_ids()

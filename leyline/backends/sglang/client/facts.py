@@ -18,7 +18,9 @@ WORKERS = "/workers"
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What the client needs to know of a server. max_request: tokens of prompt and answer together."""
+    """What the client needs to know of a server. max_request: tokens of prompt and answer together. page: tokens of one
+    page of its cache.
+    """
 
     model: str
     tokenizer: str
@@ -26,6 +28,7 @@ class ServerFacts:
     plugin: bool
     max_request: int | None
     tool_parser: str | None
+    page: int = 1
 
     @classmethod
     def read(cls, info: JsonMapping) -> ServerFacts:
@@ -33,7 +36,7 @@ class ServerFacts:
         model = info.get("model_path")
         if not isinstance(model, str):
             raise BackendError("the server does not say which model it serves; is it an SGLang server?")
-        longest = info.get("max_req_input_len")
+        longest, page = info.get("max_req_input_len"), info.get("page_size")
         return cls(
             model=str(info.get("served_model_name") or model),
             tokenizer=str(info.get("tokenizer_path") or model),
@@ -41,6 +44,7 @@ class ServerFacts:
             plugin=info.get("radix_cache_backend") == BACKEND,
             max_request=longest if type(longest) is int and longest > 0 else None,
             tool_parser=info.get("tool_call_parser") or None,
+            page=page if type(page) is int and page > 0 else 1,
         )
 
     @classmethod
@@ -60,7 +64,7 @@ class ServerFacts:
                 if error.retryable:  # nobody answers: another route of the same server will not either
                     raise
                 refused = refused or error
-        for worker in _workers(server):
+        for worker in workers(server):
             try:
                 return cls.read(server.get(ROUTES[0], url=server_url(worker), retries=0))
             except BackendError:
@@ -71,7 +75,7 @@ class ServerFacts:
         )
 
 
-def _workers(server: Transport) -> list[str]:
+def workers(server: Transport) -> list[str]:
     """The replicas that a router names, in any of the forms in use; none where it names none."""
     try:
         return worker_urls(server.get(WORKERS))

@@ -38,8 +38,12 @@ class Generation:
     def __post_init__(self) -> None:
         self._stream = TextStream(self.tokenizer, self.stop, self.on_text)
 
-    def take(self, event: Mapping[str, object]) -> None:
-        """Take an event in. Raises `BackendError`, and is then unchanged."""
+    def restart(self) -> None:
+        """Forget what came of an answer that broke off before its first token."""
+        self.ids, self.meta_info, self.finish = [], {}, None
+
+    def take(self, event: Mapping[str, object]) -> bool:
+        """Take an event in; whether the answer has begun. Raises `BackendError`, and is then unchanged."""
         if event.get("error"):
             raise _failed(event)
         meta, ids = event.get("meta_info"), event.get("output_ids")
@@ -59,6 +63,7 @@ class Generation:
         if isinstance(finish, Mapping):
             self.finish = finish
         self._push()
+        return bool(self.ids) or self.finish is not None
 
     def _push(self) -> None:
         """Decode what is new, without the token that stopped the answer."""
@@ -93,7 +98,12 @@ def _failed(event: Mapping[str, object]) -> BackendError:
     said = clean(message or event.get("error"))
     if body_overflows(event):
         return ContextOverflowError(f"the prompt does not fit into the model's context: {said}; edit or shorten it")
-    return BackendError(f"the server could not answer ({said}); see its log")
+    # A router reports a replica that died in the stream itself, since its headers are out; what is wrong with the
+    # request stays wrong.
+    error = event.get("error")
+    code = error.get("code") if isinstance(error, Mapping) else None
+    wrong = type(code) is int and 400 <= code < 500 and code not in (408, 429)
+    return BackendError(f"the server could not answer ({said}); see its log", retryable=not wrong)
 
 
 def _aborted(finish: Mapping[str, object]) -> BackendError:

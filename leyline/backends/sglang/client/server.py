@@ -57,38 +57,44 @@ class Transport:
         """
         return self._retry(lambda: self._whole("GET", path, None, url=url), retries=retries)
 
-    def post(self, path: str, body: Mapping[str, object], *, headers: Mapping[str, str] = NO_HEADERS) -> JsonObject:
-        """The JSON object that answers `body`. Raises `BackendError`."""
-        return self._retry(lambda: self._whole("POST", path, body, headers))
+    def post(
+        self,
+        path: str,
+        body: Mapping[str, object],
+        *,
+        headers: Mapping[str, str] = NO_HEADERS,
+        url: str | None = None,
+    ) -> JsonObject:
+        """The JSON object that answers `body`, of another server where `url` is given. Raises `BackendError`."""
+        return self._retry(lambda: self._whole("POST", path, body, headers, url=url))
 
     def stream(
         self,
         path: str,
         body: Mapping[str, object],
-        take: Callable[[Mapping[str, object]], None],
+        take: Callable[[Mapping[str, object]], bool],
+        restart: Callable[[], None] = lambda: None,
         *,
         headers: Mapping[str, str] = NO_HEADERS,
     ) -> None:
-        """Give each event of a streamed answer to `take`. Raises `BackendError`.
+        """Give each event of a streamed answer to `take`, which says whether the answer has begun.
 
-        A `BackendError` of `take` means that it took nothing of that event in: a retryable one on the first event, such
-        as an abort of a busy server, has the request sent again.
+        Raises `BackendError`.
+
+        A `BackendError` of `take` means that it took nothing of that event in: a retryable one before the answer began,
+        such as an abort of a busy server, has the request sent again. restart: called before each try.
         """
         begun, own = False, {**headers, **self._headers}
 
         def attempt() -> None:
             nonlocal begun
+            restart()
             with self._http.stream("POST", self.url + path, json=body, headers=own) as response:
                 if response.status_code != 200:
                     response.read()
                     raise self._status(response)
                 for event in events(response.iter_bytes()):
-                    before, begun = begun, True
-                    try:
-                        take(_object(event))
-                    except BackendError:
-                        begun = before
-                        raise
+                    begun = take(_object(event)) or begun
             if not begun:
                 raise BackendError(
                     f"{self.url} ended its answer before the answer began; see the server's log", retryable=True

@@ -34,6 +34,7 @@ def make_receipt(plan: Plan, prompt_tokens: int, keyring: Keyring, space: Space)
         choice=plan.choice,
         held=None if plan.found is None else 0 if plan.found.held is None else len(plan.found.held.ids),
         found=() if plan.found is None or plan.told else plan.found.edits,
+        purged_tokens=plan.purged,
     )
 
 

@@ -56,14 +56,14 @@ class Refusal(NamedTuple):
 class Plan:
     """What one request asks of the cache, and what became of it so far.
 
-    source: the sequence that the client says the server holds, rebuilt from the prompt and the removed tokens.
-    runs: what may be moved, ascending. short: runs that hold no whole page before the prompt's last token, and are
-    computed. marks: of the prompt's path; donor_marks: of the source's path. name: names the mark that the first moved
-    token will carry. purge_from: evict the source's branch from this token on. reach: how many source tokens the cache
-    holds. donor: where they are, between the look-up and the admission that follows at once. kept: native hits, beside
-    the splices. skipped, closed: no more moves in that run, or at all. session: what the request is remembered under;
-    found: what was remembered, and the edits that it led to; told: the client told its edits itself. choice, chosen_at:
-    what AUTO took, and when.
+    source: the sequence that the client says the server holds, rebuilt from the prompt and the removed tokens. runs:
+    what may be moved, ascending. short: runs that hold no whole page before the prompt's last token, and are computed.
+    marks: of the prompt's path; donor_marks: of the source's path. name: names the mark that the first moved token will
+    carry. purge_from: evict the source's branch from this token on. purged: tokens evicted so. reach: how many source
+    tokens the cache holds. donor: where they are, between the look-up and the admission that follows at once. kept:
+    native hits, beside the splices. skipped, closed: no more moves in that run, or at all. session: what the request is
+    remembered under; found: what was remembered, and the edits that it led to; told: the client told its edits itself.
+    choice, chosen_at: what AUTO took, and when.
     """
 
     script: EditScript = field(default_factory=EditScript)
@@ -74,6 +74,7 @@ class Plan:
     donor_marks: tuple[Mark, ...] = ()
     name: bytes = b""
     purge_from: int | None = None
+    purged: int | None = None
     forget_at: int | None = None
     fallback: Fallback | None = None
     detail: str | None = None

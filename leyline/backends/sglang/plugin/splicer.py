@@ -236,8 +236,13 @@ class Splicer:
     def _purge(self, plan: Plan, space: Space) -> None:
         """Evict what was computed behind the forgotten span, in both forms of the source's path."""
         start, plan.purge_from = plan.purge_from or 0, None
-        done = self._ops.drop_branch(plan.source, start, space)
+        done, plan.purged = True, 0
+        paths = [plan.source]
         if plan.donor_marks:
-            done &= self._ops.drop_branch(self.keyring.marked(plan.source, plan.donor_marks), start, space)
+            paths.append(self.keyring.marked(plan.source, plan.donor_marks))
+        for path in paths:
+            held = self._ops.match(path, len(path), space).length
+            done &= self._ops.drop_branch(path, start, space)
+            plan.purged += held - self._ops.match(path, len(path), space).length
         if not done and plan.detail is None:
             plan.detail = "purge: part of the old branch is in use by other requests and was left to eviction"

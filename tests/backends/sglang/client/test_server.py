@@ -109,6 +109,24 @@ def test_a_session_edits_its_history(backend: SGLangBackend) -> None:
     assert done.receipt.prompt_tokens == len(done.input_ids or ())
 
 
+def test_a_session_is_evicted_whole(backend: SGLangBackend) -> None:
+    """In both forms, honest and moved: the same turns are computed again."""
+    session = Session(backend, "truncate_older_than(n=1, max_chars=80)", sampling=Sampling(max_tokens=4))
+    history: list[Any] = [*HISTORY]
+    for turn in range(4):
+        last = session.turn(history)
+        call = {"id": f"c{turn}", "type": "function", "function": {"name": "eval", "arguments": "{}"}}
+        history += [{"role": "assistant", "content": "I run it.", "tool_calls": [call]}]
+        history += [{"role": "tool", "tool_call_id": f"c{turn}", "content": f"line {turn}\n" * 40}]
+    assert session.totals.spliced_tokens > 0
+    done = session.evict()
+    assert done.failed == {}
+    assert sum(done.tokens.values()) >= last.receipt.prompt_tokens - 1
+    for index in (0, -1):
+        again = backend.chat([], None, greedy(prompt=Rendered(session.turns[index].input_ids or ())))
+        assert again.receipt.prefix_tokens <= (1 if index == 0 else session.turns[0].receipt.prompt_tokens)
+
+
 def test_the_servers_parser_reads_calls_in_the_models_own_form(backend: SGLangBackend) -> None:
     text = '<|python_tag|>{"name": "eval", "parameters": {"quick": true}}'
     message = backend._message(text, TOOLS)

@@ -12,12 +12,12 @@ import httpx
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from leyline.backends.contract import BackendError, ContextOverflowError, Sampling, TurnInput
+from leyline.backends.contract import BackendError, ContextOverflowError, Held, Sampling, TurnInput
 from leyline.backends.http.sse import events
 from leyline.backends.sglang import SGLangBackend
 from leyline.backends.sglang.client import server as transport
 from leyline.backends.sglang.client.server import server_url
-from leyline.directives import Directive, EditScript, Fallback, Outcome, Rendered
+from leyline.directives import Directive, EditScript, Fallback, Outcome, Rendered, WireRequest
 
 Handler = Callable[[httpx.Request], httpx.Response]
 INFO = {"model_path": "m", "served_model_name": "name", "version": "0.5.23", "max_req_input_len": 100}
@@ -153,7 +153,10 @@ def test_directives_travel_with_the_removed_tokens(connect: Callable[..., SGLang
     asked: list[dict[str, Any]] = []
 
     def serve(request: httpx.Request) -> httpx.Response:
-        asked.append(json.loads(request.content))
+        body = json.loads(request.content)
+        if not body["stream"]:  # whether tenants are kept apart
+            return httpx.Response(200, json=piece([65], 1, cached_tokens=0))
+        asked.append(body)
         receipt = {"prompt_tokens": 4, "prefix_tokens": 1, "spliced_tokens": 2, "prefilled_tokens": 1}
         receipt |= {"splices": [{"start": 1, "end": 3, "delta": -1, "seconds": 0.25}], "lineage": "L"}  # type: ignore[dict-item]
         receipt |= {"approximate_from": 1, "directives": 1, "acknowledged": ["spliced"]}  # type: ignore[dict-item]
@@ -436,3 +439,155 @@ def test_every_request_of_a_session_carries_its_affinity(connect: Callable[..., 
     keys = [headers["x-smg-routing-key"] for headers in seen]
     assert keys[0] == keys[1] != keys[2]
     assert [headers["x-session-id"] for headers in seen] == keys
+
+
+def shared_cache(strip: tuple[str, ...] = (), replicas: int = 1) -> tuple[Handler, list[dict[str, Any]]]:
+    """Replicas that cache by tenant, asked in turn behind a router that takes fields away; and what they were asked."""
+    asked: list[dict[str, Any]] = []
+    caches: list[dict[object, list[int]]] = [{} for _ in range(replicas)]
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        asked.append(body)
+        for name in strip:
+            body.pop(name, None)
+            body["sampling_params"].pop(name, None)
+        held, ids = caches[len(asked) % replicas], body["input_ids"]
+        before = held.get(body.get("extra_key"), [])
+        hits = next(
+            (k for k, (a, b) in enumerate(zip(before, ids, strict=False)) if a != b), min(len(before), len(ids))
+        )
+        held[body.get("extra_key")] = ids
+        finish = {"type": "length", "length": 1}
+        made = piece([65], 1, finish, cached_tokens=min(hits, len(ids) - 1))
+        return stream(made) if body["stream"] else httpx.Response(200, json=made)
+
+    return serve, asked
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_tenants_that_a_router_mixes_are_refused(connect: Callable[..., SGLangBackend], replicas: int) -> None:
+    serve, asked = shared_cache(("extra_key",), replicas)
+    backend = connect(serve, {**INFO, "max_req_input_len": 2000})
+    request = turn(prompt=Rendered((1, 2, 3)))
+    assert backend.chat([], None, request).receipt.prompt_tokens == 3, "without a tenant there is nothing to mix"
+    before = len(asked)
+    for _ in range(2):
+        with pytest.raises(BackendError, match=r"does not keep tenants apart.*`extra_key`") as refused:
+            backend.chat([], None, replace(request, tenant="t"))
+        backend.prewarm(replace(request, tenant="t"))
+    assert not refused.value.retryable
+    assert not [body for body in asked[before:] if body["input_ids"] == [1, 2, 3]], "the tenant's prompt was sent"
+
+
+def test_tenants_that_are_kept_apart_are_served_and_asked_about_once(connect: Callable[..., SGLangBackend]) -> None:
+    serve, asked = shared_cache()
+    backend = connect(serve, {**INFO, "max_req_input_len": 2000})
+    for tenant in ("t", "u"):
+        backend.chat([], None, turn(prompt=Rendered((1, 2, 3)), tenant=tenant))
+    probes = [body for body in asked if str(body.get("extra_key")).startswith("leyline-probe")]
+    assert (len(probes), len(asked)) == (3, 5)
+    assert [body["extra_key"] for body in asked[-2:]] == ["t", "u"]
+
+
+PLUGIN = {**INFO, "radix_cache_backend": "leyline", "max_req_input_len": 2000}
+
+
+@pytest.mark.parametrize("info", [PLUGIN, INFO])
+def test_a_turn_whose_fields_were_dropped_says_which(connect: Callable[..., SGLangBackend], info: Any) -> None:
+    serve, _ = shared_cache(("custom_params",))
+    backend = connect(serve, info)
+    edited = turn(prompt=Rendered((1, 3)), source=(1, 2, 3), script=EditScript((Directive(1, 2),)))
+    for request, directives in ((edited, 1), (turn(prompt=Rendered((1, 3)), lineage="L", lineage_start=1), 0)):
+        receipt = backend.chat([], None, request).receipt
+        assert receipt.directives == directives
+        if info is PLUGIN:
+            assert receipt.fallback is Fallback.BACKEND_HAS_NO_SPLICE
+            assert "`custom_params`" in str(receipt.detail)
+    assert backend.chat([], None, turn(prompt=Rendered((1, 3)))).receipt.fallback is None, "it carried nothing to lose"
+
+
+def test_a_miss_is_told_where_the_turn_had_no_directive(connect: Callable[..., SGLangBackend]) -> None:
+    """The sessions's first turn on a replica that holds nothing of it: with its lineage, a reason; else a detail."""
+    serve, _ = shared_cache(replicas=2)
+    backend = connect(serve, {**INFO, "max_req_input_len": 2000})
+    ids = tuple(range(1, 60))
+    first = backend.chat([], None, turn(prompt=Rendered(ids[:50])))
+    again = turn(prompt=Rendered(ids), source=ids[:50])
+    missed = backend.chat([], None, again).receipt
+    assert (first.receipt.detail, missed.fallback) == (None, None)
+    assert str(missed.detail).startswith("the server held 0 of the 50 tokens")
+    assert backend.chat([], None, again).receipt.detail is None, "the first replica, which holds it"
+    other = tuple(range(100, 160))
+    lost = backend.chat([], None, turn(prompt=Rendered(other), source=other[:50], lineage="L", lineage_start=4))
+    assert lost.receipt.fallback is Fallback.SOURCE_MISMATCH
+
+
+FAILED = {"error": {"message": "worker http://a died", "code": 502}}
+
+
+@pytest.mark.parametrize("opened", [(), (piece([], 0, leyline=[{"prompt_tokens": 7}]),)])
+def test_an_error_in_the_stream_before_the_first_token_is_sent_again(
+    connect: Callable[..., SGLangBackend], opened: tuple[Any, ...]
+) -> None:
+    answers = [stream(*opened, FAILED), stream(piece([65], 1, {"type": "length", "length": 1}))]
+    backend = connect(lambda request: answers.pop(0))
+    answer = backend.chat([], None, turn(prompt=Rendered((1, 3))))
+    assert (answer.message["content"], answer.receipt.prompt_tokens, answers) == ("b", 2, [])
+
+
+def test_an_error_in_the_stream_is_not_sent_again_once_text_came_or_where_the_request_is_wrong(
+    connect: Callable[..., SGLangBackend],
+) -> None:
+    wrong = {"error": {"message": "bad", "code": 400}}
+    for events_ in ((piece([65], 1), FAILED), (wrong,)):
+        answers = [stream(*events_), stream(piece([65], 1, {"type": "length", "length": 1}))]
+        backend = connect(lambda request, left=answers: left.pop(0))
+        with pytest.raises(BackendError, match="could not answer"):
+            backend.chat([], None, turn(prompt=Rendered((1, 3))))
+        assert len(answers) == 1
+
+
+def test_a_purge_reaches_every_replica_that_a_router_names(connect: Callable[..., SGLangBackend]) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        host = request.url.host
+        if request.url.path == "/workers":
+            return httpx.Response(200, json={"workers": [{"url": f"http://{name}"} for name in ("a", "b", "gone")]})
+        if host == "gone":
+            raise httpx.ConnectError("refused")
+        body = json.loads(request.content)
+        asked.append((host, body))
+        wire = WireRequest.from_json(body["sampling_params"]["custom_params"]["leyline"])
+        receipt = {"prompt_tokens": 1, "prefix_tokens": 0, "spliced_tokens": 0, "prefilled_tokens": 1}
+        receipt |= {"directives": 1, "acknowledged": ["forgotten"], "purged_tokens": 4}  # type: ignore[dict-item]
+        if host == "b" and wire.lineage is not None:
+            refused = {"acknowledged": ["prefilled"], "purged_tokens": None, "fallback": "lineage_mismatch"}
+            receipt |= refused  # type: ignore[arg-type]
+        return httpx.Response(200, json=piece([], 0, {"type": "length"}, leyline=[receipt]))
+
+    backend = connect(serve, retries=0)
+    done = backend.purge([Held((1, 2, 3)), Held((1, 2, 9), "L", 1), Held((1,))], tenant="t")
+    assert done.tokens == {"http://a": 12, "http://b": 8}
+    assert "http://gone" in done.failed
+    assert {body["extra_key"] for _, body in asked} == {"t"}
+    assert {tuple(body["input_ids"]) for _, body in asked} == {(1,)}, "nothing is computed for it"
+    wires = [body["sampling_params"]["custom_params"]["leyline"] for host, body in asked if host == "a"]
+    requests = [WireRequest.from_json(wire) for wire in wires]
+    assert [tuple(request.source([1])) for request in requests] == [(1, 2, 3), (1, 2, 9), (1, 2, 9)]
+    assert [(request.purge, request.honest, request.lineage) for request in requests] == [
+        (True, True, None),
+        (True, True, None),
+        (True, True, "L"),
+    ]
+
+
+def test_a_server_that_does_not_purge_is_named(connect: Callable[..., SGLangBackend]) -> None:
+    def serve(request: httpx.Request) -> httpx.Response:
+        known = request.url.path == "/generate"
+        return httpx.Response(200, json=piece([], 0, {"type": "length"})) if known else httpx.Response(404)
+
+    done = connect(serve).purge([Held((1, 2, 3))])
+    assert done.tokens == {}
+    assert "`custom_params`" in done.failed["http://server"]
