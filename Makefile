@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 DEMO_POLICY := truncate_older_than(n=2, max_chars=200)
 
-.PHONY: demo test quick check fmt sglang-cpu soak adapters containers bench clean help
+.PHONY: demo test quick check docs fmt sglang-cpu soak adapters containers bench clean help
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,9 @@ check: $(VENV)/.dev  ## Lint, format and type checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.dev  ## The documentation as a site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
 
 fmt: $(VENV)/.dev  ## Format and apply safe fixes
 	$(BIN)/ruff check --fix .
@@ -73,7 +76,7 @@ $(VENV)/.local: $(VENV)/.torch pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.local
 	@echo "Installing the tools of the tests: 1 GB more in $(VENV) ..."
-	$(PIP) install -c constraints.txt -e '.[local,report,swebench,ray,proxy,dev]'
+	$(PIP) install -c constraints.txt -e '.[local,report,swebench,ray,proxy,docs,dev]'
 	@touch $@
 
 $(VENV)/.sglang: $(VENV)/.dev platforms/torch_cpu/requirements.txt platforms/torch_cpu/pyproject.toml

@@ -5,18 +5,20 @@ python examples/edit_a_session.py MODEL_DIR  # a Hugging Face model of your own
 """
 
 import sys
+from pathlib import Path
 
 from leyline import Session
 from leyline.backends import Sampling
 from leyline.backends.local import LocalBackend
+from leyline.directives import Message
 from leyline.models import resolve
 
 
-def output(step):
+def output(step: int) -> str:
     return "\n".join(f"{step}{line:03}: what a tool printed" for line in range(40))
 
 
-def main(model):
+def main(model: str | Path) -> None:
     backend = LocalBackend(model)
     print(f"{'policy':<42} {'mode':<9} {'prompt':>7} {'cached':>7} {'spliced':>8} {'prefilled':>10}  hit rate")
     for policy, mode in (
@@ -25,7 +27,7 @@ def main(model):
         ("truncate_older_than(n=3, max_chars=80)", "amortize"),
     ):
         session = Session(backend, policy, mode=mode, tenant=f"{policy} {mode}", sampling=Sampling(max_tokens=1))
-        history = [{"role": "user", "content": "Make the tests pass."}]
+        history: list[Message] = [{"role": "user", "content": "Make the tests pass."}]
         for step in range(8):
             session.turn(history)
             # The same answers in every session, so that the token counts can be compared.

@@ -3,6 +3,7 @@
 python examples/test_a_harness.py
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from leyline import Session
@@ -21,14 +22,14 @@ class Task:
 
     messages = ({"role": "user", "content": "Find the largest file."},)
 
-    def call(self, name, arguments):
+    def call(self, name: str, arguments: Mapping[str, object]) -> Output:
         return Output("Submitted.", done=True) if name == "submit" else Output("a line of a listing\n" * 100)
 
-    def solved(self):
+    def solved(self) -> bool:
         return True
 
 
-def main():
+def main() -> None:
     backend = MockBackend([tool_call("bash", command="ls -l"), tool_call("bash", command="du -a"), tool_call("submit")])
     task = Task()
     result = run_agent(task, task, Session(backend, "truncate_older_than(n=1, max_chars=60)"))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,56 @@ def test_links_lead_to_files() -> None:
         if not (page.parent / target).exists()
     ]
     assert not missing
+
+
+def test_examples_and_the_readmes_rules_pass_the_projects_own_checks(tmp_path: Path) -> None:
+    """`mypy --strict` and the lint of pyproject.toml, on what a reader copies."""
+    files = sorted((ROOT / "examples").glob("*.py"))
+    for page in (ROOT / "README.md", ROOT / "docs" / "quickstart.md"):
+        for number, block in enumerate(BLOCK.findall(page.read_text("utf-8"))):
+            files.append(tmp_path / f"{page.stem.lower()}_{number}.py")
+            files[-1].write_text(block, "utf-8")
+    assert len(files) >= 5
+    for command in (["mypy", "--strict", "--no-error-summary"], ["ruff", "check", "--config", ROOT / "pyproject.toml"]):
+        done = subprocess.run(
+            [sys.executable, "-m", *command, *files], cwd=ROOT, capture_output=True, text=True, timeout=280
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    """Strict: a link to nowhere, a page that is not in the navigation or a name without a docstring fails it."""
+    pytest.importorskip("mkdocs", reason="needs pip install 'leyline-kv[docs]'")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path / "site")],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for page in (ROOT / "docs").glob("*.md"):
+        name = "index.html" if page.stem == "index" else f"{page.stem}/index.html"
+        assert page.name in (ROOT / "mkdocs.yml").read_text("utf-8"), f"mkdocs.yml does not list {page.name}"
+        assert (tmp_path / "site" / name).exists()
+
+
+def test_the_picture_shows_what_was_measured() -> None:
+    done = subprocess.run([sys.executable, ROOT / "scripts" / "pictures.py", "--check"], timeout=60)
+    assert done.returncode == 0, "run python scripts/pictures.py"
+
+
+def test_the_readmes_table_is_that_of_the_replays() -> None:
+    def numbers(page: Path, policy: str) -> list[str]:
+        rows = [line for line in page.read_text("utf-8").splitlines() if line.startswith(f"| `{policy}` |")]
+        return [cell.strip() for line in rows for cell in line.split("|")[2:-1]]
+
+    # docs/replay.md: cache, hit rate, interval, prompt, shed, cached, spliced, uncached, edits; radix first, then splice
+    for policy in ("keep_all", "truncate_older_than(n=2, max_chars=200)", "keep_last(n=5)"):
+        found = numbers(ROOT / "docs" / "replay.md", policy)
+        assert (found[0], found[9]) == ("radix", "splice")
+        assert numbers(ROOT / "README.md", policy) == [found[3], found[7], found[9 + 7]]
 
 
 def commands() -> list[tuple[str, list[str]]]:
