@@ -84,7 +84,7 @@ def test_the_readmes_table_is_that_of_the_replays() -> None:
         rows = [line for line in page.read_text("utf-8").splitlines() if line.startswith(f"| `{policy}` |")]
         return [cell.strip() for line in rows for cell in line.split("|")[2:-1]]
 
-    # docs/replay.md: cache, hit rate, interval, prompt, shed, cached, spliced, uncached, edits; radix first, then splice
+    # docs/replay.md: cache, hit rate, interval, prompt, shed, cached, spliced, uncached, edits; radix, then splice
     for policy in ("keep_all", "truncate_older_than(n=2, max_chars=200)", "keep_last(n=5)"):
         found = numbers(ROOT / "docs" / "replay.md", policy)
         assert (found[0], found[9]) == ("radix", "splice")
