@@ -4,8 +4,9 @@
 
 Serves conversations of 8 turns against a server in process. Prints one JSON object: resident memory in MiB after every
 tenth of the calls, its growth over the second half, and the median processor time of planning a turn of 200 messages
-under each built-in policy, in milliseconds, with the machine, the command and the date. Exit code 1 when memory grew by
-more than `--limit-mib` over the second half.
+under each built-in policy and some combinations, in milliseconds: with outputs of 1.5 kB, with outputs of 20 kB, and
+where no turn before was served, so that every edit is a new one. With the machine, the command and the date. Exit code
+1 when memory grew by more than `--limit-mib` over the second half.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ import leyline
 POLICIES = [
     *("keep_all", "truncate_older_than(n=2, max_chars=200)", "drop_stale", "drop_failed", "dedupe", "keep_last(n=10)"),
     *("clear_over(trigger=3000, keep=3, at_least=100)", "redact(pattern='sk-[a-z]+')", "append_erratum"),
+    *("freeze(drop_stale)", "at_arrival(truncate_older_than(n=0))", "cost_aware(drop_stale)"),
+    *("protect(drop_stale, last=2)", "then(drop_stale, drop_failed)"),
 ]
+NESTED = ("freeze", "at_arrival", "cost_aware", "protect", "then")
 TURNS = 8
 
 
@@ -77,8 +81,11 @@ def memory(calls: int) -> list[float]:
     return figures
 
 
-def planning() -> dict[str, float]:
-    """Processor time of a turn in which every message but the last two was seen before, median of 50."""
+def planning(chars: int, *, served: bool = True) -> dict[str, float]:
+    """Processor time of a turn in which every message but the last two was seen before, median of 50.
+
+    chars: of an output. served: whether the edits of earlier turns are in force, as in a session; else all are new.
+    """
     figures = {}
     for policy in POLICIES:
         editor = leyline.Editor(policy)
@@ -87,15 +94,19 @@ def planning() -> dict[str, float]:
             {"role": "user", "content": "Fix it."},
         ]
         for number in range(99):
-            history += step(number, 1500)
+            history += step(number, chars)
             if number > 90:
-                editor.plan(history[:-2]).served()
+                plan = editor.plan(history[:-2])
+                if served:
+                    plan.served()
         costs = []
         for _ in range(50):
             started = time.thread_time()
             editor.plan(history)
             costs.append(time.thread_time() - started)
-        figures[policy.partition("(")[0]] = round(statistics.median(costs) * 1000, 2)
+        figures[policy if policy.startswith(NESTED) else policy.partition("(")[0]] = round(
+            statistics.median(costs) * 1000, 2
+        )
     return figures
 
 
@@ -105,13 +116,17 @@ def main() -> int:
     parser.add_argument("--limit-mib", type=float, default=8.0)
     options = parser.parse_args()
     warnings.simplefilter("ignore", UserWarning)  # conversations are forgotten here, which is the point
-    costs = planning()
+    costs = {
+        "plan_200_messages_ms": planning(1500),
+        "plan_200_messages_of_20_kb_ms": planning(20_000),
+        "plan_200_messages_all_new_ms": planning(1500, served=False),
+    }
     figures = memory(options.calls)
     growth = round(figures[-1] - figures[4], 1)
     found = {
         "resident_mib": figures,
         "growth_second_half_mib": growth,
-        "plan_200_messages_ms": costs,
+        **costs,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "command": " ".join(["python", *sys.argv]),
         "date": datetime.now(UTC).date().isoformat(),

@@ -17,7 +17,7 @@ class DialectError(LeylineError, ValueError):
     """A history that cannot be read, or an edit that its dialect cannot carry. The message names the place."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that takes three times as long, for every message of every turn
 class Placed:
     """A message of an edited history. index: its place in the history that was read, None for a new message."""
 

@@ -23,14 +23,15 @@ class ChatReading(Reading):
 
     def write(self, edited: Sequence[Placed]) -> Written:
         items: list[Item] = []
-        for placed in edited:
-            if placed.index is None:
+        origins = [placed.index for placed in edited]
+        for index, placed in zip(origins, edited, strict=True):
+            if index is None:
                 items.append(clone(placed.message))
-            elif self.kept(placed):
-                items.append(self.items[placed.index])
+            elif placed.message is self.history[index]:
+                items.append(self.items[index])
             else:
-                items.append(_write(placed.message, self.history[placed.index], self._messages[placed.index]))
-        return Written(items, [placed.index for placed in edited])
+                items.append(_write(placed.message, self.history[index], self._messages[index]))
+        return Written(items, origins)
 
 
 def read_chat(body: Mapping[str, object]) -> ChatReading:
@@ -101,6 +102,8 @@ def _write(new: Message, read: Message, given: Message) -> Message:
 def _marked(made: Message, given: Message) -> Message:
     """Marks stay where they were: at the message, or at the last part of its content."""
     content = given.get("content")
+    if type(content) is str and MARKS.isdisjoint(given):
+        return made
     marks = next((m for p in reversed(content) if (m := marks_of(p))), {}) if isinstance(content, list) else {}
     parts = made.get("content")
     if marks and isinstance(parts, str) and parts:

@@ -12,6 +12,7 @@ from leyline.directives import Message, MessageEdit, Mode, apply_edits, diff
 from leyline.directives.clone import clone
 from leyline.policies.errors import PolicyError
 from leyline.policies.law import check_history, lawful
+from leyline.policies.reading.history import History
 
 
 @runtime_checkable
@@ -35,12 +36,14 @@ class BasePolicy(ABC):
 
     mode: the contract of this policy's edits; None takes what the session asks for.
     blind: it edits nothing and never looks. appends: its edits add to the end of new messages. combines: its edits are
-    those of other policies, each checked by itself.
+    those of other policies, each checked by itself. reads_only: it changes nothing of the history that it is given, so
+    it needs no copy; each class says so for itself, its subclasses do not inherit it.
     """
 
     blind: ClassVar[bool] = False
     appends: ClassVar[bool] = False
     combines: ClassVar[bool] = False
+    reads_only: ClassVar[bool] = False
     mode: Mode | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -80,16 +83,24 @@ class ChangePolicy(BasePolicy):
     def edits(self, messages: Sequence[Message], turn: int, mode: Mode = Mode.AMORTIZE) -> list[MessageEdit]:
         if self.blind:
             return []
+        trusted = reads_only(self)
+        messages = History.of(messages)
         check_history(self.name, messages)
         # As above: a `changes` that edits in place gets a copy, and what it returns is compared with the history.
-        changes = self.changes(clone(list(messages)), turn)
+        changes = self.changes(messages if trusted else clone(list(messages)), turn)
+        made = self.mode or mode
         edits = [
-            MessageEdit(index, changes[index], self.mode or mode)
-            for index in sorted(changes)
-            if not 0 <= index < len(messages) or changes[index] != messages[index]
+            MessageEdit(index, clone(new) if trusted else new, made)
+            for index, new in sorted(changes.items(), key=_first)
+            if not 0 <= index < len(messages) or (new is not messages[index] and new != messages[index])
         ]
         forgets = mode is not Mode.FORGET or self.mode is Mode.FORGET
         return lawful(self.name, messages, edits, forgets=forgets, appends=self.appends)
+
+
+def reads_only(policy: object) -> bool:
+    """Whether a policy says of its own class that it leaves alone what it is given."""
+    return bool(vars(type(policy)).get("reads_only", False))
 
 
 def diff_edits(old: Sequence[Message], new: Sequence[Message], mode: Mode) -> list[MessageEdit]:
@@ -116,6 +127,10 @@ def literal(value: object) -> str:
     if isinstance(value, Policy):
         return str(value)
     return repr(value)
+
+
+def _first(change: tuple[int, Message | None]) -> int:
+    return change[0]
 
 
 def _is_default(policy: BasePolicy, name: str) -> bool:

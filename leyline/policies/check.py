@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from leyline.directives import LeylineError, Message, MessageEdit, Mode
 from leyline.directives.clone import clone
-from leyline.policies.base import BasePolicy, ChangePolicy, Policy, diff_edits
+from leyline.policies.base import BasePolicy, ChangePolicy, Policy, diff_edits, reads_only
 from leyline.policies.errors import PolicyError, one_line
 from leyline.policies.law import check_history, lawful
+from leyline.policies.reading.history import History
 
 
 def policy_edits(
@@ -25,10 +26,13 @@ def policy_edits(
     if isinstance(policy, BasePolicy) and policy.blind:
         return []
     checks = isinstance(policy, ChangePolicy) and type(policy).edits is ChangePolicy.edits
+    given, messages = messages, History.of(messages)
     if not checks:
         check_history(policy.name, messages)
     try:
-        edits = _ask(policy, messages, turn, mode)
+        # What is remembered of a history is for policies that leave it alone.
+        shared = checks or reads_only(policy)
+        edits = _ask(policy, messages if shared else list(given), turn, mode)
         if checks:
             return edits
         own = getattr(policy, "mode", None)

@@ -16,12 +16,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from leyline.directives import Message, MessageEdit, Mode, apply_edits
 from leyline.directives.content import THOUGHTS, content_text, is_signed
+from leyline.directives.messages import group_edits
 from leyline.policies.errors import PolicyError
 from leyline.policies.reading.calls import pairing
+from leyline.policies.reading.history import each
 from leyline.policies.reading.pairing import Pairing
 from leyline.policies.reading.plain import foreign
 from leyline.policies.reading.seen import first_unseen
@@ -30,6 +32,7 @@ from leyline.policies.reading.sizes import weight
 _FIX = "drop or keep a call together with its results, or shorten the result instead"
 _KEEP = 'return {**message, "content": ...} or truncate(message, max_chars=...)'
 _INSTRUCTIONS = ("system", "developer")
+_THOUGHTS = frozenset(THOUGHTS)
 
 
 def check_history(policy: str, messages: Sequence[Message]) -> None:
@@ -57,7 +60,7 @@ def lawful(
         return []
     for edit in edits:
         if edit.replacement is not None:
-            _check_message(f"policy {policy}", edit, messages)
+            _check_message(policy, edit, messages)
     made = list(edits)
     if not checked:
         unseen = first_unseen(messages)
@@ -65,8 +68,8 @@ def lawful(
     drops = any(edit.replacement is None and not edit.insert for edit in edits)
     pairs = pairing(messages) if drops else Pairing()
     made = _whole(pairs, edits, made)
-    result = apply_edits(messages, made)
-    _check_pairs(policy, messages, pairs, made, result)
+    group_edits(len(messages), made)
+    _check_pairs(policy, messages, pairs, made)
     return made
 
 
@@ -82,7 +85,19 @@ def _may(edit: MessageEdit, messages: Sequence[Message], unseen: int, forgets: b
         return True
     if index >= unseen and old.get("role") not in _INSTRUCTIONS:
         return False
-    return new is None or weight(new) <= weight(old)
+    return new is None or _no_longer(new, old)
+
+
+def _no_longer(new: Message, old: Message) -> bool:
+    """Whether a message weighs no more than the one in whose place it stands."""
+    text, before = new.get("content"), old.get("content")
+    if type(text) is str and type(before) is str and new.keys() == old.keys():
+        for key, value in new.items():
+            if key != "content" and value is not old[key] and not (type(value) is str and value == old[key]):
+                break
+        else:
+            return len(text) <= len(before)  # nothing else differs
+    return weight(new) <= weight(old)
 
 
 def _whole(pairs: Pairing, asked: Sequence[MessageEdit], made: Sequence[MessageEdit]) -> list[MessageEdit]:
@@ -101,11 +116,16 @@ def _whole(pairs: Pairing, asked: Sequence[MessageEdit], made: Sequence[MessageE
 
 def _check_message(policy: str, edit: MessageEdit, messages: Sequence[Message]) -> None:
     """What an edit puts in is a chat message, and fits the place of the message that it replaces, if any."""
-    new, place = edit.replacement, f"message {edit.message_index}"
+    new = edit.replacement
     if not (isinstance(new, dict) and isinstance(new.get("role"), str)):
-        raise PolicyError(f"{policy}: what it puts at {place} is no chat message; return a dict with role and content")
+        raise PolicyError(
+            f"policy {policy}: what it puts at message {edit.message_index} is no chat message; "
+            "return a dict with role and content"
+        )
     old = None if edit.insert or not 0 <= edit.message_index < len(messages) else messages[edit.message_index]
     content = new.get("content")
+    if old is not None and type(content) is str and not _may_part(edit, messages) and not _may_sign(new):
+        return  # nothing of what is looked at below
     wrong = None
     if old is not None and new["role"] != old.get("role"):
         wrong = f"puts a message of role {new['role']!r} in place of one of role {old.get('role')!r}"
@@ -113,10 +133,10 @@ def _check_message(policy: str, edit: MessageEdit, messages: Sequence[Message]) 
         wrong = "replaces the message without its tool_call_id"
     elif (old is None or content != old.get("content")) and not _is_content(content, old):
         wrong = f"content is {type(content).__name__}, which is neither text, None nor a list of parts (dicts)"
-    elif old is not None and any(thought not in _signed(old) for thought in _signed(new)):
+    elif old is not None and _may_sign(new) and any(thought not in _signed(old) for thought in _signed(new)):
         wrong = "changes thinking that its API has signed; leave it as it came, or take it out whole"
     if wrong is not None:
-        raise PolicyError(f"{policy}: {place}: {wrong}; {_KEEP}")
+        raise PolicyError(f"policy {policy}: message {edit.message_index}: {wrong}; {_KEEP}")
 
 
 def _is_content(content: Any, old: Message | None) -> bool:
@@ -125,6 +145,10 @@ def _is_content(content: Any, old: Message | None) -> bool:
     before = old.get("content") if old is not None else None
     texts = isinstance(before, list) and any(isinstance(part, str) for part in before)
     return all(isinstance(part, dict) or (texts and isinstance(part, str)) for part in content)
+
+
+def _may_sign(message: Message) -> bool:
+    return type(message.get("content")) is list or not _THOUGHTS.isdisjoint(message)
 
 
 def _signed(message: Message) -> list[str]:
@@ -138,7 +162,6 @@ def _check_pairs(
     messages: Sequence[Message],
     pairs: Pairing,
     edits: Sequence[MessageEdit],
-    result: Sequence[Message],
 ) -> None:
     dropped = {e.message_index for e in edits if e.replacement is None and not e.insert}
     if dropped:
@@ -153,8 +176,11 @@ def _check_pairs(
             raise PolicyError(f"policy {policy} drops the tool {lost} but {left}; {_FIX}")
     if not any(_may_part(edit, messages) for edit in edits):
         return
-    known = Counter(_broken(messages))
-    for problem, count in Counter(_broken(result)).items():
+    ends = each(_ends, messages)
+    known = Counter(_broken(ends))
+    given = {id(message): end for message, end in zip(messages, ends, strict=True)}
+    remains = [given.get(id(message)) or _ends(message) for message in apply_edits(messages, edits)]
+    for problem, count in Counter(_broken(remains)).items():
         if count > known[problem]:
             raise PolicyError(f"policy {policy}: {problem}; {_FIX}")
 
@@ -165,23 +191,41 @@ def _may_part(edit: MessageEdit, messages: Sequence[Message]) -> bool:
     if edit.insert or new is None or not 0 <= edit.message_index < len(messages):
         return True
     old = messages[edit.message_index]
-    return any(new.get(key) != old.get(key) for key in ("tool_calls", "tool_call_id", "role"))
+    same = new.get("tool_call_id") == old.get("tool_call_id") and new.get("role") == old.get("role")
+    return not same or new.get("tool_calls") != old.get("tool_calls")
 
 
-def _broken(messages: Sequence[Message]) -> Iterator[str]:
+class _Ends(NamedTuple):
+    """Of a message: whether it is a result, the id that it answers, as text and as an error shows it, and the ids of
+    the calls that it makes.
+    """
+
+    result: bool
+    answers: str
+    shown: str | None
+    made: tuple[str, ...]
+
+
+def _ends(message: Message) -> _Ends:
+    role, call_id = message.get("role"), message.get("tool_call_id")
+    if role == "tool":
+        return _Ends(True, str(call_id), None if call_id is None else repr(call_id), ())
+    calls = message.get("tool_calls") if role == "assistant" else None
+    made = calls if isinstance(calls, (list, tuple)) else []
+    ids = (str(call["id"]) for call in made if isinstance(call, dict) and call.get("id") is not None)
+    return _Ends(False, "", None, tuple(ids))
+
+
+def _broken(messages: Sequence[_Ends]) -> Iterator[str]:
     """Native pairs that do not match: results no call directly before asks for, and calls left without a result."""
     open_ids: list[str] = []
-    for message in messages:
-        role = message.get("role")
-        if role == "tool":
-            call_id = message.get("tool_call_id")
-            if str(call_id) in open_ids:
-                open_ids.remove(str(call_id))
-            elif call_id is not None:
-                yield f"the tool result {call_id!r} no longer follows its call"
+    for result, answers, shown, made in messages:
+        if result:
+            if answers in open_ids:
+                open_ids.remove(answers)
+            elif shown is not None:
+                yield f"the tool result {shown} no longer follows its call"
             continue
         for open_id in sorted(open_ids):
             yield f"the tool call {open_id!r} lost its result"
-        calls = message.get("tool_calls") if role == "assistant" else None
-        made = calls if isinstance(calls, (list, tuple)) else []
-        open_ids = [str(call["id"]) for call in made if isinstance(call, dict) and call.get("id") is not None]
+        open_ids = list(made)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Literal, overload
 
 from leyline.directives import JsonMapping, Message, Mode
+from leyline.directives.clone import clone
 from leyline.policies.base import ChangePolicy, as_mode, literal
 from leyline.policies.errors import PolicyError, nearest, one_line
 from leyline.policies.reading.calls import Call, calls, observations
@@ -109,18 +110,19 @@ class RulePolicy(ChangePolicy):
     def changes(self, messages: Sequence[Message], turn: int) -> Mapping[int, Message | None]:
         self.check_complete()
         # The rule gets copies: whatever it does to them, the history stays.
-        history = copy.deepcopy(list(messages))
+        history = clone(list(messages))
         outputs = observations(history)
+        is_output = set(outputs)
         answered = {call.result_index: call for call in calls(history)}
         changes: dict[int, Message | None] = {}
         for index, message in enumerate(messages):
-            role = "tool" if index in outputs else message.get("role")
+            role = "tool" if index in is_output else message.get("role")
             if self.roles and role not in self.roles:
                 continue
-            newer = sum(other > index for other in outputs)
+            newer = len(outputs) - bisect_right(outputs, index)
             call = answered.get(index)
             context = RuleContext(index, turn, history, len(messages) - 1 - index, newer, call)
-            verdict = self._ask(copy.deepcopy(message), context)
+            verdict = self._ask(clone(message), context)
             if verdict is not None:
                 changes[index] = None if verdict is DROP else verdict
         return changes

@@ -28,6 +28,7 @@ from leyline.harness.session.proposals import proposals
 from leyline.policies import Policy
 from leyline.policies.base import as_mode
 from leyline.policies.combinators.inner import as_policy
+from leyline.policies.reading.history import History
 from leyline.rendering.served import ServedRenderer
 
 MAX_CONVERSATIONS = 256
@@ -128,14 +129,14 @@ class Editor:
         if body is not None:
             tools = body["tools"] if tools is None and isinstance(body.get("tools"), (list, tuple)) else tools
             model = body["model"] if model is None and isinstance(body.get("model"), str) else model
-        messages = reading.history
+        messages = History(reading.history)
         marks, roles = digests(messages), [str(message.get("role")) for message in messages]
         with self._lock:
             found = self._conversations.find(marks, roles, session=session, model=model, mode=self.mode)
         edits = proposals(self.policy, messages, turn := roles.count("assistant"), self.mode, honest=self._honest)
         planned = found.ledger.plan(messages, edits, turn=turn, marks=marks)
         sent_as = (sent_as or dialect) if splice else None
-        return self._made(reading, dialect, body, found, planned, turn, tools, sent_as)
+        return self._made(reading, messages, dialect, body, found, planned, turn, tools, sent_as)
 
     async def aplan(self, history: Sequence[Item] | JsonMapping, **options: Any) -> EditPlan:
         """`plan` in a thread, so that an event loop goes on meanwhile."""
@@ -188,6 +189,7 @@ class Editor:
     def _made(
         self,
         reading: Reading,
+        messages: History,
         dialect: Dialect,
         body: dict[str, object] | None,
         found: Conversation,
@@ -196,7 +198,6 @@ class Editor:
         tools: Sequence[Mapping[str, object]] | None,
         sent_as: Dialect | None,
     ) -> EditPlan:
-        history = reading.history
         given: list[Item] = reading.items if isinstance(reading.items, list) else list(reading.items)
         would, fields, origins = given, JsonObject(), None
         untouched = planned.untouched
@@ -208,7 +209,7 @@ class Editor:
                 would, fields, origins = written.items, dict(written.fields), written.origins
         renderer = self._renderer
         prompt = renderer.render(planned.messages, tools) if renderer and self._wire and not self.audit else None
-        shed = 0 if untouched else shed_by(planned, history, renderer, tools)
+        shed = 0 if untouched else shed_by(planned, messages, renderer, tools)
         unit: Literal["chars", "tokens"] = "chars" if renderer is None else "tokens"
         broke = broke_by(planned, self.policy.name, audit=self.audit)
         changed = undeclared_by(planned, found.prompt, prompt)
@@ -228,17 +229,17 @@ class Editor:
                 receipt=found.receipt,
                 session=f"{self._id} {found.name}",
             )
-        messages = given if self.audit else would
-        if body is not None and messages is not given:
-            body = {**body, reading.field_name: messages, **fields}
+        sent = given if self.audit else would
+        if body is not None and sent is not given:
+            body = {**body, reading.field_name: sent, **fields}
             for name in [name for name, value in fields.items() if value is None]:
                 del body[name]
         return EditPlan(
-            messages=messages,
+            messages=sent,
             fields=fields,
             request_fields=beside,
             edits=planned.accepted,
-            history=history,
+            history=reading.history,
             dialect=dialect,
             would=would,
             record=replace(record, asked=asked(beside, body, planned)),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from leyline.directives import JsonMapping, Message, Rendered, undeclared_edits
 from leyline.harness.session.ledger import Plan
 from leyline.harness.session.pins import size
+from leyline.policies.reading.history import each
 from leyline.rendering.renderer import TokenRenderer
 
 
@@ -16,13 +17,11 @@ def shed_by(
     """How much shorter the edited prompt is, in characters of messages, or in tokens where there is a renderer."""
     if renderer is not None:
         return len(renderer.render(history, tools).ids) - len(renderer.render(plan.messages, tools).ids)
-    shown = {entry.index for entry in plan.view}
-    shed = sum(size(message) for index, message in enumerate(history) if index not in shown)
+    sizes = each(size, history)
+    shed = sum(sizes)
     for entry in plan.view:
-        if entry.index is None:
-            shed -= size(entry.message)
-        elif entry.message is not history[entry.index]:
-            shed += size(history[entry.index]) - size(entry.message)
+        whole = entry.index is not None and entry.message is history[entry.index]
+        shed -= sizes[entry.index] if whole and entry.index is not None else size(entry.message)
     return shed
 
 

@@ -8,12 +8,12 @@ change breaks the cached prefix. The ledger pins each edit to the message it was
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from leyline.directives import JsonMapping, JsonObject, Message, MessageEdit, Mode
 from leyline.directives import counts as plural
 from leyline.directives.clone import clone
-from leyline.harness.session.digests import digest
+from leyline.harness.session.digests import digest, digests
 from leyline.harness.session.pins import (
     Entry,
     LedgerError,
@@ -24,6 +24,7 @@ from leyline.harness.session.pins import (
     accept,
     follow,
     group,
+    holds,
     keep_first,
     set_heads,
 )
@@ -117,10 +118,12 @@ class Ledger:
         client = follow(state, messages, marks)
         accepted: list[MessageEdit] = []
         fresh: dict[int, Mode] = {}
-        for edit in proposals:
-            uid = accept(state, edit, messages, turn)
+        asked = [edit for edit in proposals if not holds(state, edit)]
+        wanted = iter(digests([edit.replacement for edit in asked if edit.replacement is not None]))
+        for edit in asked:
+            uid = accept(state, edit, messages, turn, None if edit.replacement is None else next(wanted))
             if uid is not None:
-                accepted.append(replace(edit, replacement=clone(edit.replacement)))
+                accepted.append(MessageEdit(edit.message_index, clone(edit.replacement), edit.mode, edit.insert))
                 fresh[uid] = edit.mode
         if any(edit.replacement is None for edit in accepted):
             set_heads(state, messages)

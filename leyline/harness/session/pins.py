@@ -12,7 +12,7 @@ from leyline.directives import LeylineError, Message, MessageEdit, Mode
 from leyline.directives import counts as plural
 from leyline.directives.clone import clone
 from leyline.directives.common import common_prefix
-from leyline.harness.session.digests import digest, digests
+from leyline.harness.session.digests import digest, digest_once, digests
 from leyline.policies.reading.calls import groups
 
 ROOT = -1  # the anchor of a note that stands before the first message
@@ -227,16 +227,26 @@ def keep_first(state: State, count: int) -> None:
     state.sent = [(uid, mark) for uid, mark in state.sent if uid in kept]
 
 
-def accept(state: State, edit: MessageEdit, messages: Sequence[Message], turn: int) -> int | None:
-    """Take a proposal into the state; returns the uid it concerns, or None if it is not new."""
+def holds(state: State, edit: MessageEdit) -> bool:
+    """Whether the very same edit is in force already."""
+    if edit.insert or not 0 <= edit.message_index < len(state.seen):
+        return False
+    pin = state.pins.get(state.seen[edit.message_index].uid)
+    return pin is not None and pin.mode is edit.mode and pin.replacement == edit.replacement
+
+
+def accept(state: State, edit: MessageEdit, messages: Sequence[Message], turn: int, mark: str | None) -> int | None:
+    """Take a proposal into the state; returns the uid it concerns, or None if it is not new. mark: the digest of its
+    replacement.
+    """
     index = edit.message_index
     if not 0 <= index < len(messages) + edit.insert:
         raise LedgerError(f"an edit names message {index}, the history has {plural.count(len(messages), 'message')}")
     if edit.insert:
         if edit.replacement is None:
             raise LedgerError(f"an insertion before message {index} carries no message")
-        anchor, mark = state.seen[index - 1].uid if index else ROOT, digest(edit.replacement)
-        if any(note.anchor == anchor and digest(note.message) == mark for note in state.notes):
+        anchor = state.seen[index - 1].uid if index else ROOT
+        if any(note.anchor == anchor and digest_once(note.message) == mark for note in state.notes):
             return None
         note = Note(state.new_uid(), anchor, clone(edit.replacement), edit.mode)
         state.notes.append(note)
@@ -252,12 +262,12 @@ def accept(state: State, edit: MessageEdit, messages: Sequence[Message], turn: i
         # A dropped message stays dropped, or half of its pair would come back; a FORGET still heals what is behind it.
         new, wanted = edit.mode is Mode.FORGET and pin is not None and pin.mode is not Mode.FORGET, None
     elif edit.mode is Mode.FORGET:
-        new = wanted is None or digest(current) != digest(wanted) or pin is None or pin.mode is not Mode.FORGET
+        new = pin is None or pin.mode is not Mode.FORGET or wanted is None or pin.digest != mark
     elif pin is None:
-        new = wanted is None or digest(current) != digest(wanted)
+        new = wanted is None or state.seen[index].digest != mark
     else:
         # What was forgotten must not come back in a shorter version of the original.
         new = wanted is None or (pin.mode is not Mode.FORGET and size(wanted) < size(current))
     if new:
-        state.pins[uid] = Pin.of(clone(wanted), edit.mode, turn)
+        state.pins[uid] = Pin(clone(wanted), edit.mode, turn, None if wanted is None else mark)
     return uid if new else None

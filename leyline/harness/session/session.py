@@ -22,6 +22,7 @@ from leyline.harness.session.totals import Totals
 from leyline.policies import Policy
 from leyline.policies.base import as_mode
 from leyline.policies.combinators.inner import as_policy
+from leyline.policies.reading.history import History
 from leyline.policies.reading.pairing import native_calls
 
 
@@ -198,6 +199,7 @@ class Session:
 
     def _prepare(self, messages: Sequence[Message], *, turn: int) -> _Prepared:
         started = time.perf_counter()
+        messages = History.of(messages)
         edits = proposals(self.policy, messages, turn, self.mode, honest=self.honest)
         plan = self.ledger.plan(messages, edits, turn=turn)
         copies: dict[tuple[int, str], Message] = {}

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from leyline.directives import Message, MessageEdit, Mode
-from leyline.harness.session.digests import digest
+from leyline.harness.session.digests import digest_once
 from leyline.harness.session.pins import ROOT, Entry, Seen, State
 
 Cause = Literal["policy", "harness", "unedit"]
@@ -30,7 +30,7 @@ def view_of(state: State, messages: Sequence[Message]) -> list[Entry]:
         return [Entry(seen.uid, index, message, seen.digest) for index, (seen, message) in _placed(state, messages)]
     notes: dict[int, list[Entry]] = {}
     for note in state.notes:
-        notes.setdefault(note.anchor, []).append(Entry(note.uid, None, note.message, digest(note.message)))
+        notes.setdefault(note.anchor, []).append(Entry(note.uid, None, note.message, digest_once(note.message)))
     view = list(notes.get(ROOT, ()))
     for index, (seen, message) in _placed(state, messages):
         pin = state.pins.get(seen.uid)
@@ -50,6 +50,8 @@ def changes(
     sent: Sequence[tuple[int, str]], view: Sequence[Entry], fresh: Mapping[int, Mode], state: State
 ) -> list[tuple[MessageEdit, Cause]]:
     """Edits that turn what was sent into the view, in indices of what was sent; the new tail is none."""
+    if not sent:
+        return []
     same = (entry.uid == uid and entry.digest == mark for (uid, mark), entry in zip(sent, view, strict=False))
     if not fresh and len(view) >= len(sent) and all(same):
         return []  # only the tail is new

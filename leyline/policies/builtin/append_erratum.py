@@ -39,6 +39,7 @@ class AppendErratum(ChangePolicy):
     'b\\n[Erratum: out of date now: the earlier view of m.py]'
     """
 
+    reads_only: ClassVar[bool] = True
     appends: ClassVar[bool] = True
     label: str = "Erratum"
     tools: Mapping[str, str] | None = None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from leyline.directives import Message
 from leyline.policies.base import ChangePolicy
 from leyline.policies.reading.calls import observations
+from leyline.policies.reading.history import each
 from leyline.policies.reading.sizes import approximate_tokens
 from leyline.policies.reading.text import stub
 from leyline.policies.settings import check_int
@@ -40,6 +42,7 @@ class ClearOver(ChangePolicy):
     ['[output ', '[output ', '[output ', 'xxxxxxxx']
     """
 
+    reads_only: ClassVar[bool] = True
     trigger: int = 8000
     keep: int = 3
     at_least: int = 2000
@@ -53,7 +56,7 @@ class ClearOver(ChangePolicy):
     def changes(self, messages: Sequence[Message], turn: int) -> Mapping[int, Message | None]:
         # Which clears happened depends on the past only: replaying it makes the policy a pure function without memory.
         outputs = set(observations(messages))
-        sizes = [approximate_tokens(message) for message in messages]
+        sizes = each(approximate_tokens, messages)
         cleared: dict[int, Message | None] = {}
         open_outputs: list[int] = []
         size, answered = 0, any(m.get("role") == "assistant" for m in messages)

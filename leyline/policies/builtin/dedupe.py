@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from leyline.directives import Message
 from leyline.directives.content import content_text, other_parts
@@ -36,6 +37,7 @@ class Dedupe(ChangePolicy):
     '[same output as a later call]'
     """
 
+    reads_only: ClassVar[bool] = True
     keep: str = "last"
     min_chars: int = 80
 

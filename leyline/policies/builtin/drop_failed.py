@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from typing import ClassVar
 
 from leyline.directives import Message
 from leyline.policies.base import ChangePolicy
@@ -44,6 +45,7 @@ class DropFailed(ChangePolicy):
     [None, 'import os']
     """
 
+    reads_only: ClassVar[bool] = True
     within: int = 3
     how: str = "drop"
     tools: Mapping[str, str] | None = None
@@ -59,23 +61,23 @@ class DropFailed(ChangePolicy):
         made = calls(messages, tools)
         members = {group[0]: group for group in groups(messages)}
         changes: dict[int, Message | None] = {}
-        for k, call in enumerate(made):
-            if not call.failed or call.result_index is None:
+        siblings = Counter(call.message_index for call in made)
+        worked: deque[Call] = deque(maxlen=self.within)  # the next ones, nearest first
+        # From the end: counting only calls that worked keeps the window the same when failed ones are gone.
+        for call in reversed(made):
+            if call.result_index is None:
                 continue
-            # Counting only calls that worked keeps the window the same when failed ones are gone.
-            worked = islice((c for c in made[k + 1 :] if not c.failed and c.result_index is not None), self.within)
+            if not call.failed:
+                worked.appendleft(call)
+                continue
             if not any(_retries(later, call, tools) for later in worked):
                 continue
-            if self.how == "drop" and len(members[call.message_index]) == 2 and _alone(call, made):
+            if self.how == "drop" and len(members[call.message_index]) == 2 and siblings[call.message_index] == 1:
                 changes.update(dict.fromkeys(members[call.message_index]))
             else:
                 note = f"[{call.name} failed; a later call worked]"
                 changes[call.result_index] = stub(messages[call.result_index], note)
         return changes
-
-
-def _alone(call: Call, made: Sequence[Call]) -> bool:
-    return sum(other.message_index == call.message_index for other in made) == 1
 
 
 def _retries(later: Call, failed: Call, tools: Mapping[str, str]) -> bool:

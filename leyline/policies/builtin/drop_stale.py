@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from leyline.directives import Message
 from leyline.policies.base import ChangePolicy
@@ -43,6 +44,7 @@ class DropStale(ChangePolicy):
     '[view of m.py: superseded by a later edit of that file]'
     """
 
+    reads_only: ClassVar[bool] = True
     tools: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ class KeepAll(ChangePolicy):
     [{'role': 'user', 'content': 'hi'}]
     """
 
+    reads_only: ClassVar[bool] = True
     blind: ClassVar[bool] = True
 
     def changes(self, messages: Sequence[Message], turn: int) -> Mapping[int, Message | None]:

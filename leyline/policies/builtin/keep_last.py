@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from leyline.directives import Message
 from leyline.policies.base import ChangePolicy
@@ -31,6 +32,7 @@ class KeepLast(ChangePolicy):
     2
     """
 
+    reads_only: ClassVar[bool] = True
     n: int = 5
 
     def __post_init__(self) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from leyline.directives import Json, Message, Mode
 from leyline.directives.content import THOUGHTS, is_signed
 from leyline.policies.base import ChangePolicy
 from leyline.policies.errors import PolicyError
+from leyline.policies.reading.history import each
 from leyline.policies.settings import check_text, compiled
 
 # Not text, but what ties messages together: changing it would break a pair.
@@ -39,6 +40,7 @@ class Redact(ChangePolicy):
     [{'role': 'user', 'content': 'my key is [redacted]'}]
     """
 
+    reads_only: ClassVar[bool] = True
     pattern: str
     replacement: str = "[redacted]"
     mode: Mode | None = field(default=Mode.FORGET, kw_only=True)
@@ -52,7 +54,15 @@ class Redact(ChangePolicy):
             raise PolicyError("redact: always works in mode 'forget'; leave mode out")
 
     def changes(self, messages: Sequence[Message], turn: int) -> Mapping[int, Message | None]:
-        return {i: self._message(self._without_signed(message)) for i, message in enumerate(messages)}
+        clean = each(self._is_clean, messages)
+        return {i: self._cleaned(message) for i, message in enumerate(messages) if not clean[i]}
+
+    def _is_clean(self, message: Message) -> bool:
+        return bool(self._cleaned(message) == message)
+
+    def _cleaned(self, message: Message) -> Message:
+        cleaned: Message = self._message(self._without_signed(message))
+        return cleaned
 
     def _without_signed(self, message: Message) -> Message:
         """Without those pieces of signed thinking that match: they cannot be changed, only left out whole."""

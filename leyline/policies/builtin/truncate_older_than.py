@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from leyline.directives import Message
 from leyline.policies.base import ChangePolicy
@@ -34,6 +35,7 @@ class TruncateOlderThan(ChangePolicy):
     'xxx\\n[... 494 characters removed ...]\\nxxx'
     """
 
+    reads_only: ClassVar[bool] = True
     n: int = 2
     max_chars: int = 200
 

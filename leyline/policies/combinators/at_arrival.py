@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
-from leyline.directives import Message, MessageEdit, Mode, apply_edits
-from leyline.policies.base import BasePolicy, Policy
-from leyline.policies.check import policy_edits
-from leyline.policies.combinators.inner import as_policy
-from leyline.policies.reading.replayed import Replayed
+from leyline.directives import Message, MessageEdit, Mode
+from leyline.policies.combinators.replaying import Made, Replaying
+from leyline.policies.reading.history import History
 from leyline.policies.reading.seen import first_unseen
 
 _ANSWER: Message = {"role": "assistant", "content": ""}
 
 
 @dataclass(frozen=True)
-class AtArrival(BasePolicy):
+class AtArrival(Replaying):
     """Ask a policy about new outputs as if the model had answered them already, and keep what it says for good.
 
     Filter at ingestion: nothing that a server holds is ever edited, so that the prefix never breaks and there is
@@ -39,24 +36,11 @@ class AtArrival(BasePolicy):
     [2]
     """
 
-    combines: ClassVar[bool] = True
-    policy: Policy | str
+    reads_only: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "policy", as_policy(self.policy, self.name))
-        object.__setattr__(self, "_replayed", {mode: Replayed(partial(self._step, mode)) for mode in Mode})
-
-    def transform(self, messages: Sequence[Message], turn: int) -> list[Message]:
-        return apply_edits(messages, self.edits(messages, turn))
-
-    def edits(self, messages: Sequence[Message], turn: int, mode: Mode = Mode.AMORTIZE) -> list[MessageEdit]:
-        replayed: dict[Mode, Replayed] = self.__dict__["_replayed"]
-        return replayed[self.mode or mode].edits(messages, turn)
-
-    def _step(self, mode: Mode, past: Sequence[Message], turn: int, made: Sequence[MessageEdit]) -> list[MessageEdit]:
+    def new_edits(self, past: Sequence[Message], turn: int, made: Made, mode: Mode) -> list[MessageEdit]:
         new = first_unseen(past)
         if new >= len(past):
             return []
-        asked = policy_edits(as_policy(self.policy, self.name), [*past, _ANSWER], turn + 1, mode)
+        asked = self.asked(History.of(past).other([*past, _ANSWER]), turn + 1, mode)
         return [e for e in asked if new <= e.message_index < len(past) and e.replacement is not None and not e.insert]

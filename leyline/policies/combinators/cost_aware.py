@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
 from typing import ClassVar
 
 from leyline.directives import Costs, LeylineError, Message, MessageEdit, Mode, apply_edits
-from leyline.directives.digest import config_digest
+from leyline.directives.clone import clone
 from leyline.policies.base import BasePolicy, Policy
 from leyline.policies.check import policy_edits
 from leyline.policies.combinators.inner import as_policy
 from leyline.policies.errors import PolicyError
 from leyline.policies.reading.calls import groups
+from leyline.policies.reading.history import each
+from leyline.policies.reading.replayed import Replayed
 from leyline.policies.reading.sizes import approximate_tokens
-from leyline.policies.reading.turns import history_at
 from leyline.policies.settings import check_int, check_text
 
-_REMEMBERED = 64
+_NOT_MADE: Message = {"": None}  # equal to no replacement
 
-Made = Mapping[int, str]
-"""Edits made so far: the digest of what stands in a message's place, by its index."""
+Made = Mapping[int, Message | None]
+"""Edits made so far: what stands in a message's place, by its index."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class CostAware(BasePolicy):
     """
 
     combines: ClassVar[bool] = True
+    reads_only: ClassVar[bool] = True
     policy: Policy | str
     costs: str = ""
     turns: int = 0
@@ -71,58 +75,42 @@ class CostAware(BasePolicy):
         except LeylineError as error:
             raise PolicyError(f"cost_aware: {error}; measure them: leyline bench calibrate URL") from None
         object.__setattr__(self, "_constants", constants)
-        object.__setattr__(self, "_seen", {})
+        object.__setattr__(self, "_replayed", {mode: Replayed(partial(self._step, mode), {}) for mode in Mode})
 
     def transform(self, messages: Sequence[Message], turn: int) -> list[Message]:
         return apply_edits(messages, self.edits(messages, turn))
 
     def edits(self, messages: Sequence[Message], turn: int, mode: Mode = Mode.AMORTIZE) -> list[MessageEdit]:
-        # Which edits were made depends on the past only: replaying it makes the policy a pure function. The last turns'
-        # outcomes are remembered, so that a session pays for one turn at a time.
-        made = self._made(messages, turn - 1, turn, mode) if turn > 0 else {}
-        return self._step(messages, turn, mode, made)[0]
+        # Which edits were made depends on the past only: replaying it makes the policy a pure function.
+        replayed: dict[Mode, Replayed[Made]] = self.__dict__["_replayed"]
+        past = replayed[self.mode or mode]
+        taken = self._taken(messages, turn, self.mode or mode, past.before(messages, turn))
+        past.keep(messages, turn, _made(taken))
+        return taken
 
-    def _made(self, messages: Sequence[Message], then: int, turn: int, mode: Mode) -> Made:
-        """What was made up to turn `then`."""
-        seen: dict[str, Made] = self.__dict__["_seen"]
-        keys = {}
-        start, made = -1, dict[int, str]()
-        for at in range(then, -1, -1):
-            keys[at] = config_digest({"turn": at, "mode": str(mode), "past": history_at(messages, turn, at)})
-            if keys[at] in seen:
-                start, made = at, dict(seen[keys[at]])
-                break
-        for at in range(start + 1, then + 1):
-            made = self._step(history_at(messages, turn, at), at, mode, made)[1]
-            seen[keys[at]] = made
-        while len(seen) > _REMEMBERED:
-            seen.pop(next(iter(seen)), None)
-        return made
+    def _step(self, mode: Mode, past: Sequence[Message], turn: int, made: Made) -> Made:
+        return _made(self._taken(past, turn, mode, made))
 
-    def _step(
-        self, messages: Sequence[Message], turn: int, mode: Mode, made: Made
-    ) -> tuple[list[MessageEdit], dict[int, str]]:
-        """The edits of one turn, and what is made by then."""
-        asked = policy_edits(as_policy(self.policy, self.name), messages, turn, self.mode or mode)
-        marks = {id(edit): config_digest({"message": edit.replacement}) for edit in asked}
+    def _taken(self, messages: Sequence[Message], turn: int, mode: Mode, made: Made) -> list[MessageEdit]:
+        """The edits of one turn, of those that the inner policy wants."""
+        asked = policy_edits(as_policy(self.policy, self.name), messages, turn, mode)
         at_once = [
             edit
             for edit in asked
-            if edit.insert or edit.mode is Mode.FORGET or made.get(edit.message_index) == marks[id(edit)]
+            if edit.insert or edit.mode is Mode.FORGET or made.get(edit.message_index, _NOT_MADE) == edit.replacement
         ]
         held = {id(edit) for edit in at_once}
         waiting = [edit for edit in asked if id(edit) not in held]
         first = self._first_that_pays(messages, turn, waiting) if waiting else len(messages)
         taken = held | {id(edit) for edit in waiting if edit.message_index >= first}
-        edits = [edit for edit in asked if id(edit) in taken]
-        return edits, {edit.message_index: marks[id(edit)] for edit in edits if not edit.insert}
+        return [edit for edit in asked if id(edit) in taken]
 
     def _first_that_pays(self, messages: Sequence[Message], turn: int, waiting: Sequence[MessageEdit]) -> int:
         """The message from which on the edits that wait are made: where they gain most. Past the end for nowhere."""
         costs: Costs = self.__dict__["_constants"]
-        sizes = [approximate_tokens(message) for message in messages]
+        sizes = each(approximate_tokens, messages)
         said = sum(size for size, m in zip(sizes, messages, strict=True) if m.get("role") == "assistant")
-        total, turns = sum(sizes), turn + 1
+        total, turns, upto = sum(sizes), turn + 1, [0, *accumulate(sizes)]
         each_turn = costs.pair * (total / turns) + costs.byte * costs.token_bytes / 2 * (said / turns)
         ahead = self.turns or turns
         best, first = 0.0, len(messages)
@@ -135,13 +123,17 @@ class CostAware(BasePolicy):
         for edit, anchor, following in zip(ordered, anchors, [*anchors[1:], -1], strict=True):
             index = edit.message_index
             size = approximate_tokens(edit.replacement) if edit.replacement is not None else 0
-            moved += sum(sizes[index + 1 : end])
+            moved += upto[end] - upto[index + 1]
             holes += size > 0
             shed, written, end = shed + sizes[index] - size, written + size, index
-            before = sum(sizes[:index])
+            before = upto[index]
             passed = costs.turn([(before, before + written + moved)]) - costs.forward
             spliced = costs.computing(before, before + written) + costs.hole * holes + costs.moving(moved)
             gain = ahead * shed * each_turn - (min(passed, spliced) if self.splice else passed)
             if gain > best and anchor != following:
                 best, first = gain, index
         return first
+
+
+def _made(edits: Sequence[MessageEdit]) -> Made:
+    return {edit.message_index: clone(edit.replacement) for edit in edits if not edit.insert}

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
-from leyline.directives import Message, MessageEdit, Mode, apply_edits
-from leyline.policies.base import BasePolicy, Policy
-from leyline.policies.check import policy_edits
-from leyline.policies.combinators.inner import as_policy
-from leyline.policies.reading.replayed import Replayed
+from leyline.directives import Message, MessageEdit, Mode
+from leyline.policies.combinators.replaying import Made, Replaying
 from leyline.policies.settings import check_int
 
 
 @dataclass(frozen=True)
-class Freeze(BasePolicy):
+class Freeze(Replaying):
     """Make a policy's edits every so many turns, behind the newest answers only, and leave them as they are for good.
 
     Frozen compaction: what an edit policy has to beat on an ordinary prefix cache. The prefix breaks once a batch and
@@ -41,26 +37,16 @@ class Freeze(BasePolicy):
     [0, 0, 0, 0, 2, 2, 2]
     """
 
-    combines: ClassVar[bool] = True
-    policy: Policy | str
+    reads_only: ClassVar[bool] = True
     every: int = 10
     behind: int = 4
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "policy", as_policy(self.policy, self.name))
         check_int(self, "every", minimum=1)
         check_int(self, "behind", minimum=0)
-        object.__setattr__(self, "_replayed", {mode: Replayed(partial(self._step, mode)) for mode in Mode})
 
-    def transform(self, messages: Sequence[Message], turn: int) -> list[Message]:
-        return apply_edits(messages, self.edits(messages, turn))
-
-    def edits(self, messages: Sequence[Message], turn: int, mode: Mode = Mode.AMORTIZE) -> list[MessageEdit]:
-        replayed: dict[Mode, Replayed] = self.__dict__["_replayed"]
-        return replayed[self.mode or mode].edits(messages, turn)
-
-    def _step(self, mode: Mode, past: Sequence[Message], turn: int, made: Sequence[MessageEdit]) -> list[MessageEdit]:
+    def new_edits(self, past: Sequence[Message], turn: int, made: Made, mode: Mode) -> list[MessageEdit]:
         if turn == 0 or turn % self.every:
             return []
         answers = [place for place, message in enumerate(past) if message.get("role") == "assistant"]
@@ -68,5 +54,5 @@ class Freeze(BasePolicy):
             return []
         bound = answers[-self.behind] if self.behind else len(past)
         frozen = {(edit.message_index, edit.insert) for edit in made}
-        asked = policy_edits(as_policy(self.policy, self.name), past, turn, mode)
+        asked = self.asked(past, turn, mode)
         return [e for e in asked if e.message_index < bound and (e.message_index, e.insert) not in frozen]

@@ -44,6 +44,7 @@ class Protect(BasePolicy):
     """
 
     combines: ClassVar[bool] = True
+    reads_only: ClassVar[bool] = True
     policy: Policy | str
     tools: tuple[str, ...] = ()
     files: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ from leyline.policies.check import policy_edits
 from leyline.policies.combinators.inner import as_policy
 from leyline.policies.draft import Draft
 from leyline.policies.errors import PolicyError
+from leyline.policies.reading.history import History
 
 
 @dataclass(frozen=True, init=False)
@@ -33,6 +34,7 @@ class Then(BasePolicy):
     """
 
     combines: ClassVar[bool] = True
+    reads_only: ClassVar[bool] = True
     policies: tuple[Policy, ...] = field(default=())
 
     def __init__(self, *policies: Policy | str, mode: Mode | None = None) -> None:
@@ -45,9 +47,12 @@ class Then(BasePolicy):
         return apply_edits(messages, self.edits(messages, turn))
 
     def edits(self, messages: Sequence[Message], turn: int, mode: Mode = Mode.AMORTIZE) -> list[MessageEdit]:
-        draft = Draft(messages)
+        draft, history = Draft(messages), History.of(messages)
         for policy in self.policies:
-            draft.apply(policy_edits(policy, draft.messages, turn, self.mode or mode))
+            edits = policy_edits(policy, history, turn, self.mode or mode)
+            if edits:
+                draft.apply(edits)
+                history = history.other(draft.messages)
         return draft.edits()
 
     def __str__(self) -> str:

@@ -11,6 +11,7 @@ from leyline.policies.base import BasePolicy, Policy
 from leyline.policies.check import policy_edits
 from leyline.policies.combinators.inner import as_policy
 from leyline.policies.errors import PolicyError
+from leyline.policies.reading.history import each
 from leyline.policies.reading.sizes import approximate_tokens
 from leyline.policies.reading.turns import history_at
 from leyline.policies.settings import check_int
@@ -42,6 +43,7 @@ class When(BasePolicy):
     """
 
     combines: ClassVar[bool] = True
+    reads_only: ClassVar[bool] = True
     policy: Policy | str
     min_turn: int = 0
     over: int = 0
@@ -63,8 +65,8 @@ class When(BasePolicy):
     def edits(self, messages: Sequence[Message], turn: int, mode: Mode = Mode.AMORTIZE) -> list[MessageEdit]:
         then = turn - turn % self.every
         past = history_at(messages, turn, then)
-        if then < self.min_turn or sum(map(approximate_tokens, past)) < self.over + bool(self.over):
+        if then < self.min_turn or (self.over and sum(each(approximate_tokens, past)) <= self.over):
             return []
-        if self.condition is not None and not self.condition(past, then):
+        if self.condition is not None and not self.condition(list(past), then):
             return []
         return policy_edits(as_policy(self.policy, self.name), past, then, self.mode or mode)

@@ -34,6 +34,7 @@ class WithMode(BasePolicy):
     """
 
     combines: ClassVar[bool] = True
+    reads_only: ClassVar[bool] = True
     policy: Policy = field(kw_only=True)
 
     def __init__(self, policy: Policy | str, mode: Mode | str) -> None:

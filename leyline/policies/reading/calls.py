@@ -12,14 +12,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from leyline.directives import JsonObject, Message
+from leyline.directives import JsonMapping, JsonObject, Message
+from leyline.directives.clone import clone
 from leyline.directives.content import content_text
 from leyline.directives.hermes import read_written, spoken
-from leyline.policies.reading.failures import has_failed
-from leyline.policies.reading.pairing import RESULT_ROLES, Pairing, Slot, native_calls, pair
+from leyline.policies.reading.failures import failed_with, outcome
+from leyline.policies.reading.history import History, once
+from leyline.policies.reading.pairing import RESULT_ROLES, Pairing, arguments_of, ids_and_names, native_calls, pair
+from leyline.policies.reading.shell import Effect
 from leyline.policies.reading.tools import TOOLS
 
 _FENCE = re.compile(r"```(?:bash|sh|shell|console|mswea_bash_command)[ \t]*\n(.*?)\n?```", re.S)
@@ -40,6 +43,8 @@ class Call:
     message_index: int
     result_index: int | None
     failed: bool
+    effects: dict[str, Effect] = field(default_factory=dict, repr=False, compare=False)
+    """What `effect` found, by the kind of the tool."""
 
 
 def is_observation(messages: Sequence[Message], index: int) -> bool:
@@ -55,6 +60,10 @@ def observations(messages: Sequence[Message]) -> list[int]:
     is an output too. So in a chat without tools every follow-up of the user counts as an output. What the user said
     first never does, not even behind a greeting.
     """
+    return list(once(_observations, messages))
+
+
+def _observations(messages: Sequence[Message]) -> list[int]:
     native = [i for i, m in enumerate(messages) if m.get("role") in RESULT_ROLES]
     if native or any(native_calls(m) for m in messages):
         return native
@@ -64,27 +73,51 @@ def observations(messages: Sequence[Message]) -> list[int]:
 
 def pairing(messages: Sequence[Message]) -> Pairing:
     """Which output belongs to which call and message."""
-    return pair(messages, observations(messages))
+    return once(_pairing, messages)
+
+
+def _pairing(messages: Sequence[Message]) -> Pairing:
+    return pair(messages, once(_observations, messages))
 
 
 def calls(messages: Sequence[Message], tools: Mapping[str, str] = TOOLS) -> list[Call]:
     """Every call of the history, in order, with the message that answers it. tools: what the names mean."""
-    pairs = pairing(messages)
+    if type(messages) is History:
+        return _calls_of(messages, tools) if tools is not TOOLS else list(messages.once(_calls))
+    # What is remembered is not given to a caller who may change it.
+    found = _calls_of(History(messages), tools)
+    return [replace(call, arguments=clone(call.arguments), effects={}) for call in found]
+
+
+def _calls(messages: Sequence[Message]) -> list[Call]:
+    return _calls_of(History.of(messages), TOOLS)
+
+
+def _calls_of(history: History, tools: Mapping[str, str]) -> list[Call]:
+    pairs = pairing(history)
     found: list[Call] = []
     for index, members in pairs.members.items():
+        given = history.fact(arguments_given, index)
         slots = pairs.slots.get(index)
-        if slots is not None:
-            made = [(slot.name, _arguments_of(slot), slot.result) for slot in slots]
-        else:
-            written = written_calls(content_text(messages[index]))
-            made = [
-                (name, json.loads(arguments), members[k] if k < len(members) else None)
-                for k, (name, arguments) in enumerate(written)
-            ]
-        for name, arguments, result in made:
-            failed = result is not None and has_failed(messages[result], name, arguments, tools)
-            found.append(Call(name, arguments, index, result, failed))
+        results: Sequence[int | None] = members if slots is None else [slot.result for slot in slots]
+        for k, (name, arguments, effects) in enumerate(given):
+            result = results[k] if k < len(results) else None
+            failed = result is not None and failed_with(history.fact(outcome, result), name, arguments, tools)
+            found.append(Call(name, arguments, index, result, failed, effects))
     return found
+
+
+Given = tuple[str, JsonObject, dict[str, Effect]]
+"""Of a call its name, its arguments, and a place for its effects."""
+
+
+def arguments_given(message: Message) -> tuple[Given, ...]:
+    """Each call of an assistant message: its native ones, else those written into its text."""
+    made = native_calls(message)
+    if made:
+        names = [name for _, name in ids_and_names(message)]
+        return tuple((name, _arguments_of(call), {}) for name, call in zip(names, made, strict=True))
+    return tuple((name, json.loads(arguments), {}) for name, arguments in written_calls(content_text(message)))
 
 
 def groups(messages: Sequence[Message]) -> list[list[int]]:
@@ -95,9 +128,9 @@ def groups(messages: Sequence[Message]) -> list[list[int]]:
     return [[index, *members] for index, members in pairing(messages).members.items()]
 
 
-def _arguments_of(slot: Slot) -> dict[str, object]:
-    value = slot.arguments
-    return {"input": value} if isinstance(value, str) and "custom" in slot.call else _arguments(value)
+def _arguments_of(call: JsonMapping) -> JsonObject:
+    value = arguments_of(call)
+    return {"input": value} if isinstance(value, str) and "custom" in call else clone(_arguments(value))
 
 
 def _arguments(value: object) -> JsonObject:

@@ -53,32 +53,21 @@ _REACH = {"read": 2000, "read_file": 2000, "open": 100}
 """Lines that a view tool shows where nothing says how many."""
 
 
-_SMALL = (str, int, float, bool, type(None))
-
-
 def effect(call: Call, tools: Mapping[str, str] = TOOLS) -> Effect:
     """What a call shows, writes or tests."""
-    values = call.arguments.values()
-    if tools is TOOLS and all(type(v) in _SMALL and (type(v) is not str or len(v) < 500) for v in values):
-        kind = kind_of(call.name, call.arguments, tools)
-        return _effect_of_small(call.name, tuple(call.arguments.items()), tuple(map(type, values)), kind)
-    return effect_of(call.name, call.arguments, tools)
-
-
-@lru_cache(maxsize=4096)
-def _effect_of_small(
-    name: str, arguments: tuple[tuple[str, Any], ...], types: tuple[type, ...], kind: str | None
-) -> Effect:
-    """A history is read again every turn, so most calls have been seen.
-
-    types: what tells 1 from True. kind: the table's word, which its user may change at any time.
-    """
-    return effect_of(name, dict(arguments))
+    kind = kind_of(call.name, call.arguments, tools)  # the table's word, which its user may change at any time
+    found = call.effects.get(kind)
+    if found is None:
+        found = call.effects[kind] = _effect(call.name, call.arguments, kind)
+    return found
 
 
 def effect_of(name: str, arguments: JsonMapping, tools: Mapping[str, str] = TOOLS) -> Effect:
     """`effect` of a call with this name and these arguments."""
-    kind = kind_of(name, arguments, tools)
+    return _effect(name, arguments, kind_of(name, arguments, tools))
+
+
+def _effect(name: str, arguments: JsonMapping, kind: str) -> Effect:
     given = {_plain(key): value for key, value in arguments.items() if value is not None}
     if kind == "shell":
         command = shell_command(arguments)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from leyline.directives import JsonMapping, Message
 from leyline.directives.content import content_text
@@ -57,26 +58,53 @@ _SHORT_CHARS, _SHORT_LINES = 400, 3
 _FLAGS = {"error": True, "failed": True, "failure": True, "success": False}
 
 
-def has_failed(
-    message: Message, name: str = "", arguments: JsonMapping | None = None, tools: Mapping[str, str] = TOOLS
-) -> bool:
-    """Whether a tool output reports an error. name, arguments: of the call that it answers."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an output says of its end, whatever was called.
+
+    flag: of the harness, None where it set none. code: of a command. error: whether the text begins like an error.
+    short: whether it is no longer than an error that stands alone.
+    """
+
+    flag: bool | None
+    code: int | None = None
+    error: bool = False
+    short: bool = False
+
+
+def outcome(message: Message) -> Outcome:
+    """Read the end of a tool output."""
     flag = message.get("is_error")
     if not isinstance(flag, bool):
         flag = _FLAGS.get(str(message.get("status")))
     if flag is not None:
-        return flag
-    text, given = content_text(message), arguments or {}
-    kind = kind_of(name, given, tools)
-    reads = kind in ("view", "search")
-    if not reads:
-        code = _exit_code(text)
-        if code is not None:
-            return code != 0
-    if _ERROR.match(text[:200]) is None:
+        return Outcome(flag)
+    text = content_text(message)
+    short = len(text) <= _SHORT_CHARS and text.strip().count("\n") < _SHORT_LINES
+    return Outcome(None, _exit_code(text), _ERROR.match(text[:200]) is not None, short)
+
+
+def failed_with(found: Outcome, name: str, arguments: JsonMapping, tools: Mapping[str, str] = TOOLS) -> bool:
+    """Whether an output reports an error. name, arguments: of the call that it answers."""
+    if found.flag is not None:
+        return found.flag
+    if found.code is None and not found.error:
         return False
-    reads = reads or (kind == "shell" and effect_of(name, given, tools).program in _READERS)
-    return not (reads and (len(text) > _SHORT_CHARS or text.strip().count("\n") >= _SHORT_LINES))
+    kind = kind_of(name, arguments, tools)
+    reads = kind in ("view", "search")
+    if not reads and found.code is not None:
+        return found.code != 0
+    if not found.error:
+        return False
+    reads = reads or (kind == "shell" and effect_of(name, arguments, tools).program in _READERS)
+    return found.short or not reads
+
+
+def has_failed(
+    message: Message, name: str = "", arguments: JsonMapping | None = None, tools: Mapping[str, str] = TOOLS
+) -> bool:
+    """Whether a tool output reports an error. name, arguments: of the call that it answers."""
+    return failed_with(outcome(message), name, arguments or {}, tools)
 
 
 def _exit_code(text: str) -> int | None:

@@ -9,37 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from leyline.directives import JsonMapping, Message
+from leyline.policies.reading.history import each
 
 RESULT_ROLES = ("tool", "function")
 
 
-@dataclass
+@dataclass(slots=True)
 class Slot:
-    """One call as a message holds it: `call` in its own form, `result` the index of the message that answers."""
+    """One call of a message. id: None where it has none. name: the tool's, or an empty string. result: the index of the
+    message that answers.
+    """
 
-    call: JsonMapping
+    id: str | None
+    name: str
     message_index: int
     result: int | None = None
-
-    @property
-    def id(self) -> str | None:
-        found = self.call.get("id")
-        return None if found is None or found == "" else str(found)
-
-    @property
-    def name(self) -> str:
-        """The tool's name, or an empty string."""
-        found = _body(self.call).get("name")
-        return found if isinstance(found, str) else ""
-
-    @property
-    def arguments(self) -> Any:
-        """As the call holds them: mostly JSON in a string."""
-        body = _body(self.call)
-        return next((body[key] for key in ("arguments", "args", "input") if key in body), None)
 
 
 @dataclass
@@ -69,9 +55,24 @@ def native_calls(message: Message) -> list[JsonMapping]:
     return [{"function": old}] if isinstance(old, Mapping) else []
 
 
+def ids_and_names(message: Message) -> tuple[tuple[str | None, str], ...]:
+    """Of each native call of a message the id, None where it has none, and the tool's name, or an empty string."""
+    found = []
+    for call in native_calls(message):
+        given, name = call.get("id"), _body(call).get("name")
+        found.append((None if given is None or given == "" else str(given), name if isinstance(name, str) else ""))
+    return tuple(found)
+
+
+def arguments_of(call: JsonMapping) -> object:
+    """The arguments of a native call as it holds them: mostly JSON in a string."""
+    body = _body(call)
+    return next((body[key] for key in ("arguments", "args", "input") if key in body), None)
+
+
 def pair(messages: Sequence[Message], outputs: Iterable[int]) -> Pairing:
     """The calls of a history with their results. outputs: indices of the tool outputs, ascending."""
-    found = Pairing()
+    found, made = Pairing(), each(ids_and_names, messages)
     is_output = set(outputs)
     by_id: dict[str, list[Slot]] = {}
     unmatched: list[tuple[int, int | None]] = []
@@ -80,9 +81,9 @@ def pair(messages: Sequence[Message], outputs: Iterable[int]) -> Pairing:
         if message.get("role") == "assistant":
             answer = index
             found.members[index] = []
-            slots = [Slot(call, index) for call in native_calls(message)]
-            if slots:
-                found.slots[index] = slots
+            if not made[index]:
+                continue
+            slots = found.slots[index] = [Slot(number, name, index) for number, name in made[index]]
             for slot in slots:
                 if slot.id is not None:
                     by_id.setdefault(slot.id, []).append(slot)
@@ -111,6 +112,9 @@ def pair(messages: Sequence[Message], outputs: Iterable[int]) -> Pairing:
 
 def _take(slots: Sequence[Slot], index: int) -> Slot | None:
     """Give result `index` to the first open one of the newest message's slots."""
+    if len(slots) == 1 and slots[0].result is None:
+        slots[0].result = index
+        return slots[0]
     free = [slot for slot in slots if slot.result is None]
     if not free:
         return None

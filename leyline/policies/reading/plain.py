@@ -11,6 +11,7 @@ from typing import Any
 
 from leyline.directives import JsonMapping
 from leyline.directives.content import is_thinking
+from leyline.policies.reading.history import History
 
 _FIX = "give chat messages: role, content, and tool_calls or tool_call_id"
 _ANTHROPIC = "Anthropic's Messages API"
@@ -38,10 +39,13 @@ _FOREIGN_KEYS = {
 
 def foreign(messages: Sequence[Any]) -> str | None:
     """What in a history policies cannot read, and what to do, in one line; None for a plain history."""
+    if type(messages) is History:
+        found = messages.each(_foreign)
+        return next((f"message {index} {what}" for index, what in enumerate(found) if what is not None), None)
     for index, message in enumerate(messages):
-        found = _foreign(message)
-        if found is not None:
-            return f"message {index} {found}"
+        what = _foreign(message)
+        if what is not None:
+            return f"message {index} {what}"
     return None
 
 

@@ -33,28 +33,35 @@ def stale_outputs(messages: Sequence[Message], tools: Mapping[str, str] = TOOLS)
     least the same tests in the same directory that shows their result. A call that failed supersedes nothing, and its
     own output is left alone. tools: what the names of tools mean.
     """
-    views: list[tuple[View, int]] = []
-    runs: list[tuple[SuiteRun, int]] = []
+    # What may be superseded, by what a later call must share with it: the path, or the runner and its directory.
+    views: dict[str, list[tuple[int, View, int]]] = {}
+    runs: dict[tuple[str, str], list[tuple[SuiteRun, int]]] = {}
     found: list[Stale] = []
-    for call in calls(messages, tools):
+    for number, call in enumerate(calls(messages, tools)):
         if call.result_index is None:
             continue
         now, at = effect(call, tools), call.result_index
         # A failing test run is a result, not a failed call.
         if call.failed and not (now.tests is not None and kind_of(call.name, call.arguments, tools) == "shell"):
             continue
-        for view, index in list(views):
-            covered = now.view is not None and now.view.covers(view)
-            if view.path in now.edited or covered:
-                views.remove((view, index))
-                why = "a later view" if covered else "a later edit of that file"
-                found.append(Stale(index, at, f"view of {view.path}", why))
+        gone: list[tuple[int, Stale]] = []
+        for path in now.edited if now.view is None else now.edited | {now.view.path}:
+            left = []
+            for item in views.pop(path, ()):
+                covered = now.view is not None and now.view.covers(item[1])
+                if covered or path in now.edited:
+                    why = "a later view" if covered else "a later edit of that file"
+                    gone.append((item[0], Stale(item[2], at, f"view of {path}", why)))
+                else:
+                    left.append(item)
+            if left:
+                views[path] = left
+        found += [stale for _, stale in sorted(gone, key=lambda pair: pair[0])]
         if now.tests is not None:
-            for run, index in list(runs):
-                if now.tests.covers(run):
-                    runs.remove((run, index))
-                    found.append(Stale(index, at, "test run", "a later test run"))
-            runs.append((now.tests, at))
+            same = runs.setdefault((now.tests.runner, now.tests.directory), [])
+            found += [Stale(index, at, "test run", "a later test run") for run, index in same if now.tests.covers(run)]
+            same[:] = [item for item in same if not now.tests.covers(item[0])]
+            same.append((now.tests, at))
         if now.view is not None:
-            views.append((now.view, at))
+            views.setdefault(now.view.path, []).append((number, now.view, at))
     return found

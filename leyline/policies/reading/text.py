@@ -9,6 +9,7 @@ from leyline.directives import Message
 from leyline.directives.content import content_text, is_text, other_parts
 from leyline.policies.errors import PolicyError
 
+_REMOVED = " characters removed ...]\n"
 _MARKER = re.compile(r"\n\[\.\.\. (\d{1,18}) characters removed \.\.\.\]\n")
 
 
@@ -41,7 +42,7 @@ def cut(text: str, max_chars: int) -> str:
     if len(text) <= max_chars:
         return text
     half, removed, whole = max_chars // 2, 0, text
-    for marker in _MARKER.finditer(text):
+    for marker in _MARKER.finditer(text) if _REMOVED in text else ():
         kept = marker.start()
         if kept == len(text) - marker.end():
             if kept <= half:

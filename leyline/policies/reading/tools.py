@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import ChainMap
 from collections.abc import Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any
 
 from leyline.directives import JsonMapping
@@ -65,16 +66,23 @@ def kind_of(name: str, arguments: JsonMapping, tools: Mapping[str, str] = TOOLS)
 
     A tool that the table does not know is a shell if its `command` is a text and it names no file; else `other`.
     """
-    lower = _VERSION.sub("", name.lower())
-    kind = tools.get(lower)
+    whole, last = _plain_names(name)
+    kind = tools.get(whole)
     if kind is None:
-        kind = tools.get(_PREFIX.split(lower)[-1])
+        kind = tools.get(last)
     command = arguments.get("command")
     if kind == "editor" or (kind in (None, "edit") and command in _VIEW_COMMANDS | _EDIT_COMMANDS):
         return _editor(command, arguments)
     if kind is None:
         return "shell" if isinstance(command, str) and not _names_file(arguments) else "other"
     return kind
+
+
+@lru_cache(maxsize=1024)
+def _plain_names(name: str) -> tuple[str, str]:
+    """A tool's name in lower case without its version, and its last part."""
+    lower = _VERSION.sub("", name.lower())
+    return lower, _PREFIX.split(lower)[-1]
 
 
 def shell_command(arguments: JsonMapping) -> str:
