@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 import uuid
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
@@ -156,6 +157,16 @@ class Conversations:
     def change(self, conversation: Conversation) -> None:
         """Put in what changed of a conversation, without using it."""
         self._known[conversation.name] = conversation
+
+
+def say_forgotten(conversation: Conversation, limit: int) -> None:
+    """Warn that a conversation was forgotten, of which `limit` are remembered."""
+    warnings.warn(
+        f"leyline: forgot conversation {conversation.name!r}, used longest ago of {limit + 1}; if it goes on, its edits "
+        "are decided afresh and its prefix breaks. Raise max_conversations to keep more (said once; report() counts "
+        "them)",
+        stacklevel=3,
+    )
 
 
 def _fork(known: Conversation, shared: int, name: str) -> Conversation:

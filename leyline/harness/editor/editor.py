@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import uuid
-import warnings
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,12 +16,12 @@ from leyline.dialects import Dialect, Item, Placed, Reading, detect, read
 from leyline.directives import JsonMapping, JsonObject, MessageEdit, Mode
 from leyline.harness.editor import saved
 from leyline.harness.editor.account import Account, EditorReport, EditorTurn
-from leyline.harness.editor.conversations import Conversation, Conversations
+from leyline.harness.editor.conversations import Conversation, Conversations, say_forgotten
 from leyline.harness.editor.fields import WireSettings, asked, request_fields, with_fields
 from leyline.harness.editor.measure import broke_by, shed_by, undeclared_by
 from leyline.harness.editor.plan import EditPlan
 from leyline.harness.session.digests import digests
-from leyline.harness.session.inputs import InputError, check_settings
+from leyline.harness.session.inputs import InputError, check_counts, check_settings
 from leyline.harness.session.ledger import Plan
 from leyline.harness.session.proposals import proposals
 from leyline.policies import Policy
@@ -73,9 +72,7 @@ class Editor:
             raise InputError(
                 f"{owner}: purge=True needs splice=True: no other server can be told to evict what was forgotten"
             )
-        for name, value in {"max_conversations": max_conversations, "keep_turns": keep_turns}.items():
-            if type(value) is not int or value < 1:
-                raise InputError(f"{owner}: {name} is {value!r}; give a whole number of at least 1")
+        check_counts(owner, max_conversations=max_conversations, keep_turns=keep_turns)
         given = as_mode(mode, owner)
         self.mode = Mode.FORGET if honest else given
         self.audit = audit
@@ -289,12 +286,7 @@ class Editor:
             self._store.pop(conversation.name, None)
         self._account.forgotten += 1
         if self._account.forgotten == 1:
-            warnings.warn(
-                f"leyline: forgot conversation {conversation.name!r}, used longest ago of {self._limit + 1}; if it "
-                "goes on, its edits are decided afresh and its prefix breaks. Raise max_conversations to keep more "
-                "(said once; report() counts them)",
-                stacklevel=2,
-            )
+            say_forgotten(conversation, self._limit)
 
 
 def _field(dialect: Dialect) -> str:

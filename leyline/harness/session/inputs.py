@@ -23,6 +23,13 @@ def check_settings(owner: str, *, seam: object, honest: object, purge: object) -
             raise InputError(f"{owner}: {name} is {value!r}; give True or False")
 
 
+def check_counts(owner: str, **values: object) -> None:
+    """Raise InputError, which names `owner`, unless each setting is a whole number of at least 1."""
+    for name, value in values.items():
+        if type(value) is not int or value < 1:
+            raise InputError(f"{owner}: {name} is {value!r}; give a whole number of at least 1")
+
+
 def as_tools(owner: str, tools: object) -> list[Mapping[str, object]] | None:
     """Tool definitions as a list of the owner's own, None if there are none. Raises InputError, which names `owner`."""
     if tools is None:
