@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 import uuid
+import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
