@@ -163,8 +163,8 @@ def say_forgotten(conversation: Conversation, limit: int) -> None:
     """Warn that a conversation was forgotten, of which `limit` are remembered."""
     warnings.warn(
         f"leyline: forgot conversation {conversation.name!r}, used longest ago of {limit + 1}; if it goes on, its "
-        "edits are decided afresh and its prefix breaks. Raise max_conversations to keep more (said once; report() counts "
-        "them)",
+        "edits are decided afresh and its prefix breaks. Raise max_conversations to keep more (said once; report() "
+        "counts them)",
         stacklevel=3,
     )
 
