@@ -1,11 +1,11 @@
 """The fidelity lab at full size: models, policies and trajectories as jobs of many processes, up to a deadline.
 
     python benchmarks/fidelity.py --trace trajectories.jsonl.gz --out results/fidelity
-    python benchmarks/fidelity.py --poison --out results/fidelity
 
-Writes one packed file of records a model, `MODEL.jsonl.gz` (or `poison-MODEL.jsonl.gz`), and `run.json`
-(`poison-run.json`): machine, date, command, and how many jobs were done. A job is one trajectory under one policy at
-all seams, and counts whole or not at all. Trajectories alternate, so that a run that is cut has some of every policy.
+Writes one packed file of records a model, `MODEL.jsonl.gz`, and one of its poison probes, `poison-MODEL.jsonl.gz`; and
+`run.json`: machine, date, command, and how many jobs were done. A job is one probe, or one trajectory under one policy
+at all seams, and counts whole or not at all. The first policy goes first; the others take turns, so that a run that is
+cut has some of each.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ POLICIES = (
     "clear_over(trigger=3000, keep=2, at_least=500)",
 )
 SEAMS = (0, 8, 32, 128)
-TOKENS = {"fidelity": 16, "settings": 24, "repair": 96}
+CONTINUED = 8  # greedy tokens of a probe of the lab
+TOKENS = {"settings": 24, "repair": 96}  # of an answer
 REPAIRS = 5  # generated tasks for one that makes a poison probe, at least
 PAGE = 256  # tokens a forward pass of prefill; what is compared does not depend on it
 
@@ -52,10 +53,10 @@ def main() -> None:
     """Run the jobs and write what was done."""
     options = _options()
     began = time.monotonic()
-    jobs = list(_poison_jobs(options) if options.poison else _jobs(options))
+    jobs = [*_poison_jobs(options), *_jobs(options)]
     context = multiprocessing.get_context("spawn")
     waiting, done = context.Queue(), context.Queue()
-    for job in jobs:
+    for job in [*jobs, *[None] * options.processes]:
         waiting.put(job)
     workers = [
         context.Process(target=_work, args=(options, number, waiting, done), daemon=True)
@@ -63,7 +64,7 @@ def main() -> None:
     ]
     for worker in workers:
         worker.start()
-    lines: dict[str, list[str]] = {model: [] for model in options.models}
+    lines: dict[str, list[str]] = {}
     finished, notes = 0, []
     deadline = began + options.seconds
     while finished < len(jobs) and time.monotonic() < deadline and any(w.is_alive() for w in workers):
@@ -72,7 +73,7 @@ def main() -> None:
         except queue.Empty:
             continue
         finished += 1
-        lines[job.model] += found
+        lines.setdefault(f"{'poison-' if job.source in TOKENS else ''}{job.model}", []).extend(found)
         notes += [f"{job}: {note}"] if note else []
         said = f"{finished}/{len(jobs)} {job.model} {job.source} {job.index} {job.policy}: {len(found)} records {note}"
         print(f"{time.monotonic() - began:6.1f} s  {said}", flush=True)
@@ -80,6 +81,7 @@ def main() -> None:
             _write(options, lines)  # what is there, should the run be stopped from outside
     for worker in workers:
         worker.terminate()
+    waiting.cancel_join_thread()  # nobody reads what is left in it
     _write(options, lines)
     _describe(options, began, finished, len(jobs), notes)
 
@@ -92,25 +94,31 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--trajectories", type=int, default=40)
     parser.add_argument("--tasks", type=int, default=40, help="generated tasks")
     parser.add_argument("--policies", nargs="+", default=list(POLICIES))
-    parser.add_argument("--every", type=int, default=2, help="use every n-th turn with spliced KV")
+    parser.add_argument("--every", type=int, default=3, help="use every n-th turn with spliced KV")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--devices", nargs="+", default=["cuda:0"], help="the processes take turns on them")
     parser.add_argument("--seconds", type=float, default=480.0, help="stop then; what is done is kept")
-    parser.add_argument("--poison", action="store_true", help="poison probes instead")
     parser.add_argument("--probes", type=int, default=150, help="poison probes of settings; about as many of repairs")
     parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args()
 
 
 def _jobs(options: argparse.Namespace) -> Iterator[Job]:
-    """Round by round: trajectory k of every source under every policy, then k + 1."""
-    for index in range(max(options.trajectories, options.tasks)):
-        for model in options.models:
-            for policy in options.policies:
-                if options.trace and model in options.trace_models and index < options.trajectories:
-                    yield Job(model, "trace", index, policy)
-                if index < options.tasks:
-                    yield Job(model, "micro", index, policy)
+    """Every trajectory under the first policy; then, trajectory by trajectory, under each of the others."""
+    recorded = [model for model in options.models if options.trace and model in options.trace_models]
+    rest = [model for model in options.models if model not in recorded]
+
+    def of(index: int, policy: str) -> Iterator[Job]:
+        if index < options.trajectories:
+            yield from (Job(model, "trace", index, policy) for model in recorded)
+        if index < options.tasks:
+            yield from (Job(model, "micro", index, policy) for model in rest)
+
+    every = range(max(options.trajectories, options.tasks))
+    yield from (job for index in every for job in of(index, options.policies[0]))
+    yield from (job for index in every for policy in options.policies[1:] for job in of(index, policy))
+    first = (options.policies[0],) if recorded else ()
+    yield from (Job(model, "micro", index, p) for index in range(options.tasks) for p in first for model in recorded)
 
 
 def _poison_jobs(options: argparse.Namespace) -> Iterator[Job]:
@@ -134,9 +142,8 @@ def _work(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     shelf = _Shelf(options, options.devices[number % len(options.devices)])
     while True:
-        try:
-            job = waiting.get(timeout=2)
-        except queue.Empty:
+        job = waiting.get()
+        if job is None:
             return
         found: list[str] = []
         note = ""
@@ -158,7 +165,7 @@ class _Shelf:
     def records(self, job: Job) -> Iterator[str]:
         """The records of a job, as JSON lines."""
         backend = self._backend(job.model)
-        if job.source in ("settings", "repair"):
+        if job.source in TOKENS:
             from leyline.evals.fidelity.poison import ask
 
             probe = self._probe(job)
@@ -168,7 +175,7 @@ class _Shelf:
             return
         from leyline.evals.fidelity.lab import measure
 
-        settings = {"seams": SEAMS, "tokens": TOKENS["fidelity"], "every": self.options.every, "model": job.model}
+        settings = {"seams": SEAMS, "tokens": CONTINUED, "every": self.options.every, "model": job.model}
         for record in measure(backend, self._trajectory(job), job.policy, **settings):
             yield record.model_dump_json()
 
@@ -200,10 +207,9 @@ class _Shelf:
 
 def _write(options: argparse.Namespace, lines: dict[str, list[str]]) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
-    for model, found in lines.items():
+    for name, found in lines.items():
         if found:
-            name = f"{'poison-' if options.poison else ''}{model}.jsonl.gz"
-            with gzip.GzipFile(options.out / name, "wb", mtime=0) as stream:
+            with gzip.GzipFile(options.out / f"{name}.jsonl.gz", "wb", mtime=0) as stream:
                 stream.write("".join(f"{line}\n" for line in sorted(found)).encode())
 
 
@@ -224,8 +230,7 @@ def _describe(options: argparse.Namespace, began: float, finished: int, jobs: in
         "seconds": round(time.monotonic() - began, 1),
         "ended_early": notes,
     }
-    name = "poison-run.json" if options.poison else "run.json"
-    (options.out / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (options.out / "run.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
