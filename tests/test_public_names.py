@@ -119,6 +119,7 @@ INSIDE = {
     "leyline.harness.sandbox",
     "leyline.harness.session",
     "leyline.harness.tools",
+    "leyline.harness.translate",
     "leyline.harness.verdict",
     "leyline.harness.workspace",
     "leyline.harness.wrap",

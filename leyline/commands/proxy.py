@@ -28,6 +28,11 @@ def proxy(
         envvar=TOKEN_VARIABLE,
         help="What callers send in X-Leyline-Token, or first in the base URL's path.",
     ),
+    chat_upstream: bool = typer.Option(
+        False,
+        "--chat-upstream",
+        help="The upstream speaks chat completions alone: Responses and messages are translated for it.",
+    ),
     splice: bool | None = typer.Option(
         None,
         "--splice/--no-splice",
@@ -73,7 +78,7 @@ def proxy(
         splice=splice is not False,
         owner="proxy",
     )
-    app = make_app(editor, ProxySettings(upstream, token, timeout, splice=splice))
+    app = make_app(editor, ProxySettings(upstream, token, timeout, splice=splice, chat_upstream=chat_upstream))
     say(f"leyline: {editor.policy.name} in front of {upstream}; ledger: {ledger or 'in memory'}", err=True)
     # No access log: paths may carry the token.
     uvicorn.run(app, host=host, port=port, access_log=False, log_level="warning", timeout_graceful_shutdown=30)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from leyline.dialects import Dialect
 from leyline.dialects.plain import as_message
@@ -100,7 +100,15 @@ def is_stream(headers: Mapping[str, str]) -> bool:
     return "text/event-stream" in headers.get("content-type", "")
 
 
-def reader_of(plan: EditPlan, *, streamed: bool) -> _Whole | _Events:
+class Reader(Protocol):
+    """Reads a response piece by piece; what its methods return is passed on."""
+
+    def feed(self, piece: bytes) -> bytes: ...
+
+    def end(self) -> bytes: ...
+
+
+def reader_of(plan: EditPlan, *, streamed: bool) -> Reader:
     """What counts the usage of a response piece by piece: `feed` gives what to pass on, and so does `end`."""
     return _Events(plan) if streamed else _Whole(plan)
 

@@ -20,27 +20,43 @@ def events(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _events(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    held: list[bytes] = []
-    for line in _lines(pieces):
-        if line.startswith(b"data:"):
-            if held and _is_whole(b"\n".join(held)):
-                yield b"\n".join(held)
-                held = []
-            held.append(line[5:].strip())
-        elif held and not line.strip():
-            yield b"\n".join(held)
-            held = []
-    if held and _is_whole(b"\n".join(held)):  # else the stream was cut within the event
-        yield b"\n".join(held)
-
-
-def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    rest = b""
+    reader = EventReader()
     for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
-        yield from lines
-    if rest:
-        yield rest
+        yield from reader.feed(piece)
+    yield from reader.end()
+
+
+class EventReader:
+    """The same for pieces that come one by one, `[DONE]` included."""
+
+    def __init__(self) -> None:
+        self._rest, self._held = b"", list[bytes]()
+
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        """The events that a piece completes."""
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        for line in lines:
+            yield from self._line(line)
+
+    def end(self) -> Iterator[bytes]:
+        """The event that no empty line ends, unless the stream was cut within it."""
+        rest, self._rest = self._rest, b""
+        if rest:
+            yield from self._line(rest)
+        held, self._held = b"\n".join(self._held), []
+        if held and _is_whole(held):
+            yield held
+
+    def _line(self, line: bytes) -> Iterator[bytes]:
+        held = b"\n".join(self._held)
+        if line.startswith(b"data:"):
+            if held and _is_whole(held):
+                yield held
+                self._held = []
+            self._held.append(line[5:].strip())
+        elif held and not line.strip():
+            self._held = []
+            yield held
 
 
 def _is_whole(data: bytes) -> bool:

@@ -17,6 +17,7 @@ class ProxySettings:
     token: what callers must send in `X-Leyline-Token`, or as the first part of the path; None asks for none.
     timeout: seconds between two pieces of an answer. max_body: bytes of a request.
     splice: whether chat requests let the server find the edits; None does so where it announces Leyline's plug-in.
+    chat_upstream: whether the upstream speaks chat completions alone; Responses and messages are translated for it.
     """
 
     upstream: str
@@ -24,6 +25,7 @@ class ProxySettings:
     timeout: float = 600.0
     max_body: int = MAX_BODY
     splice: bool | None = None
+    chat_upstream: bool = False
 
     def url(self, path: str, query: str = "") -> str:
         """Where a request for `path`, in its encoded form, goes."""

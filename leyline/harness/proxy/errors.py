@@ -54,6 +54,7 @@ def event(dialect: Dialect, message: str) -> bytes:
     """The event that ends a stream which broke off."""
     if dialect == "responses":
         said: dict[str, object] = {"type": "error", "code": "server_error", "message": message, "param": None}
+        said["error"] = {"type": "server_error", "code": "leyline", "message": message}  # openai's client raises by it
         return b"event: error\ndata: " + dumped(said) + b"\n\n"
     named = b"event: error\n" if dialect == "messages" else b""
     return named + b"data: " + dumped(failure(dialect, message)) + b"\n\n"

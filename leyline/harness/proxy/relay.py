@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TypeVar
@@ -15,15 +15,17 @@ import aiohttp
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
+from leyline.backends.contract import BackendError
 from leyline.dialects import Dialect, DialectError
 from leyline.directives import JsonObject, LeylineError
 from leyline.harness.editor import Editor, EditPlan
-from leyline.harness.exchange import dialect_of, dumped, holds_history, is_stream, reader_of, session_of
+from leyline.harness.exchange import Reader, dialect_of, dumped, holds_history, is_stream, reader_of, session_of
 from leyline.harness.proxy import errors
 from leyline.harness.proxy.access import TOKEN_HEADER, ProxySettings
 from leyline.harness.proxy.announced import KEYS, Announced
 from leyline.harness.proxy.errors import RefusedError
 from leyline.harness.proxy.metrics import ProxyMetrics
+from leyline.harness.proxy.translator import Translated, Translator, chat_headers, chat_path
 from leyline.harness.proxy.upstream import Upstream
 from leyline.policies import keep_all
 
@@ -41,13 +43,16 @@ _GONE = 499  # as nginx counts a caller that went away
 
 @dataclass
 class Sent:
-    """A request as it goes upstream. plan: None where it holds no history."""
+    """A request as it goes upstream. plan: None where it holds no history. translated: where the upstream speaks
+    another dialect than the caller.
+    """
 
     method: str
     url: str
     headers: list[tuple[str, str]]
     content: bytes
     plan: EditPlan | None
+    translated: Translated | None = None
 
 
 class Relay:
@@ -56,6 +61,7 @@ class Relay:
     def __init__(self, editor: Editor, settings: ProxySettings, upstream: Upstream, metrics: ProxyMetrics) -> None:
         self._editor, self._settings, self._upstream, self._metrics = editor, settings, upstream, metrics
         self.announced = Announced(upstream, settings.splice)
+        self._translator = Translator()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -90,7 +96,7 @@ class Relay:
             try:
                 plan = sent.plan if 200 <= answer.status < 300 else None
                 self._served(plan)
-                await _unless(gone, self._pass(answer, plan, dialect, send))
+                await _unless(gone, self._answered(answer, plan, sent.translated, dialect, send))
             finally:
                 answer.release()  # which closes the connection where the answer was not read to its end
                 if plan is not None and plan.turn is not None:
@@ -117,23 +123,35 @@ class Relay:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _prepared(self, request: Request, path: str, dialect: Dialect | None, content: bytes) -> Sent:
-        plan = await self._plan(request, content, dialect) if dialect is not None else None
-        if plan is not None and plan.edited:
-            content = dumped(plan.body or {})
+        tenant = _tenant(request.headers)
         headers = _forwarded(request.headers)
+        query = request.scope["query_string"].decode("latin-1")
+        translated: Translated | None = None
+        plan: EditPlan | None = None
+        if dialect is not None and dialect != "chat" and self._settings.chat_upstream:
+            given = _object(request, content)
+            if given is None or not holds_history(given, dialect):
+                raise RefusedError(400, "the request is no JSON object with a history")
+            body = self._translator.followed(given, dialect, tenant)
+            plan = await self._plan(request, body, dialect, tenant)
+            translated = self._translator.translated(given, (plan and plan.body) or body, dialect, tenant)
+            content, headers = dumped(translated.body), chat_headers(headers)
+            path, query = chat_path(path), ""
+        elif dialect is not None:
+            read = _object(request, content)
+            if read is not None and holds_history(read, dialect):
+                plan = await self._plan(request, read, dialect, tenant)
+            if plan is not None and plan.edited:
+                content = dumped(plan.body or {})
         if plan is not None:
-            tenant = _tenant(request.headers)
             headers += plan.headers_beside(request.headers, tenant).items()
-        url = self._settings.url(path, request.scope["query_string"].decode("latin-1"))
-        return Sent(request.method, url, headers, content, plan)
+        return Sent(request.method, self._settings.url(path, query), headers, content, plan, translated)
 
-    async def _plan(self, request: Request, content: bytes, dialect: Dialect) -> EditPlan | None:
-        """The edits of a request; None for one that holds no history: the server says itself what is wrong with it."""
-        body = _object(request, content)
-        if body is None or not holds_history(body, dialect):
-            return None
-        tenant, named = _tenant(request.headers), session_of(request.headers)
-        splice = await self.announced.splices(request.headers) if dialect == "chat" else False
+    async def _plan(self, request: Request, body: JsonObject, dialect: Dialect, tenant: str) -> EditPlan | None:
+        """The edits of a request; None where it cannot be read and there is nothing to edit in any."""
+        named = session_of(request.headers)
+        sent_as: Dialect = "chat" if self._settings.chat_upstream else dialect
+        splice = await self.announced.splices(request.headers) if sent_as == "chat" else False
         started = time.perf_counter()
         try:
             # Conversations are a caller's own: its key goes into the names by which they are told apart.
@@ -143,10 +161,11 @@ class Relay:
                 session=None if named is None else f"{tenant}/{named}",
                 model=f"{tenant}/{body.get('model')}",
                 splice=splice,
+                sent_as=sent_as,
             )
         except LeylineError as error:
             if isinstance(error, DialectError) and isinstance(self._editor.policy, keep_all):
-                return None  # there is nothing to edit in any history
+                return None
             raise RefusedError(400, str(error)) from None
         except Exception:  # a bug must not send on what a policy may have had to redact
             log.exception("editing a request failed")
@@ -154,30 +173,54 @@ class Relay:
         finally:
             self._metrics.planning.observe(time.perf_counter() - started)
 
-    async def _pass(
-        self, answer: aiohttp.ClientResponse, plan: EditPlan | None, dialect: Dialect | None, send: Send
+    async def _answered(
+        self,
+        answer: aiohttp.ClientResponse,
+        plan: EditPlan | None,
+        translated: Translated | None,
+        dialect: Dialect | None,
+        send: Send,
     ) -> None:
         """The answer as it comes. One that breaks off says so where its form has a place for it, and ends broken."""
-        passed = [
-            (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
-            for name, value in answer.headers.items()
-            if name.lower() not in _OWN and not (name.lower() == "content-encoding" and value.lower() in _DECODED)
-        ]
-        await send({"type": "http.response.start", "status": answer.status, "headers": passed})
         streamed = is_stream(answer.headers)
         reader = reader_of(plan, streamed=streamed) if plan is not None else None
+        headers = _passed(answer)
+        pieces = read_by(reader, self._upstream.pieces(answer))
+        if translated is not None:
+            said = await translated.answered(answer.status, pieces, streamed=streamed)
+            headers = [pair for pair in headers if pair[0] != b"content-type"]
+            headers.append((b"content-type", said.content_type))
+            streamed, pieces = said.streamed, said.pieces
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        rest = b""
         try:
-            async for piece in self._upstream.pieces(answer):
-                kept = reader.feed(piece) if reader is not None else piece
-                if kept:
-                    await send({"type": "http.response.body", "body": kept, "more_body": True})
-            rest = reader.end() if reader is not None else b""
-        except RefusedError as error:
+            async for piece in pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        except (RefusedError, BackendError) as error:
             log.warning("an answer broke off: %s", error)
             if dialect is None or not streamed:
                 return  # without an end, which a server passes on by closing the connection
-            rest = b"\n\n" + errors.event(dialect, str(error))
+            rest = b"\n\n" + errors.event(dialect, f"leyline: {error}")
         await send({"type": "http.response.body", "body": rest, "more_body": False})
+
+
+async def read_by(reader: Reader | None, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The pieces of an answer, while `reader` counts what they tell."""
+    async for piece in pieces:
+        kept = reader.feed(piece) if reader is not None else piece
+        if kept:
+            yield kept
+    rest = reader.end() if reader is not None else b""
+    if rest:
+        yield rest
+
+
+def _passed(answer: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
+    return [
+        (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
+        for name, value in answer.headers.items()
+        if name.lower() not in _OWN and not (name.lower() == "content-encoding" and value.lower() in _DECODED)
+    ]
 
 
 async def _until_gone(receive: Receive) -> None:

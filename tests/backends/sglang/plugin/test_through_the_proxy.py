@@ -59,3 +59,40 @@ def test_edits_are_found_and_spliced(servers: Servers, kind: str, stream: bool) 
         assert turn["spliced_tokens"] > 0, turn
         total = turn["cached_tokens"] + turn["uncached_tokens"]
         assert total == turn["prompt_tokens"]
+
+
+@pytest.mark.parametrize("dialect", ["responses", "messages"])
+@pytest.mark.parametrize("kind", KINDS[:1])
+def test_callers_of_the_other_dialects_are_spliced_too(servers: Servers, kind: str, dialect: str) -> None:
+    """Translated to chat completions on the way, streamed: the answer comes back in the caller's dialect."""
+    from leyline.harness import Editor
+    from leyline.harness.proxy import ProxySettings, make_app
+
+    async def main() -> Any:
+        settings = ProxySettings(servers.plugin(kind).url, chat_upstream=True)
+        app = make_app(Editor("truncate_older_than(n=2, max_chars=60)", splice=True), settings)
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://proxy", timeout=120) as client:
+            try:
+                history: list[dict[str, Any]] = [{"role": "user", "content": f"Fix it, {dialect}."}]
+                for k in range(5):
+                    body: dict[str, Any] = {"model": "default", "temperature": 0, "stream": True}
+                    body |= {"messages": history, "max_tokens": 3} if dialect == "messages" else {"input": history}
+                    body |= {} if dialect == "messages" else {"max_output_tokens": 3}
+                    answer = await client.post(f"/v1/{dialect}", json=body)
+                    assert answer.status_code == 200, answer.text
+                    found = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+                    assert found[-1]["type"] in ("message_stop", "response.incomplete"), found[-1]
+                    texts = [event["delta"] for event in found if event["type"].endswith(("block_delta", "text.delta"))]
+                    said = "".join(text if isinstance(text, str) else text["text"] for text in texts)
+                    history.append({"role": "assistant", "content": said})
+                    history.append({"role": "user", "content": f"{k}: " + "output of a tool, " * 12})
+                return (await client.get("/sessions")).json()
+            finally:
+                await app.close()
+
+    (turns,) = asyncio.run(main())["conversations"].values()
+    assert [turn["edits"] for turn in turns] == [0, 0, 0, 1, 1]
+    for turn in turns[3:]:
+        assert turn["fallback"] is None
+        assert turn["spliced_tokens"] > 0, turn
