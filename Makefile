@@ -40,9 +40,9 @@ sglang-cpu: $(VENV)/.sglang  ## Install SGLang with the plain-torch CPU platform
 soak: $(VENV)/.sglang  ## Ten thousand random directive requests against real servers (about 15 minutes on two cores)
 	$(BIN)/python scripts/sglang_soak.py --requests 10000
 
-adapters: $(VENV)/.dev  ## The tests that run other harnesses' own agents; installs these harnesses (about 200 MB)
-	$(PIP) install -c constraints.txt -e '.[mini-swe-agent,langchain,openai-agents]'
-	$(BIN)/python -m pytest -q -rs tests/harness/adapters tests/harness/test_plugged_in.py
+adapters: $(VENV)/.dev  ## The tests that run other harnesses' own agents; installs these harnesses (about 500 MB)
+	$(PIP) install -c constraints.txt -e '.[mini-swe-agent,langchain,openai-agents,pydantic-ai,litellm,inspect-ai,google-adk]'
+	$(BIN)/python -m pytest -q -rs tests/harness/adapters tests/harness/matrix tests/harness/test_plugged_in.py
 
 containers: $(VENV)/.dev  ## The tests that run containers, with podman from Debian where no engine is installed
 	command -v podman >/dev/null || command -v docker >/dev/null || apt-get install -y podman runc

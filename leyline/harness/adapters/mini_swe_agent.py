@@ -10,12 +10,12 @@ In a configuration of mini-swe-agent:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Any
 
 from minisweagent.models.litellm_model import LitellmModel, LitellmModelConfig
 from minisweagent.models.litellm_textbased_model import LitellmTextbasedModel, LitellmTextbasedModelConfig
 
+from leyline.directives import JsonObject
+from leyline.harness.adapters.server import body_beside, splices
 from leyline.harness.editor import Editor, EditPlan
 
 
@@ -42,21 +42,26 @@ class _Edited:
 
     def _open(self) -> None:
         config = self.config
-        self.leyline = Editor(config.policy, mode=config.mode, audit=config.audit, owner="mini-swe-agent")
+        self.leyline = Editor(config.policy, mode=config.mode, audit=config.audit, splice=True, owner="mini-swe-agent")
         self._plans = threading.local()
 
-    def _prepare_messages_for_api(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _prepare_messages_for_api(self, messages: list[JsonObject]) -> list[JsonObject]:
         said = [{key: value for key, value in message.items() if key != "extra"} for message in messages]
-        plan = self.leyline.plan(said, dialect="chat", model=self.config.model_name)
+        kwargs = self.config.model_kwargs
+        splice = splices(kwargs.get("api_base") or kwargs.get("base_url"), kwargs.get("api_key"))
+        plan = self.leyline.plan(said, dialect="chat", model=self.config.model_name, splice=splice)
         self._plans.now = plan
-        prepared: list[dict[str, Any]] = super()._prepare_messages_for_api(list(plan.messages))  # type: ignore[misc]
+        prepared: list[JsonObject] = super()._prepare_messages_for_api(list(plan.messages))  # type: ignore[misc]
         return prepared
 
-    def _query(self, messages: list[dict[str, Any]], **settings: Any) -> Any:
+    def _query(self, messages: list[JsonObject], **settings: object) -> object:
         plan: EditPlan | None = getattr(self._plans, "now", None)
         if plan is not None:
-            own = settings.get("extra_headers") or self.config.model_kwargs.get("extra_headers") or {}
+            given: JsonObject = {**self.config.model_kwargs, **settings}
+            own = given.get("extra_headers") or {}
             settings["extra_headers"] = {**own, **plan.headers_beside(own)}
+            if plan.request_fields:
+                settings["extra_body"] = body_beside(plan, given.get("extra_body"))
         response = super()._query(messages, **settings)  # type: ignore[misc]
         if plan is not None:
             plan.served(response)
@@ -66,7 +71,7 @@ class _Edited:
 class LeylineModel(_Edited, LitellmModel):  # type: ignore[misc]
     """`LitellmModel` with an edit policy; `model.leyline.report()` says what was done."""
 
-    def __init__(self, *, config_class: Callable[..., Any] = LeylineModelConfig, **settings: Any) -> None:
+    def __init__(self, *, config_class: type[LeylineModelConfig] = LeylineModelConfig, **settings: object) -> None:
         super().__init__(config_class=config_class, **settings)
         self._open()
 
@@ -74,7 +79,7 @@ class LeylineModel(_Edited, LitellmModel):  # type: ignore[misc]
 class LeylineTextbasedModel(_Edited, LitellmTextbasedModel):  # type: ignore[misc]
     """`LitellmTextbasedModel` with an edit policy."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, **settings: object) -> None:
         # The class above fixes its configuration's class, so its own base is asked.
         LitellmModel.__init__(self, config_class=LeylineTextbasedModelConfig, **settings)
         self._open()

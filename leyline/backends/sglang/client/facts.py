@@ -75,6 +75,27 @@ class ServerFacts:
         )
 
 
+def announces_plugin(url: str, api_key: str | None = None, *, timeout: float = 2.0) -> bool:
+    """Whether the server at `url` says that it runs the plugin; a server that says nothing in `timeout` seconds does
+    not. For a client that goes on with any server.
+    """
+    try:
+        server = Transport(url, api_key=api_key, timeout=timeout, retries=0)
+    except BackendError:
+        return False
+    try:
+        for route in ROUTES:
+            try:
+                return ServerFacts.read(server.get(route)).plugin
+            except BackendError as error:
+                if error.retryable:
+                    return False
+        # The key is for the server alone: a replica that it names is asked without one.
+        return any(announces_plugin(replica, timeout=timeout) for replica in workers(server)[:1])
+    finally:
+        server.close()
+
+
 def workers(server: Transport) -> list[str]:
     """The replicas that a router names, in any of the forms in use; none where it names none."""
     try:
