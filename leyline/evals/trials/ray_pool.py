@@ -12,37 +12,27 @@ import sys
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from leyline.evals.trials.config import ConfigError
+from leyline.evals.trials.config import ConfigError, cores
 from leyline.evals.trials.pool import POLL_SECONDS, Control, Runner, died, make_runner
+from leyline.evals.trials.ray_crew import Crew
 from leyline.evals.trials.record import TrialKey, TrialRecord
 from leyline.evals.trials.schedule import TrialSpec
 
-_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-
-
-class RayWorker:
-    """One worker process: what Ray makes an actor of."""
-
-    def __init__(self, factory: Callable[[], Runner]) -> None:
-        os.environ.update(_ENVIRONMENT)
-        self._runner = factory()
-
-    def run(self, spec: TrialSpec) -> tuple[TrialRecord, bytes | None]:
-        """The record, and the content of the trajectory."""
-        with tempfile.TemporaryDirectory(prefix="leyline-ray-") as folder:
-            record = self._runner.run(replace(spec, directory=folder))
-            kept = Path(folder, record.trajectory) if record.trajectory else None
-            return record, kept.read_bytes() if kept is not None else None
+MOST_NODES = 5
+"""How many nodes may be lost under one trial: one that takes its node down every time is recorded as an error."""
 
 
 class RayExecutor:
-    """`workers` actors of one processor each. An actor that dies is replaced and its trial starts again, once."""
+    """`workers` actors of one processor each, or one for each of the cluster's processors where None is given.
 
-    def __init__(self, workers: int, factory: Callable[[], Runner] = make_runner) -> None:
+    Trials go to actors that live: one that finds no free processor waits for it and keeps nobody up. An actor that dies
+    is replaced and its trial starts again, once; a trial whose node was lost runs elsewhere, unless `MOST_NODES` were.
+    """
+
+    def __init__(self, workers: int | None, factory: Callable[[], Runner] = make_runner) -> None:
         try:
             import ray
         except ImportError:
@@ -70,48 +60,52 @@ class RayExecutor:
 
     def _connect(self, folder: str) -> None:
         address = os.environ.get("RAY_ADDRESS")
-        local = {} if address else {"num_cpus": self._count, "include_dashboard": False, "_temp_dir": folder}
+        local = {} if address else {"num_cpus": self._count or cores(), "include_dashboard": False, "_temp_dir": folder}
         try:
             self._ray.init(address=address, log_to_driver=False, logging_level="warning", **local)
         except (OSError, RuntimeError, ValueError) as error:
             raise ConfigError(f"cannot reach a Ray cluster at {address or 'this machine'}: {error}") from None
 
     def _run(self, specs: Sequence[TrialSpec], control: Control) -> Iterator[TrialRecord]:
-        ray = self._ray
-        make = ray.remote(num_cpus=1, max_restarts=0)(RayWorker)
         queue = deque(specs)
+        crew = Crew(self._ray, self._factory, min(self._count or _processors(self._ray), len(queue)))
         deaths: Counter[TrialKey] = Counter()
-        idle = [make.remote(self._factory) for _ in range(min(self._count, len(queue)))]
+        lost: Counter[TrialKey] = Counter()
         running: dict[Any, tuple[Any, TrialSpec]] = {}
         try:
             while True:
-                while idle and queue and control.more():
-                    worker, spec = idle.pop(), queue.popleft()
-                    running[worker.run.remote(spec)] = (worker, spec)
                 stopped = control.stopped()
-                if not running:
+                while crew.idle and queue and not stopped and control.more():
+                    worker, spec = crew.idle.pop(), queue.popleft()
+                    running[worker.run.remote(spec)] = (worker, spec)
+                if not running and (stopped or not queue or not control.more()):
                     return
-                ready, _ = ray.wait(list(running), num_returns=len(running), timeout=0 if stopped else POLL_SECONDS)
-                for future in ready:
+                for future in crew.wait(list(running), 0 if stopped else POLL_SECONDS):
                     worker, spec = running.pop(future)
                     try:
-                        record, trajectory = ray.get(future)
-                    except ray.exceptions.RayActorError:
-                        deaths[spec.key] += 1
-                        idle.append(make.remote(self._factory))
-                        if deaths[spec.key] < 2 and not stopped:
+                        record, trajectory = self._ray.get(future)
+                    except crew.losses:
+                        # With a node go its workers, whatever they ran, and what of their results was not fetched.
+                        count = lost if crew.lose(worker) else deaths
+                        count[spec.key] += 1
+                        if stopped:
+                            continue
+                        if deaths[spec.key] < 2 and lost[spec.key] < MOST_NODES:
                             queue.appendleft(spec)
-                        elif not stopped:
+                        else:
                             yield died(spec, None)
                         continue
-                    idle.append(worker)
+                    crew.idle.append(worker)
                     _keep(spec, record, trajectory)
                     yield record
                 if stopped:
                     return
         finally:
-            for worker in [*idle, *(worker for worker, _ in running.values())]:
-                ray.kill(worker)
+            crew.dismiss([worker for worker, _ in running.values()])
+
+
+def _processors(ray: Any) -> int:
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
 def _keep(spec: TrialSpec, record: TrialRecord, trajectory: bytes | None) -> None:

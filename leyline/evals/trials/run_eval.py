@@ -124,7 +124,7 @@ def executor(config: EvalConfig, scratch: Path | None = None) -> Executor:
     if config.executor == "ray":
         from leyline.evals.trials.ray_pool import RayExecutor
 
-        return RayExecutor(max(1, config.workers))
+        return RayExecutor(max(1, config.workers) if "workers" in config.model_fields_set else None)
     return ProcessExecutor(config.workers, scratch=scratch) if config.workers else InlineExecutor()
 
 
