@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from leyline.commands.difftext import diff_lines, heading
+from leyline.commands.rows import comparison
 from leyline.commands.shape import Command, Group
 from leyline.commands.sources import UsageError
 from leyline.commands.terminal import say, status
@@ -95,12 +96,13 @@ def try_(
     renderer = TextRenderer(find_tokenizer(tokenizer))
     progress = _Counter()
     result = dry_run(policy, recorded.messages, renderer, mode=mode, on_turn=progress)
+    kept = dry_run(load_policy("keep_all"), recorded.messages, renderer, on_turn=progress)
     progress.done()
     if not result.turns:
         raise UsageError(f"{trace}: trajectory {recorded.id} has no assistant message, so there is no turn to show")
     if as_json:
         shown = {"policy": spec, "mode": mode.value, "trajectory": recorded.id}
-        told = {**shown, **_totals(result), "per_turn": [_turn(turn) for turn in result.turns]}
+        told = {**shown, **_totals(result, kept), "per_turn": [_turn(turn) for turn in result.turns]}
         say(strict_json(told, ensure_ascii=True))
         return
     say(f"{spec} on {recorded.id}: {count(len(recorded.messages), 'message')}, {count(len(result.turns), 'turn')}")
@@ -111,7 +113,7 @@ def try_(
             for line in diff_lines(edit, lines):
                 shade = {"-": typer.colors.RED, "+": typer.colors.GREEN}.get(line[:1])
                 say(f"      {line}", colour=shade)
-    say(_summary(result))
+    say(_summary(result, kept))
 
 
 def _signature(thing: Any) -> str:
@@ -153,7 +155,7 @@ def _line(turn: DryTurn) -> str:
     )
 
 
-def _totals(result: DryRun) -> JsonObject:
+def _totals(result: DryRun, kept: DryRun) -> JsonObject:
     prompt, prefix, spliced = result.total("prompt"), result.total("prefix"), result.total("spliced")
     return {
         "turns": len(result.turns),
@@ -165,6 +167,9 @@ def _totals(result: DryRun) -> JsonObject:
         "spliced_tokens": spliced,
         "hit_rate_without_splicing": _share(prefix, prompt),
         "hit_rate_with_splicing": _share(prefix + spliced, prompt),
+        "computed_keep_all": kept.total("prompt") - kept.total("prefix"),
+        "computed_without_splicing": prompt - prefix,
+        "computed_with_splicing": prompt - prefix - spliced,
     }
 
 
@@ -193,11 +198,12 @@ def _edit(shown: ShownEdit) -> JsonObject:
     }
 
 
-def _summary(result: DryRun) -> str:
-    t = _totals(result)
+def _summary(result: DryRun, kept: DryRun) -> str:
+    t = _totals(result, kept)
     edits, prompts = count(t["edits"], "edit"), count(t["turns"], "prompt")
     return (
         f"{edits}; over {prompts} {t['shed_tokens']:,} of {t['full_tokens']:,} tokens shed\n"
         f"cached prefix {t['hit_rate_without_splicing']:.1%} of {t['prompt_tokens']:,} prompt tokens; "
-        f"with splicing {t['hit_rate_with_splicing']:.1%}"
+        f"with splicing {t['hit_rate_with_splicing']:.1%}\n"
+        + comparison(t["computed_keep_all"], t["computed_without_splicing"], t["computed_with_splicing"])
     )

@@ -12,7 +12,7 @@ import typer
 from leyline.backends.connect import KINDS
 from leyline.backends.contract import Backend, BackendError, Sampling
 from leyline.commands.progress import Progress
-from leyline.commands.rows import row, summarise, summary_text
+from leyline.commands.rows import kept_computed, row, summarise, summary_text
 from leyline.commands.sources import (
     DEFAULT_MODEL,
     UsageError,
@@ -23,6 +23,7 @@ from leyline.commands.sources import (
 )
 from leyline.commands.terminal import give, say
 from leyline.directives import JsonObject, Mode
+from leyline.evals.trials.turns import full_lengths
 from leyline.harness.tasks import Episode, Task
 from leyline.harness.trajectory import TrajectoryError, TrajectoryWriter
 from leyline.harness.work import Setup, work
@@ -154,13 +155,16 @@ def _tasks(
 
 def run_task(task: Task, backend: Backend, setup: Setup, folder: Path, progress: Progress) -> JsonObject:
     """One task, one row; the row is JSON. folder: where its trajectory goes."""
+    progress.completions.clear()
     with task.open() as episode, _trajectory(task, backend, setup, folder) as writer:
         try:
             result = work(episode, backend, setup, trajectory=writer, on_event=progress)
+            full = full_lengths(backend.renderer, result.messages, list(episode.tools) or None)
         except BaseException:
             _keep_patch(episode, writer.path.with_suffix(".patch"), progress)
             raise
-        return row(task, result, writer, episode.artifacts()["model_patch"])
+        kept = kept_computed(full, progress.completions)
+        return row(task, result, writer, episode.artifacts()["model_patch"], kept)
 
 
 def _keep_patch(episode: Episode, file: Path, progress: Progress) -> None:

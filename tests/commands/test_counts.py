@@ -74,3 +74,13 @@ def test_a_history_of_one_message() -> None:
     ledger.commit(ledger.plan([{"role": "user", "content": "go"}], [], turn=0))
     with pytest.raises(LedgerError, match="has 1 message;"):
         ledger.unedit(3)
+
+
+def test_kept_computed_is_what_append_only_prompts_compute() -> None:
+    from leyline.commands.rows import comparison, kept_computed
+
+    assert kept_computed([], []) is None
+    assert kept_computed([10, 30], [4]) is None
+    # 10 prompt tokens, 4 answered, 16 more; 5 answered, 7 more: what was generated is not prefilled
+    assert kept_computed([10, 30, 42], [4, 5, 9]) == 10 + 16 + 7
+    assert comparison(None, 1640, 927) == ("computed tokens: 1,640 with these edits on an ordinary cache, 927 spliced")
