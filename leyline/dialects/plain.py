@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from leyline.dialects.base import DialectError
 from leyline.directives import JsonObject, Message
 
 MARKS = frozenset({"cache_control", "prompt_cache_breakpoint"})
 """Fields that say what a server should cache. They move from turn to turn and are no content."""
 
 
+DEEPEST = 128
+"""Levels of lists and objects in one message. All that reads or copies it takes a few frames for each."""
 _SCALARS = (str, int, float, bool, type(None))
 
 
@@ -25,18 +28,20 @@ def as_message(item: object) -> Message | None:
 
 
 def plain(value: object) -> Any:
-    """A value without models; the same object where it has none."""
+    """A value without models; the same object where it has none. Raises DialectError where it is nested too deep."""
     return value if _is_plain(value) else _converted(value)
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: Any, levels: int = DEEPEST) -> bool:
     kind = type(value)
     if kind is dict:
         value = value.values()
     elif kind is not list:
         return kind in _SCALARS
-    for inner in value:  # noqa: SIM110  (a generator costs as much again, and this looks at every field)
-        if type(inner) is not str and inner is not None and not _is_plain(inner):
+    if levels == 0:
+        raise DialectError(f"a message is nested over {DEEPEST} levels deep; give it in a flatter form, or as text")
+    for inner in value:  # no generator: that costs as much again, and this looks at every field
+        if type(inner) is not str and inner is not None and not _is_plain(inner, levels - 1):
             return False
     return True
 

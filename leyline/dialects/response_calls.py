@@ -29,6 +29,9 @@ def check(item: Mapping[str, object], kind: str, where: str) -> None:
         raise DialectError(f"{where} is a {kind} without a name")
     if (kind in CALLS or kind in OUTPUTS) and not isinstance(item.get("call_id", item.get("id")), str):
         raise DialectError(f"{where} is a {kind} without a call_id")
+    action = item.get("action") if kind == "shell_call" else None
+    if isinstance(action, Mapping) and not isinstance(action.get("commands") or [], list):
+        raise DialectError(f"{where} is a shell_call whose commands are no list")
 
 
 def call_id(item: Mapping[str, object]) -> str:

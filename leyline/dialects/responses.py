@@ -148,7 +148,18 @@ def _item(item: Item, index: int) -> Message:
     elif kind != "reasoning" and not known:
         raise DialectError(f"{place('input', index)} is an item of type {kind!r}, which the Responses dialect lacks")
     calls.check(read, kind, place("input", index))
+    if kind in ("message", "reasoning"):
+        _check_parts(read, place("input", index))
     return read if read.get("type") == kind else {**read, "type": kind}
+
+
+def _check_parts(item: Message, where: str) -> None:
+    """Raise DialectError where a content or a summary is neither text nor a list of parts."""
+    for name in ("content", "summary"):
+        given = item.get(name)
+        fine = given is None or (isinstance(given, list) and all(isinstance(part, dict) for part in given))
+        if not fine and not (isinstance(given, str) and item.get("type") != "reasoning"):
+            raise DialectError(f"the {name} of {where} is no text and no list of parts")
 
 
 def _close(answer: list[int], items: Sequence[Message], history: list[Message], sources: list[_Source]) -> None:
@@ -235,8 +246,8 @@ def _said(item: Message, parts: list[dict[str, object]]) -> list[Message]:
     """A message of an answer, or a server's tool, with the parts that an edit left of it."""
     if not parts:
         return []
-    own = [part for part in parts if part.get("type") not in _SERVED]
-    served = [part for part in parts if part.get("type") in _SERVED]
+    own = [part for part in parts if str(part.get("type")) not in _SERVED]
+    served = [part for part in parts if str(part.get("type")) in _SERVED]
     if item["type"] in _SERVED:
         texts: list[Message] = [{"type": "message", "role": "assistant", "content": own}] if own else []
         return [*texts, *served]

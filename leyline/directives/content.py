@@ -37,7 +37,8 @@ def other_parts(message: Message) -> list[object]:
 
 def is_thinking(part: object) -> bool:
     """Whether a content part holds what a model thought."""
-    return isinstance(part, Mapping) and part.get("type") in THINKING_PARTS
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    return isinstance(kind, str) and kind in THINKING_PARTS
 
 
 def is_signed(piece: object) -> bool:

@@ -22,7 +22,7 @@ from leyline.rendering.errors import RenderingError
 from leyline.rendering.normal import normalised
 from leyline.rendering.served import takes_parts
 from leyline.rendering.template import ChatTemplate
-from leyline.rendering.tokenizer import read_tokenizer
+from leyline.rendering.tokenizer import read_tokenizer, tokenisable
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 TOOL_TEMPLATE = "tool_use"
@@ -85,8 +85,8 @@ class Renderer:
         return None if found is None else int(found)
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text, with no special tokens added."""
-        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+        """The tokens of a text, with no special tokens added; half of a surrogate pair counts as a `?`."""
+        return list(self.tokenizer.encode(tokenisable(text), add_special_tokens=False).ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, special tokens included."""

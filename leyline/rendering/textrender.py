@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from leyline.directives import Message, Rendered
 from leyline.directives.content import content_text
 from leyline.directives.hermes import block
+from leyline.rendering.tokenizer import tokenisable
 
 _MAX_CACHED = 200_000
 
@@ -56,7 +57,7 @@ class TextRenderer:
         if found is None:
             if len(self._cache) > _MAX_CACHED:
                 self._cache.clear()
-            found = self._cache[text] = tuple(self._tokenizer.encode(_valid(text), add_special_tokens=False).ids)
+            found = self._cache[text] = tuple(self._tokenizer.encode(tokenisable(text), add_special_tokens=False).ids)
         return found
 
 
@@ -66,8 +67,3 @@ def text_of(message: Message) -> str:
     for call in message.get("tool_calls") or ():
         text += block(json.dumps(call.get("function") or {}, ensure_ascii=False, default=str))
     return text
-
-
-def _valid(text: str) -> str:
-    """The text as a tokenizer takes it: half of a surrogate pair (undecodable bytes, a cut emoji) is a `?`."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -22,6 +22,7 @@ from leyline.evals.trials.turns import answer_places
 from leyline.models.find import load_renderer
 from leyline.policies import load_policy
 from leyline.policies.registry import BUILTINS
+from leyline.rendering.tokenizer import tokenisable
 
 _SETTINGS = {
     "truncate_older_than": "truncate_older_than(n=2, max_chars=200)",
@@ -62,7 +63,9 @@ class ReplayPlan:
 @lru_cache(maxsize=1)
 def _chosen(files: tuple[str, ...], ids: frozenset[str], limit: int | None) -> tuple[Recording, ...]:
     found = [(t, file) for file in files for t in load_trajectories(file) if not ids or t.id in ids]
-    return tuple(_told_apart(found if limit is None else found[:limit]))
+    told = _told_apart(found if limit is None else found[:limit])
+    # What was recorded was sent: half of an emoji must not end the replay of a folder.
+    return tuple(replace(one, messages=tokenisable(one.messages), meta=tokenisable(one.meta)) for one in told)
 
 
 def _told_apart(found: Sequence[tuple[Recording, str]]) -> list[Recording]:

@@ -12,13 +12,14 @@ from leyline.backends.plain import PlainBackend
 from leyline.backends.simulated.backend import SimulatedBackend
 from leyline.backends.simulated.radix import RadixCache
 from leyline.backends.simulated.serve import GENERATION_LIMIT
-from leyline.directives import Mode
+from leyline.directives import LeylineError, Mode
 from leyline.evals.replay.replayed import Cache, ReplayError, ReplayRecord
 from leyline.evals.replay.traces import Recording
 from leyline.evals.trials.record import TurnRecord
 from leyline.evals.trials.turns import answer_places, full_lengths, turn_record
 from leyline.harness.session.session import Session
 from leyline.policies import load_policy
+from leyline.rendering.errors import RenderingError
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +138,13 @@ class _Run:
             tenant=name if tenant else None,
         )
         self._ends = answer_places(trajectory.messages)
-        self._full = full_lengths(backend.renderer, trajectory.messages, trajectory.tools)
         self._turns: list[TurnRecord] = []
         self._edits = 0
         self._stopped: str | None = None if self._ends else "the recording holds no answer of a model"
+        try:
+            self._full = full_lengths(backend.renderer, trajectory.messages, trajectory.tools)
+        except RenderingError as error:
+            self._full, self._stopped = [], _said(error)
 
     def step(self) -> bool:
         """Serve one turn; false where there is none left."""
@@ -149,8 +153,8 @@ class _Run:
             return False
         try:
             done = self._session.turn(self._trajectory.messages[: self._ends[turn]])
-        except BackendError as error:
-            self._stopped = f"turn {turn}: {' '.join(str(error).split())[:300]}"
+        except (BackendError, RenderingError) as error:
+            self._stopped = f"turn {turn}: {_said(error)}"
             return False
         self._edits += len(done.edits)
         full = self._full[turn] if self._full and self._edits else done.receipt.prompt_tokens
@@ -171,6 +175,10 @@ class _Run:
             turns=tuple(self._turns),
             stopped=self._stopped,
         )
+
+
+def _said(error: LeylineError) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def iter_settings(policies: Sequence[str], caches: Sequence[Cache], **fields: Any) -> Iterator[Setting]:

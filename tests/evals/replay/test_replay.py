@@ -55,6 +55,27 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
+def test_one_trajectory_that_a_template_cannot_say_does_not_end_the_others(tmp_path: Path) -> None:
+    """Half an emoji counts as a `?`, as for the bundled tokenizer; an image that is left out ends its own."""
+    odd = recording("", 6, 1).messages
+    odd[3] = {**odd[3], "content": "caf\udce9 \ud83d"}
+    image = recording("", 6, 2).messages
+    image[3] = {**image[3], "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]}
+    path = tmp_path / "t.jsonl"
+    named = {"half an emoji": odd, "an image": image, "sound": recording("", 6, 3).messages}
+    path.write_text("".join(json.dumps({"instance_id": n, "messages": m}) + "\n" for n, m in named.items()))
+    for tokenizer in ("tiny-gqa", None):
+        out = tmp_path / f"{tokenizer}.jsonl"
+        options = [] if tokenizer is None else ["--tokenizer", tokenizer]
+        done = CliRunner().invoke(app, ["replay", str(path), "--policy", "keep_all", "--out", str(out), *options])
+        assert done.exit_code == 0, done.output
+        records = {(r.trajectory, r.cache): r for r in read_records(out)}
+        assert all(len(records[name, "radix"].turns) == 6 for name in ("half an emoji", "sound"))
+        if tokenizer is not None:
+            assert records["half an emoji", "radix"].stopped is None
+            assert "image_url" in str(records["an image", "radix"].stopped)
+
+
 def test_the_list_of_built_in_policies_is_complete() -> None:
     named = {spec.split("(")[0] for spec in BUILTIN_POLICIES}
     beaten = {"freeze", "at_arrival"}  # what an edit policy has to beat
