@@ -68,6 +68,7 @@ class TurnInput:
     allow: the backend finds the edits itself, in what it remembers for `session_id`, and treats them in this mode; then
         `source`, `script` and `lineage_start` are left out. None: only the script.
     edits: new message edits of this turn, for servers that render: their receipt counts them as directives.
+    whole: a prewarm makes the KV of the whole prompt, not of its whole pages only.
     """
 
     session_id: str
@@ -84,6 +85,7 @@ class TurnInput:
     on_text: Callable[[str], None] | None = None
     edits: int = 0
     allow: Mode | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ class Setup:
     mode: Mode = Mode.AMORTIZE
     seam: int = 0
     honest: bool = False
+    heal: bool = False
     sampling: Sampling = field(default_factory=Sampling)
     turns: int | None = None
     seconds: float | None = None
@@ -49,7 +50,14 @@ class Setup:
         from leyline import __version__
 
         found = backend.capabilities()
-        about = {"policy": self.policy, "mode": self.mode.value, "seam": self.seam, "honest": self.honest}
+        about: dict[str, object] = {
+            "policy": self.policy,
+            "mode": self.mode.value,
+            "seam": self.seam,
+            "honest": self.honest,
+        }
+        if self.heal:
+            about["heal"] = True
         known = {"model": found.model, "backend": found.name, **about, "versions": {"leyline": __version__}}
         return TrajectoryWriter(path, **{**known, **header})
 
@@ -71,6 +79,7 @@ def work(
         mode=setup.mode,
         seam=setup.seam,
         honest=setup.honest,
+        heal=setup.heal,
         tools=list(task.tools) or None,
         sampling=setup.sampling,
         session_id=session_id,

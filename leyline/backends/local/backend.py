@@ -148,14 +148,14 @@ class LocalBackend:
             return answered(out, receipt, timings, done.seconds, prompt)
 
     def prewarm(self, session: TurnInput) -> None:
-        """Make the KV of `session.prompt` ahead of its turn, exactly as `chat` would, in whole pages.
+        """Make the KV of `session.prompt` ahead of its turn, exactly as `chat` would, in whole pages unless `whole`.
 
         A script is carried out too; the turn that repeats it finds the result as a cached prefix.
         """
         if session.prompt is None or isinstance(self._runner, Refusal):
             return
         prompt = self._prompt((), None, session)
-        if not session.script:
+        if not session.script and not session.whole:
             prompt = prompt[: len(prompt) // self._rules.page * self._rules.page]
         if prompt:
             with self._lock, self._runner.session():

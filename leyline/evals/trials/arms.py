@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from leyline.directives import JsonMapping, JsonObject, LeylineError
 from leyline.directives.digest import config_digest
@@ -45,6 +45,10 @@ class Arm(BaseModel):
     seam: int = Field(default=0, ge=0, description="Tokens recomputed at the start of every reused run.")
     prewarm: bool = Field(default=False, description="Prefill the known part of the next turn while a tool runs.")
     honest: bool = Field(default=False, description="Drop the lineage on every FORGET.")
+    heal: bool = Field(
+        default=False,
+        description="Prefill the edited prompt honestly while a tool runs and drop the lineage; prewarms in place.",
+    )
     control: bool = Field(default=False, description="A negative control: expected to do badly.")
     options: JsonMapping = Field(default_factory=dict, description="Further arguments of the backend.")
 
@@ -54,6 +58,11 @@ class Arm(BaseModel):
         if "/" in name or name != name.strip() or not name.isprintable():
             raise ValueError("a name is printable, without slashes and without spaces at its ends")
         return name
+
+    @model_serializer(mode="wrap")
+    def _without_later_fields(self, dump: SerializerFunctionWrapHandler) -> JsonObject:
+        # A field that came later is written only where it is set, so that runs from before it go on.
+        return {name: value for name, value in dump(self).items() if name != "heal" or value}
 
     def digest(self) -> str:
         return config_digest(self.model_dump(exclude={"name", "control"}))

@@ -115,6 +115,7 @@ def setup_of(spec: TrialSpec) -> Setup:
         mode=Mode.FORGET if arm.mode == "plain" else Mode(arm.mode),  # plain: the backend is never told
         seam=arm.seam,
         honest=arm.honest,
+        heal=arm.heal,
         sampling=Sampling(
             max_tokens=spec.limits.max_tokens,
             temperature=sampling.temperature,
@@ -123,5 +124,5 @@ def setup_of(spec: TrialSpec) -> Setup:
         ),
         turns=spec.limits.turns,
         seconds=spec.limits.seconds,
-        prewarm=arm.prewarm,
+        prewarm=arm.prewarm or arm.heal,
     )

@@ -14,11 +14,11 @@ class InputError(LeylineError, ValueError):
     """A setting or a history that cannot be used. The message is one line: what is wrong, and what to give instead."""
 
 
-def check_settings(owner: str, *, seam: object, honest: object, purge: object) -> None:
+def check_settings(owner: str, *, seam: object, honest: object, purge: object, heal: object = False) -> None:
     """Raise InputError, which names `owner`, unless the settings fit into a request to a Leyline server."""
     if type(seam) is not int or not 0 <= seam <= MAX_SEAM:
         raise InputError(f"{owner}: seam is {seam!r}; give a number of tokens, an int in [0, {MAX_SEAM}]")
-    for name, value in {"honest": honest, "purge": purge}.items():
+    for name, value in {"honest": honest, "purge": purge, "heal": heal}.items():
         if type(value) is not bool:
             raise InputError(f"{owner}: {name} is {value!r}; give True or False")
 

@@ -86,7 +86,9 @@ class Session:
     policy: a policy or its spec, such as "truncate_older_than(n=2, max_chars=200)".
     mode: the contract of edits for which the policy names none, and of edits the harness makes to its own history.
     seam: tokens recomputed at the start of every reused run. honest: nothing approximate is reused, every edit is
-    FORGET. purge: a FORGET also evicts the old branch. tools: OpenAI tool definitions, the same on every turn.
+    FORGET. purge: a FORGET also evicts the old branch. heal: `prewarm` prefills what was answered on approximate KV
+    honestly, and the next turn drops the lineage: the latency of a splice, and a clean prefill one turn later.
+    tools: OpenAI tool definitions, the same on every turn.
     Raises PolicyError for a policy or a mode that is not known, InputError for another setting that cannot be used.
     """
 
@@ -99,6 +101,7 @@ class Session:
         seam: int = 0,
         honest: bool = False,
         purge: bool = False,
+        heal: bool = False,
         tools: Sequence[Mapping[str, object]] | None = None,
         sampling: Sampling | None = None,
         session_id: str | None = None,
@@ -106,10 +109,12 @@ class Session:
     ) -> None:
         self.backend = backend
         self.policy = as_policy(policy, "Session")
-        check_settings("Session", seam=seam, honest=honest, purge=purge)
+        check_settings("Session", seam=seam, honest=honest, purge=purge, heal=heal)
         given = as_mode(mode, "Session")
         self.mode = Mode.FORGET if honest else given
         self.seam, self.honest, self.purge, self.tenant = seam, honest, purge, tenant
+        self.heal = heal
+        self._healed = -1  # the turn that needs no lineage, because all before it was prefilled honestly
         self.tools = as_tools("Session", tools)
         self.sampling = sampling or Sampling()
         self.session_id = session_id or uuid.uuid4().hex
@@ -171,8 +176,11 @@ class Session:
 
         `messages` is the history up to and including the model's last answer. What the policy will do once the
         observation is there is worked out with an empty one in its place; nothing is remembered, and a wrong guess
-        costs only the work.
+        costs only the work. With `heal`, and where some of it is approximate, what the last answer stands on is
+        prefilled instead.
         """
+        if self.heal and self._heal():
+            return
         if self.backend.renderer is None or not messages:
             return
         history = as_history("Session.prewarm", messages)
@@ -192,6 +200,16 @@ class Session:
         if not isinstance(self.backend, Purges):
             raise InputError(f"Session.evict: a {type(self.backend).__name__} cannot be told to evict a conversation")
         return self.backend.purge(tuple(_held(self.turns)), tenant=self.tenant)
+
+    def _heal(self) -> bool:
+        """Prefill prompt and answer of the last turn honestly, if they stand on approximate KV; else false."""
+        held, last = self._kept.held, self.turns[-1].receipt if self.turns else None
+        if held is None or last is None or last.approximate_from is None or self._healed == len(self.turns):
+            return False
+        honest = TurnInput(self.session_id, prompt=held, tenant=self.tenant, sampling=self.sampling, whole=True)
+        self.backend.prewarm(honest)
+        self._healed = len(self.turns)
+        return True
 
     def unedit(self, index: int) -> bool:
         """Give the model back the original of message `index` from the next turn on; false if it carries no edit."""
@@ -224,7 +242,7 @@ class Session:
         return token_edits(self._kept.held, prompt, plan.edits)
 
     def _input(self, ready: _Prepared) -> TurnInput:
-        last = self.turns[-1].receipt if self.turns and not self.honest else None
+        last = self.turns[-1].receipt if self.turns and not self.honest and self._healed != len(self.turns) else None
         return TurnInput(
             session_id=self.session_id,
             prompt=ready.prompt,

@@ -145,3 +145,28 @@ def test_an_interrupted_turn_can_be_made_again(backend: Any) -> None:
         with pytest.raises(KeyboardInterrupt):
             played.turn(history, on_text=interrupt)
         assert played.turn(history).message == expected.turns[len(played.turns) - 1].message
+
+
+def test_healing_ends_the_chain_of_splices_a_turn_later(backend: Any) -> None:
+    chained, healed = session(backend, "chained"), session(backend, "healed", heal=True)
+    play(chained, 7, ahead=True)
+    play(healed, 7, ahead=True)
+    most = {
+        tenant: max(max(s.move_counts) for s in backend.cache if s.tenant == tenant) for tenant in ("chained", "healed")
+    }
+    assert most["chained"] > most["healed"] == 1
+    starts = {name: [t.receipt.approximate_from for t in s.turns] for name, s in (("c", chained), ("h", healed))}
+    assert starts["h"][:3] == [None] * 3
+    assert starts["h"][-1] > starts["c"][-1]  # all before the newest edit is what a clean prefill gives
+    for turn in healed.turns:
+        assert turn.receipt.fallback is None
+        assert not turn.edits or turn.receipt.prefilled_tokens < turn.receipt.prompt_tokens / 2
+
+
+def test_a_session_without_splices_has_nothing_to_heal(backend: Any) -> None:
+    plain = session(backend, "nothing", mode=Mode.FORGET)
+    healed = session(backend, "heal-nothing", mode=Mode.FORGET, heal=True)
+    play(plain, 5, ahead=True)
+    play(healed, 5, ahead=True)
+    assert [t.message for t in healed.turns] == [t.message for t in plain.turns]
+    assert [t.receipt for t in healed.turns] == [t.receipt for t in plain.turns]
