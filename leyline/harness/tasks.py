@@ -10,13 +10,13 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 from leyline.directives import Message
 from leyline.harness.sandbox.sandbox import CommandLimits, HarnessError, Result, Sandbox, SandboxError
 from leyline.harness.tools import DEFAULT_TOOLS, Evaluation, ToolBox, ToolResult
 from leyline.harness.verdict.judged import ChangedSourceError, carry
-from leyline.harness.verdict.shadows import lay_guard
+from leyline.harness.verdict.shadows import cut_short, lay_guard
 from leyline.harness.workspace.workspace import DiskWorkspace, WorkspaceError
 
 # The machine has no more room, files or memory: no file of an agent is to blame.
@@ -100,22 +100,26 @@ class Task(ABC):
                 _need_room(error)
                 raise
             sandbox = self.sandbox(copy)
-            sandbox.env.update(
-                {name: os.pathsep.join(filter(None, (value, sandbox.env.get(name)))) for name, value in extra.items()}
-            )
+            extra["PYTHONPATH"] = os.pathsep.join(filter(None, (extra["PYTHONPATH"], sandbox.env.get("PYTHONPATH"))))
+            sandbox.env.update(extra)
             yield copy, sandbox
 
-    def judge(self, workspace: DiskWorkspace, command: Sequence[str]) -> Result | None:
-        """Run `command` on an untouched copy of the files; None when they cannot be copied.
-
-        The exit code is all that a bare command tells, so code under test that ends the process with 0 passes for
-        tests that do. Raises HarnessError.
-        """
+    def judge(self, workspace: DiskWorkspace, command: Sequence[str]) -> Judged | None:
+        """Run `command` on an untouched copy of the files; None when they cannot be copied. Raises HarnessError."""
         try:
             with self.untouched(workspace) as (_, sandbox):
-                return self.run_tests(sandbox, command)
+                return Judged(self.run_tests(sandbox, command), cut_short(sandbox))
         except WorkspaceError:
             return None
+
+
+class Judged(NamedTuple):
+    """A run for a verdict. cut_short: a Python process of the command was ended before its end, by code under test
+    or else; its exit code says nothing.
+    """
+
+    result: Result
+    cut_short: bool
 
 
 class Episode:
@@ -221,8 +225,16 @@ class FilesTask(Task):
         return result if self.mark is None else _between(result, self.mark)
 
     def verdict(self, workspace: DiskWorkspace) -> bool:
-        result = self.judge(workspace, self.check)
-        return result is not None and result.exit_code == 0
+        found = self.judge(workspace, self.check)
+        if found is None or found.result.exit_code != 0:
+            return False
+        # A check with a mark tells its end itself; others may end like this by themselves, whatever is tested.
+        return self.mark is not None or not found.cut_short or self._is_always_cut_short()
+
+    def _is_always_cut_short(self) -> bool:
+        with self.workspace() as fresh:
+            found = self.judge(fresh, self.check)
+        return found is not None and found.cut_short
 
 
 def _between(result: Result, mark: str) -> Result:

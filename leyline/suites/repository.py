@@ -16,6 +16,7 @@ import pathspec
 
 from leyline.harness.sandbox.sandbox import CommandLimits, HarnessError, Result, run
 from leyline.harness.tasks import Task
+from leyline.harness.verdict.shadows import cut_short
 from leyline.harness.workspace.snapshot import walk
 from leyline.harness.workspace.workspace import JUNK, DiskWorkspace, WorkspaceError, patterns_of
 from leyline.suites.shell_test import NOT_STARTED, programs, watched
@@ -38,11 +39,15 @@ Call one tool at a time. Look before you edit, and check what you changed. When 
 
 
 class _Answer(NamedTuple):
-    """What a test command says of files. answered: its status is a yes or a no; told: its last line."""
+    """What a test command says of files. answered: its status is a yes or a no; told: its last line.
+
+    cut_short: as of `Judged`.
+    """
 
     passed: bool
     answered: bool
     told: str
+    cut_short: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,10 @@ class RepositoryTask(Task):
         found = self._tested(workspace)
         if not found.answered:
             self._need_start()
+        if found.passed and found.cut_short:
+            with self.workspace() as fresh:  # a command may end like this by itself, whatever is tested
+                if not self._tested(fresh).cut_short:
+                    return False
         if not found.passed or not (missing := self._missing()):
             return found.passed
         with self.workspace() as fresh:
@@ -135,7 +144,8 @@ class RepositoryTask(Task):
                 result = self.run_tests(sandbox, ["/bin/sh", "-c", test])
                 answered = result.exit_code not in NOT_STARTED and not note.exists()
                 passed = result.exit_code == 0 and answered and not result.killed
-                return _Answer(passed, answered or result.killed is not None, result.last_line())
+                said = answered or result.killed is not None
+                return _Answer(passed, said, result.last_line(), cut_short(sandbox))
         except WorkspaceError:
             return _Answer(False, True, "its files cannot be copied")
 

@@ -1,4 +1,5 @@
-"""Keep new files of an agent from standing in front of the modules that a test run is made of. Standard library only.
+"""Keep new files of an agent from standing in front of the modules that a test run is made of, and see the run's end.
+Standard library only.
 
 Laid as `sitecustomize.py` in a folder of its own, which the environment of a verdict puts on the path of its
 interpreters, with `guard.json` beside it: `root`, the folder under test; `new`, the modules of the interpreter that a
@@ -93,9 +94,50 @@ def asked_of(tree: object) -> dict[str, set[str]]:
     return found
 
 
+def _watch_end() -> None:
+    """Leave a note that is gone when this interpreter comes to its end, as `os._exit` does not let it.
+
+    Only for those that the command itself starts: what they start has its own way to end.
+    """
+    import atexit
+    import os
+
+    note = os.environ.pop("LEYLINE_ENDS", None)
+    if note is None:
+        return
+    number = os.getpid()
+    place = f"{note}.{number}"
+    open(place, "x").close()  # noqa: PTH123
+
+    def end() -> None:
+        if os.getpid() == number:  # a fork's end is not this one's
+            os.unlink(place)  # noqa: PTH108
+
+    atexit.register(end)
+
+
+def _other_customisation(here: str) -> None:
+    """Run the `sitecustomize` in whose place this one stands, if there is one."""
+    import importlib
+
+    path, own = sys.path[:], sys.modules.pop("sitecustomize")
+    sys.path[:] = [place for place in path if place != here]
+    try:
+        importlib.import_module("sitecustomize")
+    except ImportError:
+        sys.modules["sitecustomize"] = own
+    finally:
+        sys.path[:] = path
+
+
 def _main() -> None:
     import os  # there since the start, as is what it imports
 
+    _watch_end()
+    here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
+    if not os.path.exists(os.path.join(here, "guard.json")):  # noqa: PTH110, PTH118
+        _other_customisation(here)
+        return
     path = sys.path[:]
     library = os.path.dirname(os.__file__)  # noqa: PTH120
     # A command may have a path of its own.
@@ -105,7 +147,6 @@ def _main() -> None:
         import json
     finally:
         sys.path[:] = path
-    here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
     with open(os.path.join(here, "guard.json"), encoding="utf-8") as file:  # noqa: PTH118, PTH123
         guard = Guard(**json.load(file))
     sys.meta_path.insert(0, guard)  # type: ignore[arg-type]

@@ -6,12 +6,14 @@ import ast
 import functools
 import json
 import os
+import secrets
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.machinery import PathFinder
 from pathlib import Path
 
+from leyline.harness.sandbox.sandbox import Sandbox
 from leyline.harness.verdict import guard
 from leyline.harness.workspace.jail import WorkspaceError, read_bytes
 from leyline.harness.workspace.snapshot import MAX_FILE_BYTES, decode
@@ -21,23 +23,31 @@ _SUFFIXES = (".py", ".so", ".pyd")
 
 
 def lay_guard(agent: DiskWorkspace, copy: DiskWorkspace) -> dict[str, str]:
-    """What the environment of a verdict on `copy` needs so that new modules stand in front of nothing it uses.
-
-    Empty where there are none, so most verdicts run as they would without.
+    """What the environment of a verdict on `copy` needs so that new modules stand in front of nothing it uses, and so
+    that its end is seen.
     """
+    folder = copy.home / "guard"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_bytes(Path(guard.__file__).read_bytes())
+    made = {"PYTHONPATH": str(folder), "LEYLINE_ENDS": str(folder / secrets.token_hex(8))}
     new = {name for name in _modules(_paths(copy.root)) - _modules(agent.start) if _of_the_interpreter(name)}
     if not new:
-        return {}
+        return made
     guarded = [path for path in agent.start if path.endswith(".py") and agent.guarded(path)]
     others = [path for path in copy.files() if path.endswith(".py") and path not in guarded]
     asked = {name: sorted(wanted) for name, wanted in _asked(copy, guarded).items() if name in new}
     used = sorted(new & _asked(copy, others).keys())
-    folder = copy.home / "guard"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_bytes(Path(guard.__file__).read_bytes())
     spec = {"root": str(copy.root), "new": sorted(new), "asked": asked, "used": used}
     (folder / "guard.json").write_text(json.dumps(spec), "utf-8")
-    return {"PYTHONPATH": str(folder)}
+    return made
+
+
+def cut_short(sandbox: Sandbox) -> bool:
+    """Whether an interpreter that the command of a verdict started has not come to its end: code under test ended the
+    process, or something killed it.
+    """
+    note = Path(sandbox.env["LEYLINE_ENDS"])
+    return any(place.name.startswith(f"{note.name}.") for place in note.parent.iterdir())
 
 
 def _modules(paths: Iterable[str]) -> set[str]:

@@ -246,6 +246,40 @@ def test_a_report_that_the_code_under_test_writes_is_not_believed(folder: Path) 
             assert episode.solved() is False
 
 
+ENDS = {
+    "at import": f"{END}{CODE}",
+    "of the posix module": f"import posix\nposix._exit(0)\n{CODE}",
+    "when called": "import os\n\n\ndef double(x):\n    os._exit(0)\n",
+    "late": f"import atexit, os\n\natexit.register(os._exit, 0)\n{CODE}",
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+@pytest.mark.parametrize("kind", ["files", "repository"])
+def test_code_that_ends_the_run_does_not_pass_for_its_end(folder: Path, kind: str, how: str) -> None:
+    with laid(kind, folder, {"code_under_test.py": CODE, "test.py": TEST}).open() as episode:
+        episode.workspace.write("code_under_test.py", ENDS[how])
+        assert episode.solved() is False
+        episode.workspace.write("code_under_test.py", GOOD)
+        assert episode.solved() is True
+
+
+@pytest.mark.parametrize("kind", ["files", "repository"])
+def test_a_command_that_always_ends_so_and_one_that_forks_or_kills_are_believed(folder: Path, kind: str) -> None:
+    run = "import os, subprocess, sys, time\n"
+    run += "from code_under_test import double\n"
+    run += "server = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\nserver.kill()\n"
+    run += "if os.fork() == 0:\n    sys.exit(0)\nos.wait()\n"
+    for end in ("sys.exit(double(4) != 8)\n", "os._exit(double(4) != 8)\n"):
+        name = end.partition("(")[0]
+        (folder / name).mkdir()
+        files = {"code_under_test.py": CODE, "test.py": run + end}
+        with laid(kind, folder / name, files, test="python test.py").open() as episode:
+            assert episode.solved() is False
+            episode.workspace.write("code_under_test.py", GOOD)
+            assert episode.solved() is True
+
+
 def test_settings_in_a_folder_above_are_not_read(folder: Path) -> None:
     task = laid("gym", folder, {"code_under_test.py": CODE, "test.py": TEST})
     with task.open() as episode:
