@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from leyline.backends.contract import TokenRenderer
 from leyline.directives import LeylineError, Mode
@@ -11,6 +11,18 @@ from leyline.harness.editor.account import EditorReport as WrapReport
 from leyline.harness.editor.account import EditorTurn as WrapTurn
 from leyline.harness.editor.editor import MAX_CONVERSATIONS, Editor
 from leyline.policies import Policy
+
+if TYPE_CHECKING:
+    from anthropic import Anthropic, AsyncAnthropic
+    from openai import AsyncOpenAI, OpenAI
+
+    from leyline.harness.wrap.typed import (
+        WrappedAnthropic,
+        WrappedAsyncAnthropic,
+        WrappedAsyncOpenAI,
+        WrappedOpenAI,
+        WrapSettings,
+    )
 
 __all__ = ["WrapError", "WrapReport", "WrapTurn", "wrap"]
 
@@ -22,8 +34,20 @@ class WrapError(LeylineError, TypeError):
     """What was given cannot be wrapped."""
 
 
+@overload
+def wrap(client: OpenAI, policy: str | Policy = ..., **settings: Unpack[WrapSettings]) -> WrappedOpenAI: ...
+@overload
+def wrap(client: AsyncOpenAI, policy: str | Policy = ..., **settings: Unpack[WrapSettings]) -> WrappedAsyncOpenAI: ...
+@overload
+def wrap(client: Anthropic, policy: str | Policy = ..., **settings: Unpack[WrapSettings]) -> WrappedAnthropic: ...
+@overload
 def wrap(
-    client: Client,
+    client: AsyncAnthropic, policy: str | Policy = ..., **settings: Unpack[WrapSettings]
+) -> WrappedAsyncAnthropic: ...
+@overload
+def wrap(client: Client, policy: str | Policy = ..., **settings: Unpack[WrapSettings]) -> Client: ...
+def wrap(
+    client: Any,
     policy: str | Policy = "keep_all",
     *,
     mode: Mode | str = Mode.AMORTIZE,
@@ -34,7 +58,7 @@ def wrap(
     honest: bool = False,
     purge: bool = False,
     max_conversations: int = MAX_CONVERSATIONS,
-) -> Client:
+) -> Any:
     """A client whose histories are edited by `policy`, and which is otherwise the one given.
 
     client: an `openai.OpenAI`, `openai.AsyncOpenAI`, `anthropic.Anthropic` or `anthropic.AsyncAnthropic`, or a
@@ -73,8 +97,7 @@ def wrap(
         max_conversations=max_conversations,
         owner="wrap",
     )
-    wrapped: Any = bound(client, editor)
-    return wrapped  # type: ignore[no-any-return]
+    return bound(client, editor)
 
 
 def _is_client(client: object) -> bool:

@@ -59,7 +59,7 @@ _FLAGS = {"error": True, "failed": True, "failure": True, "success": False}
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CallOutcome:
     """What an output says of its end, whatever was called.
 
     flag: of the harness, None where it set none. code: of a command. error: whether the text begins like an error.
@@ -72,19 +72,19 @@ class Outcome:
     short: bool = False
 
 
-def outcome(message: Message) -> Outcome:
+def outcome(message: Message) -> CallOutcome:
     """Read the end of a tool output."""
     flag = message.get("is_error")
     if not isinstance(flag, bool):
         flag = _FLAGS.get(str(message.get("status")))
     if flag is not None:
-        return Outcome(flag)
+        return CallOutcome(flag)
     text = content_text(message)
     short = len(text) <= _SHORT_CHARS and text.strip().count("\n") < _SHORT_LINES
-    return Outcome(None, _exit_code(text), _ERROR.match(text[:200]) is not None, short)
+    return CallOutcome(None, _exit_code(text), _ERROR.match(text[:200]) is not None, short)
 
 
-def failed_with(found: Outcome, name: str, arguments: JsonMapping, tools: Mapping[str, str] = TOOLS) -> bool:
+def failed_with(found: CallOutcome, name: str, arguments: JsonMapping, tools: Mapping[str, str] = TOOLS) -> bool:
     """Whether an output reports an error. name, arguments: of the call that it answers."""
     if found.flag is not None:
         return found.flag
