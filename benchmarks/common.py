@@ -117,7 +117,7 @@ def write(path: str | None, **content: Any) -> None:
     """Write a result with its machine, date and command, or print it. A file that is there keeps its other entries.
 
     A list in `content` is added to the file's list of that name; of two entries that agree in model, tokens, arm,
-    concurrency, decoding, shape and name the new one stays.
+    concurrency, decoding, pool, shape and name the new one stays.
     """
     about = {
         "machine": machine_name(gpu()),
@@ -138,5 +138,5 @@ def write(path: str | None, **content: Any) -> None:
 
 
 def _key(entry: Any) -> str:
-    names = ("model", "tokens", "arm", "concurrency", "decode", "shape", "name")
+    names = ("model", "tokens", "arm", "concurrency", "decode", "pool", "shape", "name")
     return json.dumps([entry.get(name) for name in names]) if isinstance(entry, dict) else json.dumps(entry)

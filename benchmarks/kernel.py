@@ -32,13 +32,19 @@ SHAPES: dict[str, dict[str, int]] = {
 }
 
 
-def median_ms(call: Callable[[int], object], repeat: int) -> float:
-    """Milliseconds of a call on the device."""
+def median_ms(call: Callable[[int], object], repeat: int, *, behind: bool = True) -> float:
+    """Milliseconds of a call on the device.
+
+    behind: launched while the device is still busy, as in a server, where a forward always runs ahead; else from an
+    idle device, which waits for the host to launch.
+    """
     for i in range(3):
         call(i)
     times = []
     for i in range(repeat):
         first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        if behind:
+            torch.cuda._sleep(2_000_000)  # cycles: a millisecond
         first.record()
         call(i)
         last.record()
@@ -122,10 +128,12 @@ def measure(
         median_ms(lambda i, mover=mover: mover(chosen[i % len(chosen)]), repeat)  # type: ignore[misc]
         for mover, repeat in zip(movers, (args.repeat, 5), strict=True)
     )
+    idle = median_ms(lambda i: movers[0](chosen[i % len(chosen)]), args.repeat, behind=False)
     entry = {
         "shape": name,
         "tokens": tokens,
         "ms": round(ours, 4),
+        "from_idle_ms": round(idle, 4),
         "torch_ms": round(plain, 4),
         "floor_ms": round(floor, 4),
         "over_floor": round(ours / floor, 3),

@@ -7,7 +7,8 @@ An arm is a policy and a cache: `radix` (the edited prompt, no directives), `amo
 same trajectories from an empty cache; recorded answers are prefilled behind the prompt as if they had been generated,
 or, with `--decode N`, N tokens are decoded in every turn. Written for each arm: the client's time to the first token
 over all turns and over the turns with an edit, in milliseconds, the hit rate, turns a second, GPU-seconds and joules a
-turn; and beside each arm the mean of the same policy's `radix` and of `keep_all/radix` from the same run.
+turn; and beside each arm the mean of the same policy's `radix` and of `keep_all/radix` from the same run. With
+`--rounds` all arms are run in turn that often, so that what drifts falls on each of them alike.
 
 Text is tokenised with the bundled models' tokenizer; the server's own is not used (`--skip-tokenizer-init`).
 """
@@ -21,7 +22,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,30 @@ def replay(job: Job) -> list[dict[str, Any]]:
     return rows
 
 
+@dataclass
+class Measured:
+    """One arm's rounds."""
+
+    rows: list[list[dict[str, Any]]] = field(default_factory=list)
+    walls: list[float] = field(default_factory=list)
+    joules: list[float | None] = field(default_factory=list)
+    means: list[float] = field(default_factory=list)
+
+    def add(self, rows: list[list[dict[str, Any]]], wall: float, joules: float | None) -> None:
+        """One round."""
+        self.rows += rows
+        self.walls.append(wall)
+        self.joules.append(joules)
+        self.means.append(statistics.fmean(row["ttft"] for turns in rows for row in turns if row.get("ttft")))
+
+    def entry(self) -> dict[str, Any]:
+        """All rounds as one, and the mean of each."""
+        joules = [value for value in self.joules if value is not None]
+        spent = sum(joules) if len(joules) == len(self.joules) else None
+        rounds = {"rounds": len(self.walls), "round_means": [round(mean, 1) for mean in self.means]}
+        return arm_entry(self.rows, sum(self.walls), spent) | rounds
+
+
 def arm_entry(rows: Iterable[list[dict[str, Any]]], wall: float, joules: float | None) -> dict[str, Any]:
     """What is written of one arm."""
     flat = [row for found in rows for row in found]
@@ -185,6 +210,9 @@ def main() -> int:
     parser.add_argument("--concurrency", type=int, nargs="+", default=[8])
     parser.add_argument("--arms", nargs="+", default=ARMS, help="POLICY/CACHE; see the top of this file")
     parser.add_argument("--decode", type=int, default=0, help="tokens to decode in each turn; 0 decodes none")
+    parser.add_argument("--turns", type=int, help="turns of each trajectory at most")
+    parser.add_argument("--rounds", type=int, default=1, help="how often the arms are run, every second time backwards")
+    parser.add_argument("--pool", type=int, help="the server's KV pool in tokens, to write down")
     parser.add_argument("--warm", type=int, default=8, help="turns of each trajectory to warm the server up with")
     parser.add_argument("--until", type=float, help="start no further arm after so many seconds")
     parser.add_argument("--out", help="file to write or to add to; default: print")
@@ -197,36 +225,54 @@ def main() -> int:
             jobs = [Job(args.url, traces, i, arm, args.decode, "warm", args.warm) for i in range(max(args.concurrency))]
             pool.map(replay, jobs, chunksize=1)
     for concurrency in args.concurrency:
-        means: dict[str, dict[str, float]] = {}
+        found: dict[str, Measured] = {arm: Measured() for arm in args.arms}
         with multiprocessing.get_context("spawn").Pool(concurrency) as pool:
             pool.map(_ready, [(args.url, traces)] * concurrency, chunksize=1)
-            for arm in args.arms:
-                if args.until is not None and time.monotonic() - began > args.until:
-                    print("out of time before", arm, concurrency, file=sys.stderr)
-                    failed = True
-                    break
-                server.flush()
-                jobs = [Job(args.url, traces, i, arm, args.decode, f"c{concurrency}") for i in range(args.count)]
-                joules, start = energy.read(), time.perf_counter()
-                rows = pool.map(replay, jobs, chunksize=1)
-                wall, after = time.perf_counter() - start, energy.read()
-                spent = after - joules if joules is not None and after is not None else None
-                entry = arm_entry(rows, wall, spent)
-                means[arm] = {key: value for key, value in entry.items() if str(key).startswith("ttft_")}
-                radix = means.get(f"{arm.split('/')[0]}/radix", {})
-                entry = {
-                    "model": args.model,
-                    "arm": arm,
-                    "concurrency": concurrency,
-                    "decode": args.decode,
-                    **entry,
-                    **{f"radix_{key}": value for key, value in radix.items()},
-                    "keep_all_ttft_mean": means.get("keep_all/radix", {}).get("ttft_mean"),
-                }
-                failed = failed or bool(entry["errors"])
-                print(entry, file=sys.stderr, flush=True)
-                write(args.out, traffic=[entry])
+            for number in range(args.rounds):
+                for arm in args.arms if number % 2 == 0 else reversed(args.arms):
+                    if args.until is not None and time.monotonic() - began > args.until:
+                        print("out of time before", arm, concurrency, "round", number, file=sys.stderr)
+                        failed = True
+                        continue
+                    server.flush()
+                    stamp = f"c{concurrency}r{number}"
+                    jobs = [Job(args.url, traces, i, arm, args.decode, stamp, args.turns) for i in range(args.count)]
+                    joules, start = energy.read(), time.perf_counter()
+                    rows = pool.map(replay, jobs, chunksize=1)
+                    wall, after = time.perf_counter() - start, energy.read()
+                    found[arm].add(rows, wall, after - joules if joules is not None and after is not None else None)
+                    print(
+                        arm,
+                        concurrency,
+                        number,
+                        summary([r["ttft"] for f in rows for r in f if r.get("ttft")]),
+                        round(wall, 1),
+                        "s",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+        for entry in entries(found, args, concurrency):
+            failed = failed or bool(entry["errors"])
+            print(entry, file=sys.stderr, flush=True)
+            write(args.out, traffic=[entry])
     return int(failed)
+
+
+def entries(found: dict[str, Measured], args: argparse.Namespace, concurrency: int) -> Iterable[dict[str, Any]]:
+    """What is written of the arms of one concurrency."""
+    means: dict[str, dict[str, Any]] = {}
+    for arm in sorted(found, key=lambda arm: (not arm.endswith("/radix"), args.arms.index(arm))):
+        measured = found[arm]
+        if not measured.walls:
+            continue
+        about = {"model": args.model, "arm": arm, "concurrency": concurrency, "decode": args.decode}
+        if args.pool:
+            about["pool"] = args.pool
+        entry = measured.entry()
+        means[arm] = {key: value for key, value in entry.items() if str(key).startswith("ttft_")}
+        radix = means.get(f"{arm.split('/')[0]}/radix", {})
+        entry |= {f"radix_{key}": value for key, value in radix.items()}
+        yield {**about, **entry, "keep_all_ttft_mean": means.get("keep_all/radix", {}).get("ttft_mean")}
 
 
 def _ready(job: tuple[str, str]) -> None:

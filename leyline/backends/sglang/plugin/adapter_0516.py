@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from sglang.srt.managers.schedule_policy import AddReqResult
-from sglang.srt.mem_cache.base_prefix_cache import MatchPrefixParams
+from sglang.srt.mem_cache.base_prefix_cache import MatchPrefixParams, MatchResult
 from sglang.srt.mem_cache.common import evict_from_tree_cache
 from sglang.srt.mem_cache.radix_cache import RadixCache, RadixKey
 from sglang.srt.models.deepseek_common import attention_backend_handler
@@ -27,6 +27,7 @@ from leyline.backends.sglang.plugin.keys import Space
 from leyline.backends.sglang.plugin.ops import Held, Hit, all_agree
 from leyline.backends.sglang.plugin.runs import Plan
 from leyline.backends.sglang.plugin.staging import Staged
+from leyline.backends.sglang.plugin.walk import find
 
 if TYPE_CHECKING:
     from sglang.srt.managers.schedule_batch import Req
@@ -44,9 +45,15 @@ class Ops:
         return int(self._cache.page_size)
 
     def match(self, ids: array[int], limit: int, space: Space) -> Hit:
-        key = RadixKey(ids, space.extra_key, limit=limit)
-        result = RadixCache.match_prefix(self._cache, MatchPrefixParams(key=key))
-        return Hit(len(result.device_indices), result.last_device_node)
+        cache = self._cache
+        if cache.disable or cache.is_eagle:
+            found = RadixCache.match_prefix(cache, MatchPrefixParams(key=RadixKey(ids, space.extra_key, limit=limit)))
+            return Hit(len(found.device_indices), found.last_device_node)
+
+        def split(node: Any, length: int) -> Any:
+            return cache._split_node(node.key, node, length)
+
+        return Hit(*find(cache.root_node, ids, min(limit, len(ids)), self.page, space.extra_key, split))
 
     def slots(self, hit: Hit) -> torch.Tensor:
         values = []
@@ -96,6 +103,7 @@ class LeylineRadixCache(RadixCache):  # type: ignore[misc]
     """The flat radix cache, which also grows along edited prompts."""
 
     leyline: Controller
+    leyline_ops: Ops
 
     def reset(self) -> None:
         super().reset()
@@ -117,9 +125,12 @@ class LeylineRadixCache(RadixCache):  # type: ignore[misc]
             ids = self.leyline.splicer.keyring.marked(key.token_ids, plan.marks)
         else:
             ids = self.leyline.admit(req, plan, key.token_ids, len(key), space)
-        return super().match_prefix(
-            replace(params, key=RadixKey(ids, key.extra_key, is_bigram=key.is_bigram, limit=key.limit))
-        )
+        if self.disable or self.is_eagle:
+            same = RadixKey(ids, key.extra_key, is_bigram=key.is_bigram, limit=key.limit)
+            return super().match_prefix(replace(params, key=same))
+        limit = len(ids) if key.limit is None else key.limit
+        hit = self.leyline_ops.match(ids, limit, space)
+        return MatchResult(self.leyline_ops.slots(hit), hit.node, hit.node, hit.node)
 
     def insert(self, params: Any) -> Any:
         if params.key is not None:
@@ -173,9 +184,13 @@ def create_cache(context: Any) -> Any:
 
         return default_radix_cache_factory(context)
     cache = LeylineRadixCache(params)
-    cache.leyline = build(context, Ops(cache, params.tp_cache_group), sys.modules[__name__])
+    cache.leyline_ops = Ops(cache, params.tp_cache_group)
+    cache.leyline = build(context, cache.leyline_ops, sys.modules[__name__])
     return cache
 
+
+PREFILL_GRAPHS = ("breakable",)
+"""Captured prefill graphs that were proven with holes on a GPU. `tc_piecewise` gives no logprobs to prove it by."""
 
 NO_ROOM = AddReqResult.NO_TOKEN
 """The verdict on a request that the pool has no room for."""

@@ -173,6 +173,9 @@ def create_cache(context: object) -> Any:
     return cache
 
 
+PREFILL_GRAPHS = ()
+"""Captured prefill graphs that were proven with holes on a GPU: none, this release was not run on one."""
+
 NO_ROOM = AddReqResult.NO_TOKEN
 """The verdict on a request that the pool has no room for."""
 

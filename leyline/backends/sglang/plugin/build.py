@@ -117,12 +117,24 @@ def choose_mover(pool: object, rope: Rope, device: torch.device) -> Mover:
 
 
 def _install(hooks: dict[str, tuple[str, Callable[..., object]]]) -> None:
-    """Hook into this process, which selected the plugin."""
+    """Hook into this process, which selected the plugin.
+
+    SGLang applies the hooks of a target once, and only logs what it cannot apply. A server with some of these hooks and
+    not the others would serve KV that was never computed, so all of them stand afterwards, or it does not start.
+    """
     from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
+    kinds = {"after": HookType.AFTER, "around": HookType.AROUND}
+    hooked = HookRegistry._patched & hooks.keys()
     for target, (when, hook) in hooks.items():
-        HookRegistry.register(target, hook, HookType.AFTER if when == "after" else HookType.AROUND)
+        if target not in hooked:
+            HookRegistry.register(target, hook, kinds[when])
     HookRegistry.apply_hooks()
+    for target in sorted(hooked):  # by another plugin
+        when, hook = hooks[target]
+        HookRegistry._apply_target(target, [(kinds[when], hook, None)])
+    if missing := sorted(hooks.keys() - HookRegistry._patched):
+        raise RuntimeError(f"leyline: SGLang could not hook into {', '.join(missing)}; see the log above")
 
 
 def _settle(runner: ModelRunner) -> Callable[[], None]:

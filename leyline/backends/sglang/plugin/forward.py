@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import torch
@@ -135,8 +135,9 @@ class ForwardHooks:
         real: Real | None = getattr(batch, _REAL, None)
         if real is None:
             return original(runner, batch, *args, **kwargs)
-        # Captured prefill graphs take logits of every sequence, and have a row for each that the server may run.
-        graphs, runner.prefill_cuda_graph_runner = runner.prefill_cuda_graph_runner, None
+        graphs = runner.prefill_cuda_graph_runner
+        if not _holds(graphs, batch, self._adapter.PREFILL_GRAPHS):
+            runner.prefill_cuda_graph_runner = None
         self._running.append(real)
         try:
             return original(runner, batch, *args, **kwargs)
@@ -184,6 +185,16 @@ class ForwardHooks:
                 self.dispatch,
             ),
         }
+
+
+def _holds(graphs: Any, batch: Any, kinds: Collection[str]) -> bool:
+    """Whether ghosts may run in the server's captured prefill graphs, which are of one of the proven `kinds`.
+
+    Those are pieces between attention layers: they know tokens, not sequences, of which their buffers hold `max_bs`.
+    """
+    kind = getattr(graphs, "prefill_backend_name", None)
+    captured = getattr(graphs, "use_captured_attn_metadata", False)
+    return kind in kinds and not captured and batch.batch_size <= graphs.max_bs
 
 
 def _blocks(batch: Any) -> list[tuple[int, int]]:

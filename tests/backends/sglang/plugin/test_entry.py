@@ -40,6 +40,43 @@ def test_the_schedulers_hooks_come_with_its_cache() -> None:
     assert registered == "True"
 
 
+HOOKED_BY_ANOTHER = """
+import sys, types
+from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+from leyline.backends.sglang.plugin.build import _install
+
+module = types.ModuleType("engine")
+module.forward, module.load, module.told = (lambda x: [x]), (lambda x: [x]), (lambda x: [x])
+sys.modules["engine"] = module
+HookRegistry.register("engine.forward", lambda original, x: ["theirs", *original(x)], HookType.AROUND)
+HookRegistry.apply_hooks()
+
+def ours(original, x):
+    return ["ours", *original(x)]
+
+_install({"engine.forward": ("around", ours), "engine.load": ("around", ours)})
+print(module.forward(1), module.load(2))
+try:
+    _install({"engine.told": ("around", ours), "engine.gone": ("around", ours)})
+except RuntimeError as error:
+    print(error)
+"""
+
+
+@pytest.mark.sglang
+@pytest.mark.slow
+def test_hooks_stand_beside_another_plugins_and_a_server_without_all_of_them_does_not_start() -> None:
+    if find_spec("sglang") is None:
+        pytest.skip("sglang is not installed; run `make sglang-cpu`")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", HOOKED_BY_ANOTHER], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second = done.stdout.splitlines()[-2:]
+    assert first == "['ours', 'theirs', 1] ['ours', 2]"
+    assert "could not hook into engine.gone" in second
+
+
 @pytest.mark.parametrize("selected", [None, "flexkv", "leyline"])
 def test_a_chat_stream_is_wrapped_only_where_the_plugin_was_selected(selected: str | None) -> None:
     manager = SimpleNamespace(server_args=SimpleNamespace(radix_cache_backend=selected))

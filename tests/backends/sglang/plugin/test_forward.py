@@ -67,6 +67,7 @@ class Scene:
         self.controller = Controller(self.rig.splicer, Metrics(False), 1, 4096)
         self.moved: list[Tokens] = []
         self.adapter = SimpleNamespace(space=lambda req: SPACE, row=lambda req: req.row, absorbed=lambda *_: "absorbed")
+        self.adapter.PREFILL_GRAPHS = ("breakable",)
         self.hooks = ForwardHooks(self.adapter, self.controller, self.rig.tree, self.move, self.rig.counts)  # type: ignore[arg-type]
         ids = array("q", PROMPT)
         self.plan = make_plan(VALUE, ids, SPACE, RING, page=1, max_tokens=4096)
@@ -243,9 +244,38 @@ def test_a_failed_move_becomes_a_hole(where: str, monkeypatch: pytest.MonkeyPatc
 def test_the_absorbed_path_where_it_costs_less(queries: int, absorbed: bool) -> None:
     """DeepSeek V2 and V3: below 170 queries a sequence."""
     attention = SimpleNamespace(kv_lora_rank=512, qk_nope_head_dim=128, v_head_dim=128)
-    batch = SimpleNamespace(extend_prefix_lens_cpu=[60_000] * 3, extend_seq_lens_cpu=[queries] * 3)
+    batch: Any = SimpleNamespace(extend_prefix_lens_cpu=[40_000] * 3, extend_seq_lens_cpu=[queries] * 3)
+    batch.get_max_chunk_capacity = lambda: 2**20
     assert absorbs(attention, batch) is absorbed
     scene = Scene()
     scene.hooks._running.append(None)  # type: ignore[arg-type]
     found = scene.hooks.dispatch(lambda *args: "stock", attention, batch, "fa3")
     assert found == ("absorbed" if absorbed else "stock")
+
+
+def test_the_absorbed_path_pays_longer_where_the_other_goes_chunk_by_chunk() -> None:
+    attention = SimpleNamespace(kv_lora_rank=512, qk_nope_head_dim=128, v_head_dim=128)
+    for capacity, absorbed in ((2**20, False), (2**17, True)):
+        batch: Any = SimpleNamespace(extend_prefix_lens_cpu=[60_000] * 3, extend_seq_lens_cpu=[300] * 3)
+        batch.get_max_chunk_capacity = lambda capacity=capacity: capacity
+        assert absorbs(attention, batch) is absorbed
+
+
+@pytest.mark.parametrize(
+    ("graphs", "kept"),
+    [
+        ({"prefill_backend_name": "breakable", "max_bs": 64, "use_captured_attn_metadata": False}, True),
+        ({"prefill_backend_name": "breakable", "max_bs": 3, "use_captured_attn_metadata": False}, False),
+        ({"prefill_backend_name": "breakable", "max_bs": 64, "use_captured_attn_metadata": True}, False),
+        ({"prefill_backend_name": "full", "max_bs": 64, "use_captured_attn_metadata": False}, False),
+        ({}, False),
+    ],
+)
+def test_holes_run_in_captured_graphs_that_were_proven_and_have_room(graphs: dict[str, Any], kept: bool) -> None:
+    scene = Scene()
+    scene.runner.prefill_cuda_graph_runner = captured = SimpleNamespace(**graphs)
+    batch = scene.launch()
+    seen = []
+    scene.hooks.forward(lambda runner, _: seen.append(runner.prefill_cuda_graph_runner), scene.runner, batch)
+    assert seen == [captured if kept else None]
+    assert scene.runner.prefill_cuda_graph_runner is captured
