@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict, deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ _STEPS = {
     "leyline.backends.sglang.plugin.forward.ForwardHooks": ("_move", "prepared"),
 }
 """The plugin's steps on the scheduler's thread; a step inside another counts in both."""
+_OUTER = ("plan", "admit", "stage", "commit", "finish", "move", "prepared", "add_ghosts")
+"""Those that are inside no other."""
 
 
 class Recorder:
@@ -47,14 +50,16 @@ class Recorder:
         self.open: deque[tuple[dict[str, Any], Any, Any]] = deque()
 
     def step(self, name: str) -> Any:
-        """A hook that adds what it is around to the pass that comes next."""
+        """A hook that adds what it is around to the pass that comes next. Of scheduling only the last try counts: an
+        idle scheduler tries all the time."""
 
         def hook(original: Any, *args: Any, **kwargs: Any) -> Any:
             began = time.perf_counter()
             try:
                 return original(*args, **kwargs)
             finally:
-                self.spent[name] += 1e3 * (time.perf_counter() - began)
+                spent = 1e3 * (time.perf_counter() - began)
+                self.spent[name] = spent if name == "get_next_batch_to_run" else self.spent[name] + spent
 
         return hook
 
@@ -83,9 +88,7 @@ class Recorder:
             "real": batch.batch_size - ghosts,
             "ghosts": ghosts,
             "tokens": sum(lengths),
-            "hole_tokens": sum(lengths[len(lengths) - ghosts :]) if ghosts else 0,
             "prefix": sum(prefixes),
-            "pairs_m": round(sum(a * b for a, b in zip(lengths, prefixes, strict=True)) / 1e6, 2),
         }
         self.path, self.count = None, self.count + 1
         profile = None
@@ -190,40 +193,39 @@ def serve(path: str, args: list[str]) -> None:
 
 
 def summarise(lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """One phase, or a part of one: means over its passes."""
+    """One phase, or a part of one: means over its passes, host times in milliseconds."""
     timed = [line for line in lines if "kernels" not in line] or lines
-    host: dict[str, float] = defaultdict(float)
-    for line in timed:
-        for name, value in line["host"].items():
-            host[name] += value / len(timed)
     counted = [line["kernels"] for line in lines if "kernels" in line]
-    mean = {
-        name: round(statistics.fmean(line[name] for line in timed), 2)
-        for name in ("real", "ghosts", "tokens", "hole_tokens", "prefix", "pairs_m", "gpu")
-        if name in timed[0]
-    }
-    found: dict[str, Any] = {"passes": len(lines), **mean, "host": {k: round(v, 3) for k, v in sorted(host.items())}}
+
+    def mean(value: Callable[[dict[str, Any]], float]) -> float:
+        return round(statistics.fmean(map(value, timed)), 2)
+
+    def host(*names: str) -> float:
+        return mean(lambda line: sum(line["host"].get(name, 0.0) for name in names))
+
+    found: dict[str, Any] = {"passes": len(lines)}
+    found |= {name: mean(lambda line, name=name: line[name]) for name in ("real", "ghosts", "tokens", "prefix")}  # type: ignore[misc]
     if "gpu" in timed[0]:
-        found["gpu_p95"] = sorted(line["gpu"] for line in timed)[int(0.95 * len(timed))]
-    found["paths"] = dict(Counter("graph" if line["graph"] else str(line["path"]) for line in timed))
+        found["gpu"] = mean(lambda line: line["gpu"])
+    found |= {"launch": host("launch"), "run_batch": host("run_batch"), "results": host("process_batch_result")}
+    found["plugin"] = host(*(f"leyline.{name}" for name in _OUTER))
+    found["paths"] = dict(Counter("graph" if line["graph"] else line["path"] or "absorbed" for line in timed))
     if counted:
         found["kernels"] = round(statistics.fmean(k["count"] for k in counted))
         found["busy"] = round(statistics.fmean(k["busy"] for k in counted), 2)
-        longest = max(counted, key=lambda k: k["busy"])
-        found["longest"] = longest["top"]
     return found
 
 
 def show(args: argparse.Namespace) -> None:
-    """Means by phase, and within one by whether a pass has holes."""
+    """Means by arm or phase, and within one by whether a pass has holes."""
     from common import write
 
     lines = [json.loads(line) for line in Path(args.file).read_text().splitlines()]
-    phases = sorted({line["phase"] for line in lines})[-len(args.arms) :] if args.arms else None
+    phases = sorted({line["phase"] for line in lines})
+    names = dict(zip(phases[args.skip :], args.arms, strict=False)) if args.arms else {p: str(p) for p in phases}
     found = []
-    for phase in phases or sorted({line["phase"] for line in lines}):
-        mine = [line for line in lines if line["phase"] == phase]
-        name = args.arms[phases.index(phase)] if phases else str(phase)
+    for name in dict.fromkeys(names.values()):
+        mine = [line for line in lines if names.get(line["phase"]) == name]
         for kind, part in (
             ("all", mine),
             ("with holes", [line for line in mine if line["ghosts"]]),
@@ -241,7 +243,8 @@ def main() -> int:
     parser.add_argument("what", choices=["show"])
     parser.add_argument("file")
     parser.add_argument("--model", default="server", help="the name to write down")
-    parser.add_argument("--arms", nargs="+", help="names of the last phases")
+    parser.add_argument("--arms", nargs="+", help="names of the phases; those of one name are taken together")
+    parser.add_argument("--skip", type=int, default=1, help="phases before the first of --arms: a warm-up is one")
     parser.add_argument("--out", help="file to write or to add to; default: print")
     show(parser.parse_args())
     return 0

@@ -47,17 +47,36 @@ def traffic() -> str:
     for e in read("traffic")["traffic"]:
         edited = f"{e['edited_mean']:.0f}" if "edited_mean" in e else "-"
         hit, joules = f"{e['hit_rate']:.1%}", f"{e['joules_per_turn']:.0f}"
-        rows.append([NAMES[e["model"]], e["arm"], f"{e['ttft_mean']:.0f}", f"{e['ttft_p95']:.0f}", edited, hit, joules])
-    return table(["shape", "policy/cache", "mean", "p95", "mean of edited turns", "hit rate", "joules a turn"], rows)
+        times = [f"{e['ttft_mean']:.0f}", f"{e['ttft_p50']:.0f}", f"{e['ttft_p95']:.0f}", edited]
+        turns = "first 24" if "turns_each" in e else "all"
+        rows.append([NAMES[e["model"]], e["arm"], turns, *times, hit, f"{e['turns_per_s']:.1f}", joules])
+    head = ["shape", "policy/cache", "turns", "mean", "p50", "p95", "mean of edited turns", "hit rate", "turns/s"]
+    return table([*head, "joules a turn"], rows)
+
+
+def passes() -> str:
+    """Means a forward pass: milliseconds of the scheduler's thread and of the GPU."""
+    rows = []
+    for e in read("passes")["passes"]:
+        if not (e["arm"].endswith("/auto") or e["name"] == "without"):
+            name = e["arm"] if e["name"] == "all" else f"{e['arm']}, {e['name']}"
+            size = [e["real"], e["ghosts"], f"{e['tokens']:.0f}", f"{e['prefix']:,.0f}"]
+            rows.append([NAMES[e["model"]], name, *size, f"{e['gpu']:.1f}", f"{e['run_batch']:.1f}", e["plugin"]])
+    head = ["shape", "arm", "requests", "holes", "tokens", "prefix", "GPU", "set-up and launches", "plugin"]
+    return table(head, rows)
+
+
+def _others(entry: dict[str, Any]) -> tuple[float, float]:
+    return entry["from_idle_ms"], entry["torch_ms"]
 
 
 def kernel() -> str:
     """Milliseconds of one launch."""
     rows = [
-        [NAMES[e["shape"]], f"{e['tokens']:,}", e["floor_ms"], f"{e['ms']} ({e['over_floor']:.2f}x)", e["torch_ms"]]
+        [NAMES[e["shape"]], f"{e['tokens']:,}", e["floor_ms"], f"{e['ms']} ({e['over_floor']:.2f}x)", *_others(e)]
         for e in read("kernel")["kernel"]
     ]
-    return table(["shape", "tokens moved", "floor", "kernel", "plain PyTorch"], rows)
+    return table(["shape", "tokens moved", "floor", "kernel", "from an idle GPU", "plain PyTorch"], rows)
 
 
 def costs() -> str:
@@ -93,7 +112,7 @@ def overheads() -> str:
     return table(["policy", "tokens, mean", "ms, median", "tokens, longest tenth", "ms, longest tenth"], rows)
 
 
-TABLES = (edits, traffic, kernel, costs, check, overheads)
+TABLES = (edits, traffic, passes, kernel, costs, check, overheads)
 
 
 if __name__ == "__main__":
