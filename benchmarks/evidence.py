@@ -17,17 +17,16 @@ from typing import Any
 from leyline.evals.fidelity import FidelityRecord, by_edits, recommend, rows
 from leyline.evals.fidelity.poison import PoisonRecord
 from leyline.evals.fidelity.summary import bounds
-from leyline.evals.stats.clustered import ClusterBootstrap, Ratio
+from leyline.evals.stats.clustered import ClusterBootstrap, Ratio, wilson_share
 
 RESULTS = Path(__file__).parents[1] / "results" / "fidelity"
 MODELS = ("smollm2", "tiny-gqa", "tiny-mla")
 WAYS = ("full", "honest", "forget", "seam 0", "seam 8", "seam 32", "seam 128")
 
 
-def run() -> dict[str, Any]:
-    """Machine, date and command of the run."""
-    found: dict[str, Any] = json.loads((RESULTS / "run.json").read_text(encoding="utf-8"))
-    return found
+def runs() -> list[dict[str, Any]]:
+    """Machine, date and command of each run that the records are of."""
+    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("run*.json"))]
 
 
 @cache
@@ -62,24 +61,6 @@ def fidelity() -> str:
             body.append([model, row.seam, *counts, *(f"{share:.1%}" for share in shares), *kls])
     head = ["model", "seam", "probes", "trajectories", "first = full", "first = honest", "either", "its bound"]
     return table([*head, "followed", "its bound", "KL full", "KL honest", "KL of the edit"], body)
-
-
-def policies() -> str:
-    """By model and policy, at seams 0 and 32."""
-    body = []
-    for model in MODELS:
-        for policy in sorted({r.policy for r in records(model)}):
-            own = [r for r in records(model) if r.policy == policy]
-            by_seam = {row.seam: row for row in rows(own)}
-            cells = []
-            for seam in (0, 32):
-                row = by_seam[seam]
-                cells += [f"{row.agree_honest:.1%}", f"{row.kl_honest:.4f}"]
-            least = by_seam[0]
-            counts = [least.probes, least.trajectories]
-            body.append([model, f"`{policy}`", *counts, *cells, f"{least.kl_references:.4f}"])
-    head = ["model", "policy", "probes", "trajectories", "first = honest, seam 0", "KL honest, seam 0"]
-    return table([*head, "first = honest, seam 32", "KL honest, seam 32", "KL of the edit"], body)
 
 
 def depth() -> str:
@@ -138,24 +119,36 @@ def gates() -> str:
     return table(["model", "recommendation", "because"], [[m, v.text, v.reason] for m, v in verdicts])
 
 
+def leaks(model: str) -> tuple[int, int, float]:
+    """Probes served with AMORTIZE at seam 0, how many answers said the removed value, and the share's upper end."""
+    own = [r for r in poison(model) if r.way == "seam 0"]
+    said = sum(r.says_removed for r in own)
+    return len(own), said, wilson_share(said / len(own), len(own)).high
+
+
+def asked(model: str, kind: str) -> dict[str, list[tuple[PoisonRecord, PoisonRecord]]]:
+    """By way of serving: each probe's record, and that of its honest prefill."""
+    honest = {r.probe: r for r in poison(model) if r.kind == kind and r.way == "honest"}
+    own = [r for r in poison(model) if r.kind == kind]
+    return {way: [(r, honest[r.probe]) for r in own if r.way == way] for way in WAYS}
+
+
 def poisons() -> str:
-    """By model, kind and way of serving: what the answers said."""
+    """By model, kind and way of serving: what the answers said, and how many are not the honest prefill's."""
     body = []
     for model in MODELS:
         for kind in ("corrected", "cut"):
-            for way in WAYS:
-                own = [r for r in poison(model) if r.kind == kind and r.way == way]
-                if own:
-                    removed, right = sum(r.says_removed for r in own), sum(r.says_right for r in own)
-                    same = sum(r.agree_honest for r in own)
-                    kl = sum(r.kl_honest for r in own) / len(own)
-                    shown = right if kind == "corrected" else "-"
-                    body.append([model, kind, way, len(own), removed, shown, same, f"{kl:.4f}"])
-    head = ["model", "the value was", "served", "probes", "says the removed", "says the new"]
-    return table([*head, "first = honest", "KL honest"], body)
+            for way, found in asked(model, kind).items():
+                removed = sum(r.says_removed for r, _ in found)
+                right = sum(r.says_right for r, _ in found) if kind == "corrected" else "-"
+                other = sum(r.answer != honest.answer for r, honest in found)
+                kl = sum(r.kl_honest for r, _ in found) / len(found)
+                body.append([model, kind, way, len(found), removed, right, other, f"{kl:.4f}"])
+    head = ["model", "the value was", "served", "probes", "says the removed", "says the new", "not the honest answer"]
+    return table([*head, "KL honest"], body)
 
 
-TABLES = (fidelity, policies, depth, seams, gates, poisons)
+TABLES = (fidelity, depth, seams, gates, poisons)
 
 
 if __name__ == "__main__":

@@ -93,6 +93,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--trace-models", nargs="*", default=["smollm2"], help="models that the recordings fit")
     parser.add_argument("--trajectories", type=int, default=40)
     parser.add_argument("--tasks", type=int, default=40, help="generated tasks")
+    parser.add_argument("--first", type=int, default=0, help="index of the first trajectory and task, to go on")
     parser.add_argument("--policies", nargs="+", default=list(POLICIES))
     parser.add_argument("--every", type=int, default=3, help="use every n-th turn with spliced KV")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
@@ -114,11 +115,13 @@ def _jobs(options: argparse.Namespace) -> Iterator[Job]:
         if index < options.tasks:
             yield from (Job(model, "micro", index, policy) for model in rest)
 
-    every = range(max(options.trajectories, options.tasks))
+    every = range(options.first, max(options.trajectories, options.tasks))
     yield from (job for index in every for job in of(index, options.policies[0]))
     yield from (job for index in every for policy in options.policies[1:] for job in of(index, policy))
     first = (options.policies[0],) if recorded else ()
-    yield from (Job(model, "micro", index, p) for index in range(options.tasks) for p in first for model in recorded)
+    yield from (
+        Job(model, "micro", index, p) for index in every for p in first if index < options.tasks for model in recorded
+    )
 
 
 def _poison_jobs(options: argparse.Namespace) -> Iterator[Job]:
@@ -218,11 +221,12 @@ def _describe(options: argparse.Namespace, began: float, finished: int, jobs: in
 
     from leyline.evals.trials.environment import machine_name, versions
 
+    words = [f'"{word}"' if " " in word else word for word in sys.argv[1:]]
     cuda = torch.cuda.is_available() and any(device.startswith("cuda") for device in options.devices)
     content = {
         "machine": machine_name(f"{len(set(options.devices))} x {torch.cuda.get_device_name(0)}" if cuda else None),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "command": f"python benchmarks/fidelity.py {' '.join(sys.argv[1:])}",
+        "command": f"python benchmarks/fidelity.py {' '.join(Path(w).name if w.startswith('/') else w for w in words)}",
         "dtype": "float32",
         "versions": versions(),
         "jobs": jobs,

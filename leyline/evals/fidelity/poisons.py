@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 from leyline.directives import Message
-from leyline.evals.fidelity.poison import PoisonProbe
+from leyline.evals.fidelity.poison import PoisonProbe, says
 from leyline.suites import micro
 from leyline.suites.spec import FIRST_SEED
 
@@ -95,6 +95,8 @@ def _of_repair(messages: Sequence[Message], task: str, kind: str) -> PoisonProbe
                 if place is None or place > index - 4:
                     continue
                 view = str(messages[place]["content"])
+                if not says(view, name):  # only a part of a longer name
+                    continue
                 other = _unused(messages, len(name), task)
                 wrong = re.sub(rf"(?<![A-Za-z0-9_]){name}(?![A-Za-z0-9_])", other, view)
                 served = [*messages[:place], {**messages[place], "content": wrong}, *messages[place + 1 : index]]
