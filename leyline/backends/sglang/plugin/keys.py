@@ -52,7 +52,7 @@ class Keyring:
     def __init__(self, secret: bytes) -> None:
         self._secret = blake2b(secret, digest_size=32).digest()
 
-    def name(self, *parts: bytes) -> bytes:
+    def name(self, *parts: bytes | memoryview) -> bytes:
         """A name for a new mark. Equal parts give equal names, so that a repeated request finds its own path."""
         digest = blake2b(digest_size=NAME_BYTES, key=self._secret, person=b"leyline-name")
         for part in parts:

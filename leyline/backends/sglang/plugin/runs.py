@@ -216,8 +216,9 @@ def _plan(request: WireRequest, prompt: array[int], space: Space, keyring: Keyri
     edits = repr([request.seam, *((d.start, d.end, d.replacement, str(d.mode)) for d in script)]).encode()
     # Behind the last edit the path's own tokens tell sources apart: leaving them out of the name lets a turn with a
     # longer tail find what the same edits moved before, such as a prewarmed prompt.
-    edited = source[: script.directives[-1].end] if script else source
-    plan.name = keyring.name((request.lineage or "").encode(), edits, edited.tobytes())
+    end = script.directives[-1].end if script else len(source)
+    edited = memoryview(source).cast("B")[: end * source.itemsize] if source else b""  # 200 kB that need no copy
+    plan.name = keyring.name((request.lineage or "").encode(), edits, edited)
     plan.donor_marks = held
     plan.marks = tuple(mark for mark in held if mark.position < first)
     # A mark that the edit takes away may be a FORGET's: without one in its place, an older path of the lineage could be

@@ -165,3 +165,13 @@ def test_a_damaged_request_is_refused_with_a_reason_or_means_what_it_says(
         assert list(plan.source[run.start - run.shift : run.end - run.shift]) == prompt[run.start : run.end]
     if not plan.runs and not plan.script:
         assert plan.fallback is not None
+
+
+@pytest.mark.parametrize("source", [[], [1, 2, 3]])
+def test_what_is_put_before_everything_has_a_name_too(source: list[int]) -> None:
+    script = EditScript((Directive(0, 0, (7, 8), Mode.AMORTIZE),))
+    prompt = array("q", [*script.apply(source), 4])
+    value = WireRequest.build(script, source).to_json()
+    plan = make_plan(value, prompt, Space(), Keyring(b"secret"), page=1, max_tokens=64)
+    assert plan.fallback is None
+    assert len(plan.name) == 8
