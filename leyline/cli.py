@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from typing import Any, ClassVar
 
 import typer
 
-from leyline.commands import bench, doctor, micro, models, policy, proxy, replay, report, run, serve
-from leyline.commands import eval as eval_command
-from leyline.commands.shape import Command, Group, taking
+from leyline.commands.shape import Click, Command, LazyGroup, taking
 from leyline.commands.terminal import safe, say
 from leyline.directives import LeylineError
 from leyline.directives.complaints import plain_complaint
@@ -25,26 +26,68 @@ _UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__na
 
 CLOSED = 128 + 13  # as for a command that SIGPIPE ended; Python ignores that signal, for the sake of its sockets
 
+SUBCOMMANDS = (
+    ("run", "run:run", "Run an agent on one task or several, editing its context as it goes."),
+    ("eval", "eval:app", "Measure what a policy does to solve rate and cache-hit rate."),
+    ("policy", "policy:app", "List policies, show one, or test one on a recorded trajectory."),
+    ("micro", "micro:app", "Show, export and measure the generated debugging tasks."),
+    ("models", "models:app", "List the models that go by a name, and fetch the pretrained one."),
+    ("serve", "serve:serve", "Start an SGLang server that takes directives."),
+    (
+        "replay",
+        "replay:replay",
+        "Replay recorded trajectories: what hits the cache, what is spliced, what is computed.",
+    ),
+    (
+        "report",
+        "report:report",
+        "Write report.html, report.md, results.json and plots for one run directory or several.",
+    ),
+    (
+        "proxy",
+        "proxy:proxy",
+        "Put a policy in front of any server that speaks chat completions, Responses or Anthropic messages.",
+    ),
+    ("bench", "bench:app", "Measure a server."),
+    ("doctor", "doctor:doctor", "Say what works here, and what to install for the rest."),
+)
+"""Name, function or group below `leyline.commands`, and its summary: the help of `leyline` imports none of them."""
+
+_CLASSES = {"run": {"cls": taking(max_turns="--turns")}}
+
+
+def _load(name: str, place: str) -> Click:
+    """The command or group, imported now."""
+    from typer.main import get_command
+
+    module, _, attribute = place.partition(":")
+    found = getattr(import_module(f"leyline.commands.{module}"), attribute)
+    around = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    if isinstance(found, typer.Typer):
+        around.add_typer(found, name=name)
+        group: Click = get_command(around)
+        return group.commands[name]
+    settings: Any = {"cls": Command, **_CLASSES.get(name, {}), **getattr(found, "settings", {})}
+    around.command(name, **settings)(found)
+    command: Click = get_command(around)
+    command.name = name
+    return command
+
+
+class _Root(LazyGroup):
+    lazy: ClassVar[dict[str, tuple[Callable[[], Click], str]]] = {
+        name: (partial(_load, name, place), summary) for name, place, summary in SUBCOMMANDS
+    }
+
+
 app = typer.Typer(
     name="leyline",
-    cls=Group,
+    cls=_Root,
     help="Edit what a language model remembers, cheaply.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command("run", cls=taking(max_turns="--turns"))(run.run)
-
-app.add_typer(eval_command.app, name="eval")
-app.add_typer(policy.app, name="policy")
-app.add_typer(micro.app, name="micro")
-app.add_typer(models.app, name="models")
-app.command("serve", cls=Command, context_settings=serve.CONTEXT)(serve.serve)
-app.command("replay", cls=Command)(replay.replay)
-app.command("report", cls=Command)(report.report)
-app.command("proxy", cls=Command)(proxy.proxy)
-app.add_typer(bench.app, name="bench")
-app.command("doctor", cls=Command)(doctor.doctor)
 
 
 def _version(value: bool) -> None:

@@ -46,6 +46,9 @@ def serve(
     launch.start(planned)
 
 
+serve.settings = {"context_settings": CONTEXT}  # type: ignore[attr-defined]  # how the command is mounted
+
+
 def _model(name: str) -> tuple[str, str | None]:
     """The model as SGLang finds it, and the name to serve it under where the path would not tell."""
     path = Path(name).expanduser()

@@ -7,12 +7,15 @@ write it the way other Unix commands do, from the same parameters.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import UserDict
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from typer.core import TyperCommand, TyperGroup
 
 from leyline.commands.terminal import say
+
+Click = Any  # contexts, parameters and commands: some releases of typer carry a click of their own, so no name fits all
 
 HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -25,14 +28,14 @@ class Command(TyperCommand):
 
     renamed: ClassVar[Mapping[str, str]] = {}
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Click, args: list[str]) -> list[str]:
         ctx.help_option_names = HELP["help_option_names"]
         return super().parse_args(ctx, _today(args, self.renamed))
 
-    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+    def collect_usage_pieces(self, ctx: Click) -> list[str]:
         return ["[OPTIONS]", *(_argument(p) for p in self.get_params(ctx) if p.param_type_name == "argument")]
 
-    def format_options(self, ctx: Any, formatter: Any) -> None:
+    def format_options(self, ctx: Click, formatter: Click) -> None:
         arguments, options = [], []
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
@@ -51,11 +54,11 @@ class Command(TyperCommand):
 class Group(TyperGroup):
     """A group whose list of commands shows each summary as a whole."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Click, args: list[str]) -> list[str]:
         ctx.help_option_names = HELP["help_option_names"]
         return super().parse_args(ctx, args)
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
+    def format_commands(self, ctx: Click, formatter: Click) -> None:
         rows = []
         for name in self.list_commands(ctx):
             command = self.get_command(ctx, name)
@@ -63,6 +66,45 @@ class Group(TyperGroup):
                 rows.append((name, _summary(command)))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+class LazyGroup(Group):
+    """A group that imports a command when it is called; its help shows the summaries that stand in `lazy`.
+
+    lazy: name -> (what gives the command, its summary).
+    """
+
+    lazy: ClassVar[Mapping[str, tuple[Callable[[], Click], str]]] = {}
+
+    def __init__(self, **attrs: Any) -> None:
+        super().__init__(**attrs)
+        self.commands = _Loading(self.lazy)
+
+    def format_commands(self, ctx: Click, formatter: Click) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in self.lazy.items()])
+
+
+class _Loading(UserDict[str, Click]):
+    """Commands by name, each loaded when it is looked up."""
+
+    def __init__(self, lazy: Mapping[str, tuple[Callable[[], Click], str]]) -> None:
+        super().__init__()
+        self._lazy = dict(lazy)
+
+    def __getitem__(self, name: str) -> Click:
+        if name in self._lazy and name not in self.data:
+            self.data[name] = self._lazy[name][0]()
+        return self.data[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._lazy or name in self.data
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._lazy, **self.data})
+
+    def __len__(self) -> int:
+        return len({**self._lazy, **self.data})
 
 
 def taking(**renamed: str) -> type[Command]:
@@ -88,12 +130,12 @@ def _today(args: list[str], renamed: Mapping[str, str]) -> list[str]:
     return found
 
 
-def _name(parameter: Any) -> str:
+def _name(parameter: Click) -> str:
     name = str(parameter.metavar or parameter.name).strip("[]{}.").upper()
     return f"{name}..." if parameter.nargs != 1 else name
 
 
-def _argument(parameter: Any) -> str:
+def _argument(parameter: Click) -> str:
     return _name(parameter) if parameter.required else f"[{_name(parameter)}]"
 
 
@@ -108,7 +150,7 @@ def _word(match: re.Match[str]) -> str:
     return _WORDS.get(match.group(2).lower(), "TEXT")
 
 
-def _summary(command: Any) -> str:
+def _summary(command: Click) -> str:
     """The first sentence of a command's help, on one line."""
     text = command.short_help or command.help or ""
     return " ".join(re.split(r"\n\s*\n|(?<=\.)\s", text.strip(), maxsplit=1)[0].split())

@@ -39,6 +39,28 @@ def test_every_help_is_plain_at_80_columns(leyline: Any, monkeypatch: pytest.Mon
             assert f"\n  {name} " in shown
 
 
+def test_the_summaries_of_the_list_are_those_of_the_commands() -> None:
+    from leyline.cli import SUBCOMMANDS
+    from leyline.commands.shape import _summary
+
+    told = {name: summary for name, _, summary in SUBCOMMANDS}
+    assert {name: _summary(command) for (name, *rest), command in _below() if not rest} == told
+
+
+def test_the_help_of_the_command_imports_no_command() -> None:
+    code = (
+        "import sys; sys.argv[1:] = ['--help']\nfrom leyline.cli import main\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code\n"
+        "heavy = {'torch', 'numpy', 'openai', 'httpx', 'leyline.commands.run', 'leyline.evals', 'leyline.policies'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, stdout=subprocess.DEVNULL)
+
+
+def _below() -> Iterator[tuple[list[str], Any]]:
+    return (pair for pair in every_command() if pair[0])
+
+
 def test_arguments_are_in_capitals_and_optional_ones_in_brackets(leyline: Any) -> None:
     assert leyline("run", "-h").out.startswith("Usage: leyline run [OPTIONS] [PATH]\n")
     assert leyline("replay", "-h").out.startswith("Usage: leyline replay [OPTIONS] FILES...\n")
