@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import MutableMapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -31,6 +32,7 @@ def transport(
     honest: bool = False,
     purge: bool = False,
     max_conversations: int = MAX_CONVERSATIONS,
+    records: str | Path | None = None,
     store: MutableMapping[str, str] | None = None,
 ) -> Transport:
     """A transport for `httpx.Client(transport=...)` and `httpx.AsyncClient(transport=...)`, and those of `httpx2`.
@@ -52,6 +54,7 @@ def transport(
         honest=honest,
         purge=purge,
         max_conversations=max_conversations,
+        records=records,
         store=store,
         owner="transport",
     )

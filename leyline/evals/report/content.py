@@ -14,9 +14,11 @@ from leyline.directives.counts import count
 from leyline.evals.report.agreement import AgreementPoint, agreement_points
 from leyline.evals.report.compare import Comparison, Need, compare, needs, select_pairs
 from leyline.evals.report.curves import LoadPoint, TaskRow, TurnPoint, load_points, task_rows, turn_points
+from leyline.evals.report.lines import Lines
 from leyline.evals.report.numbers import ArmNumbers, arm_numbers
 from leyline.evals.report.origin import Origin, origins
-from leyline.evals.report.sources import Data, Lines, Run, gather
+from leyline.evals.report.sources import Data, Run, gather
+from leyline.evals.report.traffic import SUITE
 
 FORMAT = "leyline-report/1"
 
@@ -88,7 +90,8 @@ def build(directories: Sequence[Path], *, baseline: str | None = None, confidenc
     baseline: an arm to compare every other one with. Raises ReportError; no data is no error, but a note.
     """
     data = gather(directories)
-    pairs = select_pairs(data.arms, baseline)
+    # Conversations of a harness's traffic are never the same one twice: nothing pairs them.
+    pairs = select_pairs([arm for arm in data.arms if arm.group[0] != SUITE], baseline)
     comparisons = compare(pairs, confidence)
     arms = tuple(arm_numbers(arm, confidence) for arm in data.arms)
     probes = [probe for run in data.runs for probe in run.fidelity]
@@ -145,6 +148,14 @@ def _notes(
         machines = {origin.machine for origin in ran}
         where = "on several machines" if len(machines) > 1 else "under several sets of releases"
         notes.append(f"Trials ran {where}: their times are not one measurement (table: Where the trials ran).")
+    again = sum(len(turn.reread) for run in data.runs for turn in run.traffic)
+    if again:
+        notes.append(
+            f"{count(again, 'file')} read again after an edit took the text away: the policy may cut too much (table: "
+            "What the requests met)."
+        )
+    if any(turn.unit == "chars" and turn.shed for run in data.runs for turn in run.traffic):
+        notes.append("Shed tokens of traffic are estimated from characters; give the editor a renderer to count them.")
     few = [arm.label for arm in arms if arm.tasks < 10]
     if few:
         where = "every arm" if len(few) == len(arms) > 1 else ", ".join(few)

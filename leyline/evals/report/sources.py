@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from leyline.directives import JsonObject, LeylineError
 from leyline.evals.fidelity.probe import FidelityRecord
 from leyline.evals.jsonl import first_problem
+from leyline.evals.report.lines import Lines
+from leyline.evals.report.traffic import TrafficTurn, read_traffic, traffic_file
 from leyline.evals.trials.journal import FILE, load
 from leyline.evals.trials.record import TrialRecord
 
@@ -26,34 +28,12 @@ class ReportError(LeylineError):
 
 
 @dataclass(frozen=True)
-class Lines:
-    """What became of the record lines. `total` is the sum of the rest but for `torn`.
-
-    counted: trials of the report. superseded: replaced by a redo. duplicates: the same trial twice. outdated: the same
-    trial under an older configuration of its arm. broken: whole lines that are no record. torn: last lines without an
-    end, whose trials are not recorded. interrupted: trajectories that no record names.
-    """
-
-    total: int = 0
-    counted: int = 0
-    superseded: int = 0
-    duplicates: int = 0
-    outdated: int = 0
-    broken: int = 0
-    torn: int = 0
-    interrupted: int = 0
-
-    def __add__(self, other: Lines) -> Lines:
-        return Lines(**{name: getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__})
-
-
-@dataclass(frozen=True)
 class Run:
     """One run directory.
 
     label: its name, unique in the report. missing: trials that its configuration asks for and that are not recorded,
     None where there is no configuration. problems: broken lines, one sentence each. fidelity: what `leyline eval
-    fidelity` measured there.
+    fidelity` measured there. traffic: the requests, where the records are those of a harness's traffic.
     """
 
     label: str
@@ -64,6 +44,7 @@ class Run:
     config: JsonObject | None = None
     records: tuple[TrialRecord, ...] = ()
     fidelity: tuple[FidelityRecord, ...] = ()
+    traffic: tuple[TrafficTurn, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,6 +128,10 @@ def gather(directories: Sequence[Path]) -> Data:
 
 
 def _read(path: Path, label: str) -> Run:
+    if (own := traffic_file(path)) is not None:
+        read = read_traffic(own)
+        torn = [f"{own.name}: the last line is torn"] if read.lines.torn else []
+        return Run(label, own.parent, read.lines, None, (*read.problems, *torn), None, read.records, (), read.turns)
     file = path / FILE if path.is_dir() else path
     if not file.exists() and not (file.parent / FIDELITY).exists():
         raise ReportError(_missing(path))
@@ -219,7 +204,8 @@ def _without_copies(runs: Sequence[Run]) -> list[Run]:
                 own.append(record)
             seen.add(text)
         copies = len(run.records) - len(own)
-        lines = replace(run.lines, counted=len(own), duplicates=run.lines.duplicates + copies)
+        counted = run.lines.counted if run.traffic else len(own)
+        lines = replace(run.lines, counted=counted, duplicates=run.lines.duplicates + copies)
         kept.append(replace(run, lines=lines, records=tuple(own)))
     return kept
 

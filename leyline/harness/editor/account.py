@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from leyline.directives import Receipt
 from leyline.directives.counts import count
+from leyline.harness.editor.records import Records
 from leyline.harness.editor.told import unacknowledged, usage_of
+
+log = logging.getLogger("leyline.editor")
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,8 @@ class EditorTurn:
     undeclared: messages of the last prompt that render otherwise though nobody edited them; the receipt says so too.
     asked: edits that the server was told of beside the messages, or None where it was told nothing. A receipt has to
         acknowledge it: where none comes, the one that is drawn from the usage block says what was lost on the way.
+    reread: files that the model reads again after an edit took their text away: the policy may cut too much.
+    size: characters of the messages that were sent; 0 where tokens are counted. model: of the request, if it is known.
     """
 
     conversation: str
@@ -38,6 +45,9 @@ class EditorTurn:
     audit: bool = False
     undeclared: tuple[int, ...] = ()
     asked: int | None = None
+    reread: tuple[str, ...] = ()
+    size: int = 0
+    model: str | None = None
 
     def __post_init__(self) -> None:
         if self.receipt is not None:
@@ -55,7 +65,9 @@ class EditorTurn:
 
     def row(self) -> str:
         tokens = "-" if self.prompt_tokens is None else f"{self.cached_tokens}/{self.prompt_tokens}"
-        return f"{self.turn:>4}  {self.edits:>5}  {self.shed:>8}  {tokens:>15}  {self.broke or ''}".rstrip()
+        again = f"read again after an edit: {', '.join(self.reread)}" if self.reread else ""
+        why = "; ".join(part for part in (self.broke, again) if part)
+        return f"{self.turn:>4}  {self.edits:>5}  {self.shed:>8}  {tokens:>15}  {why}".rstrip()
 
 
 @dataclass
@@ -69,6 +81,8 @@ class Sums:
     spliced_tokens: int = 0
     edits: int = 0
     shed: int = 0
+    reread: int = 0
+    broke: Counter[str] = field(default_factory=Counter)
 
     def add(self, turn: EditorTurn, times: int = 1) -> None:
         """Count a request; `times=-1` takes it out again."""
@@ -79,6 +93,9 @@ class Sums:
         self.spliced_tokens += times * turn.spliced_tokens
         self.edits += times * turn.edits
         self.shed += times * turn.shed
+        self.reread += times * len(turn.reread)
+        if turn.broke is not None:
+            self.broke[turn.broke.rpartition(" by ")[2]] += times
 
 
 @dataclass(frozen=True)
@@ -131,6 +148,16 @@ class EditorReport:
         return self.sums.shed
 
     @property
+    def reread(self) -> int:
+        """How often a file was read again after an edit took its text away."""
+        return self.sums.reread
+
+    @property
+    def broke(self) -> dict[str, int]:
+        """How many requests broke the prefix that the server held, by who did: a policy, the harness or unedit."""
+        return dict(self.sums.broke)
+
+    @property
     def hit_rate(self) -> float | None:
         """cached / prompt tokens; None before the server has reported any."""
         return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else None
@@ -156,6 +183,10 @@ class EditorReport:
         lines.append(
             f"{count(self.requests, 'request')} ({self.counted} with usage), {count(self.edits, 'edit')}, {rate}"
         )
+        if self.broke:
+            lines.append(f"prefix broken: {', '.join(f'{who} {times}' for who, times in self.broke.items())}")
+        if self.reread:
+            lines.append(f"{count(self.reread, 'file')} read again after an edit: the policy may cut too much")
         if self.forgotten:
             lines.append(f"{count(self.forgotten, 'conversation')} forgotten; raise max_conversations to keep more")
         return "\n".join(lines)
@@ -164,8 +195,8 @@ class EditorReport:
 class Account:
     """The record of every request: the last `keep` of them, and sums over all. Not safe for threads."""
 
-    def __init__(self, keep: int) -> None:
-        self._keep = keep
+    def __init__(self, keep: int, records: Records | None = None) -> None:
+        self._keep, self._records = keep, records
         self._turns: dict[int, EditorTurn] = {}
         self._acknowledged: set[int] = set()
         self._sums = Sums()
@@ -177,12 +208,20 @@ class Account:
         return self._turns[self.requests - 1] if self._turns else None
 
     def report(self) -> EditorReport:
-        return EditorReport(tuple(self._turns.values()), replace(self._sums), self.forgotten)
+        sums = replace(self._sums, broke=+self._sums.broke)
+        return EditorReport(tuple(self._turns.values()), sums, self.forgotten)
 
     def add(self, turn: EditorTurn) -> None:
         """Take in a request; its number is `requests` as it was before."""
+        if turn.reread and not self._sums.reread:
+            log.warning(
+                "%s is read again after an edit took its text away: the policy may cut too much (said once; report() "
+                "counts them)",
+                turn.reread[0],
+            )
         self._turns[self.requests] = turn
         self._sums.add(turn)
+        self._write(self.requests, turn)
         self.requests += 1
         while len(self._turns) > self._keep:
             self._acknowledged.discard(number := next(iter(self._turns)))
@@ -208,4 +247,9 @@ class Account:
         self._sums.add(turn, -1)
         turn = self._turns[number] = replace(turn, **fields)
         self._sums.add(turn)
+        self._write(number, turn)
         return turn
+
+    def _write(self, number: int, turn: EditorTurn) -> None:
+        if self._records is not None:
+            self._records.write(number, turn)

@@ -18,8 +18,9 @@ from leyline.harness.editor import saved
 from leyline.harness.editor.account import Account, EditorReport, EditorTurn
 from leyline.harness.editor.conversations import Conversation, Conversations, say_forgotten
 from leyline.harness.editor.fields import WireSettings, asked, request_fields, with_fields
-from leyline.harness.editor.measure import broke_by, shed_by, undeclared_by
+from leyline.harness.editor.measure import broke_by, reread_by, shed_by, size_by, undeclared_by
 from leyline.harness.editor.plan import EditPlan
+from leyline.harness.editor.records import Records
 from leyline.harness.session.digests import digests
 from leyline.harness.session.inputs import InputError, check_counts, check_settings
 from leyline.harness.session.ledger import Plan
@@ -47,6 +48,7 @@ class Editor:
     max_conversations: how many are remembered; the one used longest ago is forgotten, with a warning the first time.
     keep_turns: how many requests `report().turns` lists; its sums are over all of them.
     store: where conversations are kept over a restart: a mapping of names to JSON texts, such as a `shelve`.
+    records: file to which each request is written as a line, for `leyline report`.
     Raises PolicyError for a policy or a mode that is not known, InputError for another setting that cannot be used.
     """
 
@@ -64,6 +66,7 @@ class Editor:
         max_conversations: int = MAX_CONVERSATIONS,
         keep_turns: int = KEPT_TURNS,
         store: MutableMapping[str, str] | None = None,
+        records: str | Path | None = None,
         owner: str = "Editor",
     ) -> None:
         self.policy = as_policy(policy, owner)
@@ -82,7 +85,9 @@ class Editor:
         self._wire = WireSettings(seam, honest, purge) if splice else None
         self._limit, self._store = max_conversations, store
         self._conversations = Conversations(max_conversations, self._forget)
-        self._account, self._id = Account(keep_turns), uuid.uuid4().hex
+        self._id = uuid.uuid4().hex
+        about = {"policy": str(self.policy), "mode": self.mode.value, "writer": self._id}
+        self._account = Account(keep_turns, Records(records, owner, **about) if records is not None else None)
         self._lock = threading.RLock()
         if store is not None:
             for text in list(store.values()):
@@ -210,9 +215,10 @@ class Editor:
         unit: Literal["chars", "tokens"] = "chars" if renderer is None else "tokens"
         broke = broke_by(planned, self.policy.name, audit=self.audit)
         changed = undeclared_by(planned, found.prompt, prompt)
-        record = EditorTurn(
-            found.name, turn, len(planned.accepted), shed, unit, broke=broke, audit=self.audit, undeclared=changed
-        )
+        again = reread_by(planned, messages, found.ledger.pinned(), audit=self.audit)
+        size = size_by(messages, shed, renderer, audit=self.audit)
+        record = EditorTurn(found.name, turn, len(planned.accepted), shed, unit, broke, audit=self.audit)
+        record = replace(record, undeclared=changed, reread=again, size=size, model=found.model)
         beside: dict[str, object] = {}
         if self.audit:
             fields, origins = {}, None

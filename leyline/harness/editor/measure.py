@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from leyline.directives import JsonMapping, Message, Rendered, undeclared_edits
+from leyline.directives import JsonMapping, Message, MessageEdit, Rendered, undeclared_edits
 from leyline.harness.session.ledger import Plan
 from leyline.harness.session.pins import size
 from leyline.policies.reading.history import each
+from leyline.policies.reading.reread import reread
 from leyline.rendering.renderer import TokenRenderer
 
 
@@ -23,6 +24,17 @@ def shed_by(
         whole = entry.index is not None and entry.message is history[entry.index]
         shed -= sizes[entry.index] if whole and entry.index is not None else size(entry.message)
     return shed
+
+
+def size_by(history: Sequence[Message], shed: int, renderer: TokenRenderer | None, *, audit: bool) -> int:
+    """Characters of the messages that are sent; 0 where tokens are counted."""
+    return 0 if renderer is not None else sum(each(size, history)) - (0 if audit else shed)
+
+
+def reread_by(plan: Plan, history: Sequence[Message], pinned: Sequence[MessageEdit], *, audit: bool) -> tuple[str, ...]:
+    """Files that the model reads again, of which edits in force before this turn had taken the text away."""
+    edited = {edit.message_index for edit in pinned if not edit.insert}
+    return () if audit or plan.client else reread(history, edited)
 
 
 def undeclared_by(plan: Plan, held: Rendered | None, prompt: Rendered | None) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from leyline.backends.contract import TokenRenderer
@@ -58,6 +59,7 @@ def wrap(
     honest: bool = False,
     purge: bool = False,
     max_conversations: int = MAX_CONVERSATIONS,
+    records: str | Path | None = None,
 ) -> Any:
     """A client whose histories are edited by `policy`, and which is otherwise the one given.
 
@@ -68,6 +70,7 @@ def wrap(
     splice: the server is SGLang with Leyline; chat completions carry directives, or, without a renderer, let the server
         find the edits. Any other server would refuse them. seam, honest, purge: as in `Session`, with `splice` only.
     max_conversations: how many are remembered; the one used longest ago is forgotten, with a warning the first time.
+    records: file to which each request is written as a line, for `leyline report`.
 
     Each conversation has its own ledger. It is recognised by its history, and by an `X-Session-ID` header where there
     is one. The messages given to a call are never changed. What was done: `client.leyline.last`,
@@ -95,6 +98,7 @@ def wrap(
         honest=honest,
         purge=purge,
         max_conversations=max_conversations,
+        records=records,
         owner="wrap",
     )
     return bound(client, editor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TypedDict
 
 from anthropic import Anthropic, AsyncAnthropic
@@ -23,6 +24,7 @@ class WrapSettings(TypedDict, total=False):
     honest: bool
     purge: bool
     max_conversations: int
+    records: str | Path | None
 
 
 class WrappedOpenAI(OpenAI):
