@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from typing import TypeVar
 
@@ -39,6 +40,9 @@ _HOP = (
 _OWN = frozenset([*_HOP.split(), "expect", "host", "content-length", "accept-encoding", TOKEN_HEADER])
 _DECODED = frozenset({"gzip", "deflate", "br", "zstd"})  # by aiohttp, though it is asked for none
 _GONE = 499  # as nginx counts a caller that went away
+_SMALL, _SLOW = 64 << 10, 0.02
+"""A request of so many bytes is planned in the event loop, which costs less than handing it to a thread, as long as no
+plan took so many seconds there."""
 
 
 @dataclass
@@ -62,6 +66,7 @@ class Relay:
         self._editor, self._settings, self._upstream, self._metrics = editor, settings, upstream, metrics
         self.announced = Announced(upstream, settings.splice)
         self._translator = Translator()
+        self._in_loop = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -133,36 +138,44 @@ class Relay:
             if given is None or not holds_history(given, dialect):
                 raise RefusedError(400, "the request is no JSON object with a history")
             body = self._translator.followed(given, dialect, tenant)
-            plan = await self._plan(request, body, dialect, tenant)
+            plan = await self._plan(request, body, dialect, tenant, len(content))
             translated = self._translator.translated(given, (plan and plan.body) or body, dialect, tenant)
             content, headers = dumped(translated.body), chat_headers(headers)
             path, query = chat_path(path), ""
         elif dialect is not None:
             read = _object(request, content)
             if read is not None and holds_history(read, dialect):
-                plan = await self._plan(request, read, dialect, tenant)
+                plan = await self._plan(request, read, dialect, tenant, len(content))
             if plan is not None and plan.edited:
                 content = dumped(plan.body or {})
         if plan is not None:
             headers += plan.headers_beside(request.headers, tenant).items()
         return Sent(request.method, self._settings.url(path, query), headers, content, plan, translated)
 
-    async def _plan(self, request: Request, body: JsonObject, dialect: Dialect, tenant: str) -> EditPlan | None:
+    async def _plan(
+        self, request: Request, body: JsonObject, dialect: Dialect, tenant: str, size: int
+    ) -> EditPlan | None:
         """The edits of a request; None where it cannot be read and there is nothing to edit in any."""
         named = session_of(request.headers)
         sent_as: Dialect = "chat" if self._settings.chat_upstream else dialect
         splice = await self.announced.splices(request.headers) if sent_as == "chat" else False
         started = time.perf_counter()
         try:
-            # Conversations are a caller's own: its key goes into the names by which they are told apart.
-            return await self._editor.aplan(
+            plan = partial(
+                self._editor.plan,
                 body,
                 dialect=dialect,
+                # Conversations are a caller's own: its key goes into the names by which they are told apart.
                 session=None if named is None else f"{tenant}/{named}",
                 model=f"{tenant}/{body.get('model')}",
                 splice=splice,
                 sent_as=sent_as,
             )
+            if not self._in_loop or size > _SMALL:
+                return await asyncio.to_thread(plan)
+            made = plan()
+            self._in_loop = time.perf_counter() - started < _SLOW
+            return made
         except LeylineError as error:
             if isinstance(error, DialectError) and isinstance(self._editor.policy, keep_all):
                 return None
@@ -184,11 +197,11 @@ class Relay:
         """The answer as it comes. One that breaks off says so where its form has a place for it, and ends broken."""
         streamed = is_stream(answer.headers)
         reader = reader_of(plan, streamed=streamed) if plan is not None else None
-        headers = _passed(answer)
+        headers = _passed(answer, streamed=streamed)
         pieces = read_by(reader, self._upstream.pieces(answer))
         if translated is not None:
             said = await translated.answered(answer.status, pieces, streamed=streamed)
-            headers = [pair for pair in headers if pair[0] != b"content-type"]
+            headers = [pair for pair in headers if pair[0] not in (b"content-type", b"content-length")]
             headers.append((b"content-type", said.content_type))
             streamed, pieces = said.streamed, said.pieces
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
@@ -215,12 +228,16 @@ async def read_by(reader: Reader | None, pieces: AsyncIterator[bytes]) -> AsyncI
         yield rest
 
 
-def _passed(answer: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
-    return [
-        (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
-        for name, value in answer.headers.items()
-        if name.lower() not in _OWN and not (name.lower() == "content-encoding" and value.lower() in _DECODED)
-    ]
+def _passed(answer: aiohttp.ClientResponse, *, streamed: bool) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer; its length where what is passed on has the same."""
+    decoded = answer.headers.get("content-encoding", "").lower() in _DECODED
+    passed = []
+    for name, value in answer.headers.items():
+        low = name.lower()
+        same = low == "content-length" and not decoded and not streamed
+        if (low not in _OWN or same) and not (low == "content-encoding" and decoded):
+            passed.append((low.encode("latin-1"), value.encode("latin-1", "replace")))
+    return passed
 
 
 async def _until_gone(receive: Receive) -> None:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator, MutableMapping
+from contextlib import closing
 from pathlib import Path
 
 from leyline.directives import LeylineError
+
+
+FOLD_EVERY = 500
+"""Changes between two times that the log goes into the file."""
 
 
 class StoreError(LeylineError):
@@ -18,17 +23,20 @@ class SqliteStore(MutableMapping[str, str]):
     """A mapping of names to texts in one SQLite file; each change is on disk before it returns. Safe for threads.
 
     A write-ahead log: a killed process loses nothing that was set, a machine that loses its power may lose the last
-    changes. Raises StoreError for a file that is no store.
+    changes. The log goes into the file in a thread, which no change waits for. Raises StoreError for a file that is no
+    store.
     """
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path).expanduser()
         self._lock = threading.Lock()
+        self._changes, self._folding = 0, threading.Lock()
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=NORMAL")
+            self._database.execute("PRAGMA wal_autocheckpoint=0")
             self._database.execute(
                 "CREATE TABLE IF NOT EXISTS conversations (name TEXT PRIMARY KEY, text TEXT NOT NULL)"
             )
@@ -45,6 +53,21 @@ class SqliteStore(MutableMapping[str, str]):
         # In one statement, so that a kill leaves the old text or the new. A replaced row goes to the end: reading gives
         # the conversations in the order in which they were last used.
         self._run("INSERT OR REPLACE INTO conversations (name, text) VALUES (?, ?)", name, text)
+        self._changes += 1
+        if self._changes % FOLD_EVERY == 0:
+            threading.Thread(target=self._fold, daemon=True).start()
+
+    def _fold(self) -> None:
+        """Take the log into the file, by a connection of its own: it syncs the disk, and changes go on meanwhile."""
+        if not self._folding.acquire(blocking=False):
+            return
+        try:
+            with closing(sqlite3.connect(self._path)) as database:
+                database.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.Error:
+            pass  # the log keeps what it holds; the next time is soon
+        finally:
+            self._folding.release()
 
     def __delitem__(self, name: str) -> None:
         if name not in self:
