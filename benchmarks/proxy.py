@@ -2,12 +2,12 @@
 
     python benchmarks/proxy.py --litellm ENV/bin/litellm --out results/proxy/proxy.json
 
-Everything is a process of its own on one machine: the load (32 sessions, each a connection), the proxy, and a server that
-answers after `--think` seconds. A session is a tool agent of 12 turns whose outputs of 1.5 kB the policy cuts; the proxy
-keeps a ledger on disk. Latency is measured by difference: blocks of requests to the server itself and through the proxy
-take turns. Requests a second are those of 32 sessions that do not wait, in blocks of the two proxies in turn; `--litellm`
-is the command of LiteLLM's proxy (`pip install 'litellm[proxy]'` in an environment of its own), one worker each. Memory
-is resident after every tenth of `--requests`. Processor time is the proxy's own, of all its threads.
+Everything is a process of its own on one machine: the load (32 sessions, each a connection), the proxy, and a server
+that answers after `--think` seconds. A session is a tool agent of 12 turns whose outputs of 1.5 kB the policy cuts; the
+proxy keeps a ledger on disk. Latency is measured by difference: blocks of requests to the server itself and through the
+proxy take turns. Requests a second are those of 32 sessions that do not wait, in blocks of the two proxies in turn;
+`--litellm` is the command of LiteLLM's proxy (`pip install 'litellm[proxy]'` in an environment of its own), one worker
+each. Memory is resident after every tenth of `--requests`. Processor time is the proxy's own, of all its threads.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from typing import Any
 from common import write
 
 TURNS, SESSIONS = 12, 32
+UNGUARDED = "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"
 POLICY = "truncate_older_than(n=2, max_chars=200)"
 ANSWER = json.dumps(
     {
@@ -163,7 +164,8 @@ def running(command: list[str], port: int, path: str | None, **env: str) -> Iter
             time.sleep(0.1)
         yield process.pid
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
@@ -195,7 +197,8 @@ def litellm(command: str, behind: int) -> Iterator[tuple[int, int]]:
         params = {"model": "openai/m", "api_base": f"http://127.0.0.1:{behind}/v1", "api_key": "k"}
         config.write_text(json.dumps({"model_list": [{"model_name": "m", "litellm_params": params}]}))
         words = [command, "--config", str(config), "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"]
-        with running(words, port, "/health/liveliness", LITELLM_LOG="ERROR", PYTHONPATH="") as pid:
+        env = {"LITELLM_LOG": "ERROR", "PYTHONPATH": "", UNGUARDED: "true"}  # no keys to look up: in its favour
+        with running(words, port, "/health/liveliness", **env) as pid:
             yield port, pid
 
 

@@ -89,12 +89,21 @@ class Conversation:
     sent: _Line = field(default_factory=_Line)
 
 
+_Owner = tuple[str | None, str | None]
+
+
+def _owner(session: str | None, model: str | None) -> _Owner:
+    """Whose conversations a request may go on from: those of its session's id, without one those of its model."""
+    return session, None if session else model
+
+
 class Conversations:
     """The conversations of an editor, the last used `limit` of them. Not safe for threads: its owner holds a lock."""
 
     def __init__(self, limit: int, forgotten: Callable[[Conversation], None]) -> None:
         self._limit, self._forgotten = limit, forgotten
         self._known: OrderedDict[str, Conversation] = OrderedDict()
+        self._mine: dict[_Owner, OrderedDict[str, None]] = {}  # names, in the same order: a look-up reads no others
         self._numbers = itertools.count(1)
 
     def __len__(self) -> int:
@@ -114,7 +123,7 @@ class Conversations:
         With a session id only conversations of that id count. A history that its harness rewrote is still found.
         """
         new = _Line.of(marks, roles)
-        mine = [c for c in reversed(self._known.values()) if c.session == session and (session or c.model == model)]
+        mine = [self._known[name] for name in reversed(self._mine.get(_owner(session, model), OrderedDict()))]
         best, most, goes_on = None, 0, False
         for known in mine:
             for line in (known.said, known.sent):
@@ -148,11 +157,24 @@ class Conversations:
         said = _Line.of(ledger.digests, ledger.roles)
         sent = ledger.sent_line
         made = replace(conversation, said=said, sent=said if sent[0] == said.marks else _Line.of(*sent))
+        before = self._known.get(made.name)
+        if before is not None and _owner(before.session, before.model) != _owner(made.session, made.model):
+            self._mine[_owner(before.session, before.model)].pop(made.name)
         self._known[made.name] = made
         self._known.move_to_end(made.name)
+        names = self._mine.setdefault(_owner(made.session, made.model), OrderedDict())
+        names[made.name] = None
+        names.move_to_end(made.name)
         while len(self._known) > self._limit:
-            self._forgotten(self._known.popitem(last=False)[1])
+            self._drop(self._known.popitem(last=False)[1])
         return made
+
+    def _drop(self, conversation: Conversation) -> None:
+        owner = _owner(conversation.session, conversation.model)
+        del self._mine[owner][conversation.name]
+        if not self._mine[owner]:
+            del self._mine[owner]
+        self._forgotten(conversation)
 
     def change(self, conversation: Conversation) -> None:
         """Put in what changed of a conversation, without using it."""

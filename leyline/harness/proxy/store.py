@@ -10,7 +10,6 @@ from pathlib import Path
 
 from leyline.directives import LeylineError
 
-
 FOLD_EVERY = 500
 """Changes between two times that the log goes into the file."""
 
