@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import socket
 import subprocess
@@ -102,36 +103,66 @@ def history(name: str, turns: int) -> dict[str, Any]:
     return {"model": "m", "messages": messages}
 
 
-def test_sessions_at_once_stay_apart_and_a_kill_loses_no_edit(
+RULE = """
+import os
+
+from leyline import rule
+
+
+@rule(roles="tool")
+def stamp(message, ctx):
+    if ctx.newer_tool_messages >= 1:
+        return {**message, "content": f"{message['content'][:9]} cut in process {os.getpid()}"}
+"""
+
+
+def test_200_sessions_at_once_stay_apart_and_a_kill_in_between_loses_no_edit(
     start: Start, upstream: Recording, tmp_path: Path
 ) -> None:
-    options = ("--policy", "truncate_older_than(n=1, max_chars=40)", "--ledger", str(tmp_path / "ledger.sqlite"))
+    """Edits say which process made them, so that one which was made again shows."""
+    (tmp_path / "rule.py").write_text(RULE)
+    options = ("--policy", f"{tmp_path / 'rule.py'}:stamp", "--ledger", str(tmp_path / "ledger.sqlite"))
     url = start(*options)
-    names = [f"s{number}" for number in range(40)]
+    process = start.processes[-1]  # type: ignore[attr-defined]
+    names = [f"s{number:03}" for number in range(200)]
+    acknowledged = dict.fromkeys(names, -1)
 
-    def talk(name: str, first: int, last: int) -> None:
-        with httpx.Client(timeout=120) as client:
-            for turns in range(first, last):
-                headers = {"authorization": "Bearer sk-very-secret", "x-session-id": name}
-                answer = client.post(f"{url}/v1/chat/completions", json=history(name, turns), headers=headers)
-                assert answer.json()["choices"][0]["message"]["content"] == f"task {name}"
+    def talk(name: str, last: int) -> None:
+        host, port = url.removeprefix("http://").split(":")
+        connection = http.client.HTTPConnection(host, int(port), timeout=120)
+        for turns in range(acknowledged[name] + 1, last):
+            headers = {"authorization": "Bearer sk-very-secret", "x-session-id": name}
+            connection.request("POST", "/v1/chat/completions", json.dumps(history(name, turns)), headers)
+            answer = json.load(connection.getresponse())
+            assert answer["choices"][0]["message"]["content"] == f"task {name}"
+            acknowledged[name] = turns
+            if last == 4 and sum(acknowledged.values()) >= 300:
+                process.kill()
+        connection.close()
 
-    with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda name: talk(name, 0, 4), names))
-    before = {
-        body["messages"][0]["content"]: body["messages"] for body in upstream.bodies if len(body["messages"]) == 7
-    }
-    assert len(before) == 40
-    start.processes[-1].kill()  # type: ignore[attr-defined]
+    def tried(name: str) -> None:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            talk(name, 4)
+
+    with ThreadPoolExecutor(32) as pool:
+        list(pool.map(tried, names))
+    process.wait(30)
+    was = dict(acknowledged)
+    assert 300 <= sum(was.values()) < 400
+    assert set(was.values()) > {-1, 3}
+    before = {(body["messages"][0]["content"], len(body["messages"])): body["messages"] for body in upstream.bodies}
     upstream.bodies.clear()
     url = start(*options)
-    with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda name: talk(name, 4, 5), names))
+    with ThreadPoolExecutor(32) as pool:
+        list(pool.map(lambda name: talk(name, 5), names))
+    assert set(acknowledged.values()) == {4}
     for body in upstream.bodies:
-        held = before[body["messages"][0]["content"]]
-        shared = sum(a == b for a, b in zip(held, body["messages"], strict=False))
-        assert shared == len(held) - 1, "an edit of before the kill was made otherwise"
-        assert all(body["messages"][0]["content"][5:] in str(m["content"]) for m in body["messages"][2::2])
+        task = body["messages"][0]["content"]
+        assert all(task[5:] in str(message["content"]) for message in body["messages"][2::2])
+        if (len(body["messages"]) - 1) // 2 == was[task[5:]] + 1 > 0:
+            held = before[task, len(body["messages"]) - 2]
+            shared = sum(a == b for a, b in zip(held, body["messages"], strict=False))
+            assert shared >= len(held) - 1, "an edit of before the kill was made otherwise"
     assert "sk-very-secret" not in (tmp_path / "log").read_text()
 
 

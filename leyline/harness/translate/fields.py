@@ -35,6 +35,16 @@ def carried(
     return made
 
 
+def tools_of(body: JsonMapping) -> list[JsonMapping]:
+    """The tools of a body. Raises DialectError for what is no list of objects."""
+    tools = body.get("tools")
+    if tools is None:
+        return []
+    if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
+        raise DialectError("tools is no list of objects; give each tool as one")
+    return tools
+
+
 def named(name: str) -> Callable[[object], JsonObject]:
     """The same value under another name."""
     return lambda value: {name: value}

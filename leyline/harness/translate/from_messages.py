@@ -20,6 +20,7 @@ from leyline.harness.translate.fields import (
     refused,
     schema_format,
     text_part,
+    tools_of,
 )
 
 _SERVERS = "the server would run it, and a chat server has no such tool; run it as a tool of the client"
@@ -35,8 +36,7 @@ _READ = ("system", "messages", "tools", "tool_choice")
 def chat_request(body: JsonMapping) -> JsonObject:
     """A body of the messages API as one of chat completions. Raises DialectError, which names what has no place."""
     made: JsonObject = {"messages": _messages(body)}
-    tools = body.get("tools")
-    if tools:
+    if tools := tools_of(body):
         made["tools"] = [_tool(tool, k) for k, tool in enumerate(tools)]
     if body.get("tool_choice") is not None:
         made |= _choice(body["tool_choice"])
@@ -77,8 +77,7 @@ _KNOWN = {
 }
 
 
-def _tool(tool: object, index: int) -> JsonObject:
-    given = tool if isinstance(tool, Mapping) else {}
+def _tool(given: JsonMapping, index: int) -> JsonObject:
     if given.get("type") not in (None, "custom"):
         raise refused(f"tools[{index}] of type {given.get('type')!r}", _SERVERS)
     if given.get("defer_loading"):
@@ -89,10 +88,11 @@ def _tool(tool: object, index: int) -> JsonObject:
 def _choice(choice: object) -> JsonObject:
     given = choice if isinstance(choice, Mapping) else {}
     kind = given.get("type")
+    kind = kind if isinstance(kind, str) else None
     names = {"auto": "auto", "any": "required", "none": "none"}
     made: JsonObject = {}
     if kind in names:
-        made["tool_choice"] = names[str(kind)]
+        made["tool_choice"] = names[kind]
     elif kind == "tool":
         made["tool_choice"] = {"type": "function", "function": {"name": given.get("name")}}
     else:

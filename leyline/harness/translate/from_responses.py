@@ -19,6 +19,7 @@ from leyline.harness.translate.fields import (
     refused,
     schema_format,
     text_part,
+    tools_of,
 )
 
 CALLS = ("function_call", "custom_tool_call")
@@ -37,8 +38,7 @@ _READ = ("instructions", "input", "tools", "tool_choice", "previous_response_id"
 def chat_request(body: JsonMapping) -> JsonObject:
     """A body of the Responses API as one of chat completions. Raises DialectError, which names what has no place."""
     made: JsonObject = {"messages": _messages(body)}
-    tools = body.get("tools")
-    if tools:
+    if tools := tools_of(body):
         made["tools"] = [_tool(tool, k) for k, tool in enumerate(tools)]
     if body.get("tool_choice") is not None:
         made["tool_choice"] = _choice(body["tool_choice"])
@@ -50,8 +50,7 @@ def chat_request(body: JsonMapping) -> JsonObject:
 
 def custom_tools(body: JsonMapping) -> frozenset[str]:
     """Names of the tools that take text: for a chat model they take an object with the text as `input`."""
-    tools = [tool for tool in body.get("tools") or () if isinstance(tool, Mapping)]
-    return frozenset(str(tool.get("name")) for tool in tools if tool.get("type") == "custom")
+    return frozenset(str(tool.get("name")) for tool in tools_of(body) if tool.get("type") == "custom")
 
 
 def _text(value: object) -> JsonObject:
@@ -95,8 +94,7 @@ _KNOWN = {
 }
 
 
-def _tool(tool: object, index: int) -> JsonObject:
-    given = tool if isinstance(tool, Mapping) else {}
+def _tool(given: JsonMapping, index: int) -> JsonObject:
     kind = given.get("type")
     if kind == "function":
         if given.get("defer_loading"):

@@ -33,6 +33,7 @@ class Upstream:
     requests: list[httpx.Request] = field(default_factory=list)
     info: dict[str, Any] | None = None
     asked: list[tuple[str, str | None]] = field(default_factory=list)
+    left: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def bodies(self) -> list[Any]:
@@ -48,29 +49,37 @@ class Upstream:
         made = self.answer(request)
         answer = await made if inspect.isawaitable(made) else made
         response = web.StreamResponse(status=answer.status_code, headers=answer.headers)
-        await response.prepare(got)
         try:
+            await response.prepare(got)
             async for piece in answer.stream:
                 await response.write(piece)
         except httpx.HTTPError:
             assert got.transport is not None
             got.transport.abort()
+        except (ConnectionError, asyncio.CancelledError) as error:
+            self.left.set()
+            if isinstance(error, asyncio.CancelledError):
+                raise
         return response
 
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[str]:
+        """Its address in this event loop."""
+        app = web.Application(client_max_size=1 << 30)
+        app.router.add_route("*", "/{path:.*}", self.serve)
+        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        try:
+            yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        finally:
+            await runner.cleanup()
 
-@asynccontextmanager
-async def serving(upstream: Upstream) -> AsyncIterator[str]:
-    """The address of an upstream in this event loop."""
-    app = web.Application(client_max_size=1 << 30)
-    app.router.add_route("*", "/{path:.*}", upstream.serve)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+
+@pytest.fixture
+def upstream_of() -> Callable[[Callable[[httpx.Request], Any]], Upstream]:
+    return Upstream
 
 
 Call = Callable[[httpx.AsyncClient], Awaitable[Any]]
@@ -116,7 +125,7 @@ def through() -> Callable[..., Any]:
         made = editor or Editor(policy, audit=audit, splice=True)
 
         async def main() -> Any:
-            async with serving(upstream) as url:
+            async with upstream.serving() as url:
                 app = make_app(made, ProxySettings(at or f"{url}/v1", **settings))
                 transport = httpx.ASGITransport(app, raise_app_exceptions=False)
                 async with httpx.AsyncClient(transport=transport, base_url="http://proxy", timeout=60) as client:
