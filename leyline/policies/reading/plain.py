@@ -61,8 +61,6 @@ def _foreign(message: Any) -> str | None:
         form = _form_of(part)
         if form is not None:
             return f"is in the form of {form}; {_FIX}"
-        if isinstance(part, Mapping) and not isinstance(part.get("type"), (str, type(None))):
-            return f"has a content part {place} whose type is a {type(part['type']).__name__}; {_FIX}"
         if not isinstance(part, (str, Mapping)):
             return f"has a {type(part).__name__} as content part {place}; {_FIX}"
     made = message.get("tool_calls")
