@@ -158,6 +158,9 @@ class _MovedLoader(Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
+        package, _, name = module.__name__.rpartition(".")
+        if name in getattr(sys.modules.get(package), "__all__", ()):
+            sys.modules[package].__class__ = _Keeps
         _warn(module.__name__, self._places, 3)
 
 
@@ -166,6 +169,14 @@ class _Moved(ModuleType):
 
     def __dir__(self) -> list[str]:
         return sorted(set(self.__all__))
+
+
+class _Keeps(ModuleType):
+    """A package one of whose names is also an old module's: the import of that module does not put it in its place."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (isinstance(value, _Moved) and name in self.__dict__["__all__"]):
+            super().__setattr__(name, value)
 
 
 def old_names(old: str, *places: str) -> Callable[[str], object]:

@@ -398,3 +398,14 @@ def test_a_class_is_told_from_others_by_its_name() -> None:
             if isinstance(node, ast.ClassDef) and node.name in told:
                 found[node.name].append(path.relative_to(PACKAGE).as_posix())
     assert {name: places for name, places in found.items() if len(places) > 1} == {}
+
+
+def test_an_old_module_does_not_take_the_place_of_a_name() -> None:
+    """`leyline.evals.assemble` was a module and is a function; importing the old one left the module in its place."""
+    code = (
+        "import warnings; warnings.simplefilter('ignore')\n"
+        "import leyline.evals\n"
+        "from leyline.evals.assemble import assemble as old\n"
+        "assert leyline.evals.assemble is old and callable(old)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
