@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 DEMO_POLICY := truncate_older_than(n=2, max_chars=200)
 
-.PHONY: demo test quick check docs fmt sglang-cpu soak adapters containers bench clean help
+.PHONY: demo test quick check docs fmt sglang-cpu soak adapters routers containers bench clean help
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,10 @@ soak: $(VENV)/.sglang  ## Ten thousand random directive requests against real se
 adapters: $(VENV)/.dev  ## The tests that run other harnesses' own agents; installs these harnesses (about 500 MB)
 	$(PIP) install -c constraints.txt -e '.[mini-swe-agent,langchain,openai-agents,pydantic-ai,litellm,inspect-ai,google-adk]'
 	$(BIN)/python -m pytest -q -rs tests/harness/adapters tests/harness/matrix tests/harness/test_plugged_in.py
+
+routers: $(VENV)/.sglang  ## Replicas behind nginx and smg, one of them killed; installs smg (37 MB)
+	$(PIP) install smg==1.13.0
+	$(BIN)/python -m pytest -q -rs -s tests/backends/sglang/plugin/test_routers.py
 
 containers: $(VENV)/.dev  ## The tests that run containers, with podman from Debian where no engine is installed
 	command -v podman >/dev/null || command -v docker >/dev/null || apt-get install -y podman runc

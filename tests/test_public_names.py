@@ -31,8 +31,8 @@ ROOMS = {
     "leyline.directives": """
         apply_edits BackendError canonical Choice choose Costs CostsError diff Directive
         DirectiveError EditError EditScript explain Explanation EXPLANATIONS Fallback find_script
-        FoundEdit Json JsonMapping JsonObject LeylineError Load Message MessageEdit Mode Outcome
-        PROTOCOL Receipt Rendered Reusable reusable Segment Splice token_edits token_script
+        FoundEdit Json JsonMapping JsonObject LeylineError Link Load Message MessageEdit Mode Outcome
+        place Placed PROTOCOL Receipt Rendered Reusable reusable Segment Site Splice token_edits token_script
         undeclared_edits WireError WireRequest
     """,
     "leyline.policies": """

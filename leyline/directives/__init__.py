@@ -8,6 +8,7 @@ from leyline.directives.fallback import EXPLANATIONS, Explanation, Fallback, exp
 from leyline.directives.find import find_script
 from leyline.directives.jsontypes import Json, JsonMapping, JsonObject
 from leyline.directives.messages import Message, MessageEdit, apply_edits, canonical, diff
+from leyline.directives.placement import Link, Placed, Site, place
 from leyline.directives.receipt import FoundEdit, Outcome, Receipt, Splice
 from leyline.directives.rendered import Rendered, token_edits, token_script, undeclared_edits
 from leyline.directives.script import EditScript
@@ -31,15 +32,18 @@ __all__ = [
     "JsonMapping",
     "JsonObject",
     "LeylineError",
+    "Link",
     "Load",
     "Message",
     "MessageEdit",
     "Mode",
     "Outcome",
+    "Placed",
     "Receipt",
     "Rendered",
     "Reusable",
     "Segment",
+    "Site",
     "Splice",
     "WireError",
     "WireRequest",
@@ -49,6 +53,7 @@ __all__ = [
     "diff",
     "explain",
     "find_script",
+    "place",
     "reusable",
     "token_edits",
     "token_script",

@@ -27,7 +27,7 @@ from leyline.backends.http.affinity import affinity_headers
 from leyline.backends.sglang import client
 from leyline.backends.sglang.client.facts import ServerFacts
 from leyline.backends.sglang.client.generated import Generation
-from leyline.backends.sglang.client.lost import STRIPPED, check_tenants, told_of_miss
+from leyline.backends.sglang.client.lost import check_tenants, stripped, told_of_miss
 from leyline.backends.sglang.client.purge import purge_replicas
 from leyline.backends.sglang.client.requests import generate_body, wire_request
 from leyline.backends.sglang.client.server import Transport
@@ -54,6 +54,7 @@ class SGLangBackend:
     tokenizer: the folder with the model's tokenizer and chat template; None takes the one that the server names, a
         folder on this machine or a model of the Hugging Face hub (from its local cache, else downloaded).
     facts_url: a replica to ask what is served, behind a router that says it nowhere (see `ServerFacts.ask`).
+    kv_hints: directives travel in the server's own field `kv_hints` (SGLang 0.5.23), not in `custom_params`.
     api_key: the server's `--api-key`. timeout, retries, http_client: as of `Transport`.
 
     Without the plugin (a server started without `--radix-cache-backend leyline`) turns are served all the same, and
@@ -70,7 +71,9 @@ class SGLangBackend:
         retries: int = 3,
         http_client: httpx.Client | None = None,
         facts_url: str | None = None,
+        kv_hints: bool = False,
     ) -> None:
+        self._hints = kv_hints
         self._transport = Transport(
             base_url, api_key=api_key, timeout=timeout, retries=retries, http_client=http_client
         )
@@ -125,7 +128,7 @@ class SGLangBackend:
         if sampling.seed is not None:
             params["sampling_seed"] = sampling.seed
         answer = Generation(self._renderer.tokenizer, sampling.stop, session.on_text)
-        body = generate_body(prompt, params, request, session.tenant, stream=True)
+        body = generate_body(prompt, params, request, session.tenant, stream=True, hints=self._hints)
         self._transport.stream("/generate", body, answer.take, answer.restart, headers=self._affinity(session))
         receipt = self._receipt(answer, prompt, session, problem, told=request is not None)
         return self._turn(answer, receipt, tools)
@@ -142,7 +145,7 @@ class SGLangBackend:
             self._check_tenant(session)
             prompt = self._prompt((), None, session)
             request, _ = wire_request(session, prompt)
-            body = generate_body(prompt, params, request, session.tenant)
+            body = generate_body(prompt, params, request, session.tenant, hints=self._hints)
             self._transport.post("/generate", body, headers=self._affinity(session))
         except BackendError:
             return
@@ -187,7 +190,7 @@ class SGLangBackend:
         }
         receipt = Receipt.from_meta_info(self._transport.post("/generate", body).get("meta_info"))
         if receipt is None:
-            return f"{STRIPPED}; where there is none, see the server's log"
+            return f"{stripped('custom_params')}; where there is none, see the server's log"
         if receipt.fallback in SERVER_REFUSALS:
             return f"{receipt.fallback}: {receipt.detail}"
         return None
@@ -238,7 +241,7 @@ class SGLangBackend:
             if receipt is not None:
                 return told_of_miss(receipt, prompt, session, self.facts.page)
             if told and self.facts.plugin:
-                detail = STRIPPED
+                detail = stripped("kv_hints" if self._hints else "custom_params")
             elif asked:
                 detail = "the server sent no receipt: it runs without the plugin"
         except WireError as error:

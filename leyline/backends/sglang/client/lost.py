@@ -13,10 +13,12 @@ from leyline.backends.sglang.client.server import Transport
 from leyline.directives import Fallback, Receipt
 from leyline.directives.common import common_prefix
 
-FIELD = "custom_params"
-"""The field of a request that carries what Leyline says."""
-STRIPPED = f"no receipt came though the server runs the plugin: a router on the way drops `{FIELD}`"
 TRIES = 4
+
+
+def stripped(field: str) -> str:
+    """What a receipt says where none came of a server with the plugin. field: the one that carried the request."""
+    return f"no receipt came though the server runs the plugin: a router on the way drops `{field}`"
 
 
 def told_of_miss(receipt: Receipt, prompt: tuple[int, ...], session: TurnInput, page: int) -> Receipt:

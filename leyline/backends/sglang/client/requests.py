@@ -58,11 +58,17 @@ def generate_body(
     tenant: str | None,
     *,
     stream: bool = False,
+    hints: bool = False,
 ) -> JsonObject:
-    """The request for `prompt`; a tenant becomes SGLang's `extra_key`, which every release has."""
-    if request is not None:
+    """The request for `prompt`; a tenant becomes SGLang's `extra_key`, which every release has.
+
+    hints: what there is to tell goes into the server's own `kv_hints`, not into `custom_params`.
+    """
+    if request is not None and not hints:
         params = {**params, "custom_params": {"leyline": request.to_json()}}
     body: dict[str, object] = {"input_ids": list(prompt), "sampling_params": params, "stream": stream}
     if tenant is not None:
         body["extra_key"] = tenant
+    if request is not None and hints:
+        body["kv_hints"] = request.to_kv_hints()
     return body

@@ -19,7 +19,7 @@ from leyline.backends.sglang.plugin.keys import Mark, Space
 from leyline.backends.sglang.plugin.metrics import Metrics
 from leyline.backends.sglang.plugin.ops import Hit
 from leyline.backends.sglang.plugin.receipts import make_receipt
-from leyline.backends.sglang.plugin.runs import FIELD, Plan, Refusal, make_plan, wire_value
+from leyline.backends.sglang.plugin.runs import FIELD, Plan, Refusal, make_plan, native_hints, wire_value
 from leyline.backends.sglang.plugin.splicer import Splicer
 from leyline.backends.sglang.plugin.staging import Room, Staged
 from leyline.directives import Fallback
@@ -61,6 +61,8 @@ class Controller:
         plan: Plan | None = None
         try:
             value = wire_value(getattr(req.sampling_params, "custom_params", None))
+            if value is None:
+                value = native_hints(getattr(req, "kv_hints", None))
             if value is not None:
                 plan = make_plan(
                     value,

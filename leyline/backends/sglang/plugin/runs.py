@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from leyline.backends.sglang.plugin.keys import MAX_MARKS, Keyring, LineageError, Mark, Space
 from leyline.directives import Choice, EditScript, Fallback, Mode, Splice, WireError, WireRequest
+from leyline.directives.wire import ACTION_TYPE
 
 if TYPE_CHECKING:
     from leyline.backends.memory import Found
@@ -135,6 +136,20 @@ def wire_value(custom_params: object) -> Any:
     if value is None and custom_params.get(HINTS_FIELD) is not None:
         return {HINTS_FIELD: custom_params[HINTS_FIELD]}
     return value
+
+
+def native_hints(envelope: object) -> Any:
+    """The leyline value of a request's own `kv_hints` (SGLang 0.5.23), or None where it holds no `edit`. Never raises.
+
+    Actions of other types belong to who knows them: an envelope of only such asks nothing here.
+    """
+    actions = getattr(envelope, "actions", None)
+    if not isinstance(actions, Sequence):
+        return None
+    fields = ("action_id", "action_type", "action_version", "payload")
+    edits = [{name: getattr(action, name, None) for name in fields} for action in actions]
+    edits = [action for action in edits if action["action_type"] == ACTION_TYPE]
+    return {HINTS_FIELD: {"actions": edits}} if edits else None
 
 
 def read_request(value: object, max_tokens: int) -> WireRequest:

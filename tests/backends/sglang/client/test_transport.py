@@ -591,3 +591,22 @@ def test_a_server_that_does_not_purge_is_named(connect: Callable[..., SGLangBack
     done = connect(serve).purge([Held((1, 2, 3))])
     assert done.tokens == {}
     assert "`custom_params`" in done.failed["http://server"]
+
+
+def test_directives_travel_in_kv_hints_where_asked(connect: Callable[..., SGLangBackend]) -> None:
+    serve, asked = shared_cache(("kv_hints",))
+    edited = turn(prompt=Rendered((1, 3)), source=(1, 2, 3), script=EditScript((Directive(1, 2),)))
+    hints: list[Any] = []
+
+    def keep(request: httpx.Request) -> httpx.Response:
+        hints.append(json.loads(request.content).get("kv_hints"))
+        return serve(request)
+
+    backend = connect(keep, PLUGIN, kv_hints=True)
+    backend.prewarm(edited)
+    receipt = backend.chat([], None, edited).receipt
+    assert [WireRequest.from_kv_hints(value).script for value in hints] == [edited.script] * 2
+    assert all("custom_params" not in body["sampling_params"] for body in asked)
+    assert "`kv_hints`" in str(receipt.detail)
+    backend.chat([], None, turn(prompt=Rendered((1, 3))))
+    assert hints[-1] is None

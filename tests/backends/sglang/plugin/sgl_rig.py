@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,7 @@ class Servers:
         self._folder = folder
         self._models: dict[str, Path] = {}
         self._running: dict[tuple[str, str], Server] = {}
+        self._killed: dict[tuple[str, str], int] = {}
 
     def model(self, kind: str) -> Path:
         if kind not in self._models:
@@ -58,6 +61,13 @@ class Servers:
         """With the plugin; the scheduler reserves nothing for what running requests will still answer."""
         return self._get(kind, "pressed", "--schedule-conservativeness", "0", pool=PRESSED_POOL)
 
+    def kill(self, kind: str, role: str) -> None:
+        """End a server as a crash does. The next one of that role listens where it did."""
+        server = self._running.pop((kind, role))
+        self._killed[kind, role] = int(server.url.rpartition(":")[2])
+        os.killpg(server.process.pid, signal.SIGKILL)
+        server.stop()
+
     def _get(self, kind: str, role: str, *arguments: str, pool: int = POOL) -> Server:
         server = self._running.pop((kind, role), None)
         if server is None:
@@ -79,6 +89,7 @@ class Servers:
                 chunk=256,
                 overlap=kind == "mla",
                 env=environment,
+                port=self._killed.pop((kind, role), None),
             )
         self._running[kind, role] = server
         assert server.alive(), f"the server died:\n{server.tail()}"

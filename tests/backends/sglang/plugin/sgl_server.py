@@ -124,6 +124,7 @@ def start_server(
     chunk: int = 512,
     overlap: bool = False,
     env: dict[str, str] | None = None,
+    port: int | None = None,
 ) -> Server:
     """Start SGLang on `model` and wait until it answers. plugin: with the leyline radix cache, else stock.
 
@@ -131,7 +132,7 @@ def start_server(
     """
     from leyline_torch_cpu import standin_path
 
-    port = free_port()
+    port = port or free_port()
     command = [
         *(sys.executable, "-m", "sglang.launch_server", "--model-path", str(model), "--port", str(port)),
         *("--host", "127.0.0.1", "--device", "cpu", "--attention-backend", "torch_native", "--dtype", "float32"),

@@ -11,7 +11,7 @@ from splice_rig import RING, SPACE, Rig
 from leyline.backends.sglang.plugin.cache import Controller
 from leyline.backends.sglang.plugin.keys import Space
 from leyline.backends.sglang.plugin.metrics import Metrics
-from leyline.directives import EditScript, Fallback, Mode, Receipt, WireRequest
+from leyline.directives import Directive, EditScript, Fallback, Mode, Receipt, WireRequest
 
 FIRST = list(range(100, 180))
 EDITED = [*FIRST[:20], 7, 8, *FIRST[30:], 300, 301, 302]
@@ -121,3 +121,34 @@ def test_a_memory_that_is_wrong_costs_a_hit_and_no_answer() -> None:
     assert receipt.spliced_tokens == 0
     assert receipt.approximate_from is None
     assert RING is server.rig.splicer.keyring
+
+
+def envelope(*actions: dict[str, Any]) -> SimpleNamespace:
+    """As SGLang hands it to a request: structs, not mappings."""
+    return SimpleNamespace(protocol_version="1.0", message_id="m", actions=[SimpleNamespace(**a) for a in actions])
+
+
+def test_native_kv_hints_are_read_and_other_actions_left_alone() -> None:
+    server = Server()
+    server.ask(FIRST, None)
+    script = EditScript((Directive(20, 30, (7, 8)),))
+    wire = WireRequest.build(script, FIRST)
+    (edit,) = wire.to_kv_hints()["actions"]
+    other = {"action_id": "p", "action_type": "prefetch", "action_version": "3", "payload": {"to": "host"}}
+
+    def plan(hints: Any, custom: Any = None) -> Any:
+        params = SimpleNamespace(custom_params=custom)
+        ids = array("q", script.apply(FIRST))
+        req = SimpleNamespace(origin_input_ids=ids, output_ids=[], customized_info=None, sampling_params=params)
+        req.kv_hints = hints
+        return server.controller.plan(req, SPACE)
+
+    found = plan(envelope(other, edit))
+    assert (found.script, found.fallback) == (script, None)
+    assert plan(envelope(other)) is None
+    assert plan(envelope()) is None
+    assert plan(None) is None
+    assert plan(envelope(edit, edit)).fallback is Fallback.MALFORMED
+    assert plan(envelope({**edit, "payload": 3})).fallback is Fallback.MALFORMED
+    told = WireRequest(EditScript(), lineage="own").to_json()
+    assert not plan(envelope(edit), {"leyline": told}).script, "what custom_params says comes first"
