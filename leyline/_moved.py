@@ -159,8 +159,9 @@ class _MovedLoader(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         package, _, name = module.__name__.rpartition(".")
-        if name in getattr(sys.modules.get(package), "__all__", ()):
-            sys.modules[package].__class__ = _Keeps
+        room = sys.modules[package]
+        if name in vars(room).get("__all__", ()):
+            room.__class__ = _Keeps
         _warn(module.__name__, self._places, 3)
 
 
