@@ -47,8 +47,14 @@ def test_the_sentences_hold_for_the_records() -> None:
         found = f"{model}: {len(own)} probes of {len({r.trajectory for r in own})} trajectories, up to"
         assert f"{found} {max(r.edits for r in own)} edits deep and {max(r.full for r in own):,} tokens long" in WORDS
         assert wrong == 0
+    share = {}
+    for model in evidence.MODELS:
+        own = [r for r in evidence.records(model) if r.seam == 0]
+        share[model] = sum(r.kl_honest for r in own) / sum(r.kl_references for r in own)
+    assert 0.9 < share["tiny-mla"] < 1.1  # "as far as the edit itself does"
+    assert all(1 / 10.5 < share[model] < 1 / 5.5 for model in ("smollm2", "tiny-gqa"))  # "a sixth to a tenth"
     cut = evidence.asked("smollm2", "cut")
-    for way, words in (("seam 0", "at seam 0 {} of {}"), ("seam 32", "at seam 32 {} of {}")):
+    for way, words in (("seam 0", "at seam 0: {} of {}"), ("seam 32", "at seam 32: {} of {}")):
         other = sum(record.answer != honest.answer for record, honest in cut[way])
         assert words.format(other, len(cut[way])) in WORDS
     assert "No first token of any probe differed from the honest prefill's, at any seam" in WORDS
