@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any
 
 from leyline.dialects.base import DialectError
@@ -47,6 +48,8 @@ def _is_plain(value: Any, levels: int = DEEPEST) -> bool:
 
 
 def _converted(value: object) -> Any:
+    if isinstance(value, Enum):
+        return plain(value.value)
     dump = getattr(value, "model_dump", None)
     if callable(dump):
         return dump(mode="json", exclude_unset=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -133,3 +134,15 @@ def test_what_cannot_be_read_is_refused_in_a_line_that_names_it(dialect: Any, bo
     with pytest.raises(DialectError, match=said) as error:
         read(body, dialect)
     assert "\n" not in str(error.value)
+
+
+def test_a_role_that_is_an_enum_is_read_as_its_text() -> None:
+    """smolagents gives `MessageRole.ASSISTANT`, which JSON writes as `assistant`."""
+
+    class Role(str, Enum):  # noqa: UP042  (the text of a StrEnum would be its value)
+        USER, ASSISTANT = "user", "assistant"
+
+    given = [{"role": Role.USER, "content": "Go."}, {"role": Role.ASSISTANT, "content": "Done."}]
+    reading = read({"messages": given}, "chat")
+    assert [str(message["role"]) for message in reading.history] == ["user", "assistant"]
+    assert reading.items[0] is given[0]

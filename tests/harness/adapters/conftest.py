@@ -17,7 +17,7 @@ TURNS = 6
 
 
 class Recording(ThreadingHTTPServer):
-    """Calls `tool` until `turns` requests came, then says that it is done."""
+    """Calls `tool` until `turns` requests came, then says that it is done, or calls it with `last`."""
 
     daemon_threads = True
 
@@ -25,6 +25,7 @@ class Recording(ThreadingHTTPServer):
         self.bodies: list[Any] = []
         self.routed: list[str | None] = []
         self.tool, self.arguments, self.turns = "bash", dict[str, Any](), TURNS
+        self.last: dict[str, Any] | None = None
         super().__init__(("127.0.0.1", 0), _Handler)
 
     @property
@@ -40,10 +41,12 @@ class _Handler(BaseHTTPRequestHandler):
         server.bodies.append(body)
         server.routed.append(self.headers["X-SMG-Routing-Key"])
         number = len(server.bodies)
-        function = {"name": server.tool, "arguments": json.dumps(server.arguments)}
+        ended = number >= server.turns
+        arguments = server.last if ended else server.arguments
+        function = {"name": server.tool, "arguments": json.dumps(arguments)}
         call = {"id": f"c{number}", "type": "function", "function": function}
         message: dict[str, Any] = {"role": "assistant", "content": "I look.", "tool_calls": [call]}
-        if number >= server.turns:
+        if ended and server.last is None:
             message = {"role": "assistant", "content": "Done."}
         usage = {"prompt_tokens": 100, "completion_tokens": 5, "total_tokens": 105}
         usage |= {"prompt_tokens_details": {"cached_tokens": 40}}  # type: ignore[dict-item]

@@ -117,20 +117,20 @@ def _messages(client: Any, stream: bool, image: bool, fields: dict[str, Any]) ->
         history.append({"role": "user", "content": results})
 
 
-def wrapped(dialect: str, stream: bool) -> Callable[[Server, str | None], Editor | None]:
+def wrapped(dialect: str, stream: bool, **settings: Any) -> Callable[[Server, str | None], Editor | None]:
     def play(server: Server, policy: str | None) -> Editor | None:
         client = client_of(dialect, server.url)
         with client:
-            made = client if policy is None else leyline.wrap(client, policy)
+            made = client if policy is None else leyline.wrap(client, policy, **settings)
             agent(dialect, made, stream=stream)
             return None if policy is None else made.leyline
 
     return play
 
 
-def on_transport(dialect: str, stream: bool) -> Callable[[Server, str | None], Editor | None]:
+def on_transport(dialect: str, stream: bool, **settings: Any) -> Callable[[Server, str | None], Editor | None]:
     def play(server: Server, policy: str | None) -> Editor | None:
-        plug = leyline.transport(policy) if policy is not None else None
+        plug = leyline.transport(policy, **settings) if policy is not None else None
         http = web_of(KINDS[dialect]).Client(**({"transport": plug} if plug is not None else {}))
         with client_of(dialect, server.url, http) as client:
             agent(dialect, client, stream=stream)
@@ -141,13 +141,13 @@ def on_transport(dialect: str, stream: bool) -> Callable[[Server, str | None], E
     return play
 
 
-def through_proxy(dialect: str, stream: bool) -> Callable[[Server, str | None], Editor | None]:
+def through_proxy(dialect: str, stream: bool, **settings: Any) -> Callable[[Server, str | None], Editor | None]:
     def play(server: Server, policy: str | None) -> Editor | None:
         if policy is None:
             with client_of(dialect, server.url) as client:
                 agent(dialect, client, stream=stream)
             return None
-        editor = Editor(policy)
+        editor = Editor(policy, splice=True, **settings)
         with proxy(editor, server.root) as url, client_of(dialect, url) as client:
             agent(dialect, client, stream=stream)
         return editor

@@ -1,6 +1,7 @@
 """One agent's twelve turns, and a server that answers with them in any dialect and keeps what came.
 
-The answers hold parallel calls, thinking and text; the first prompt holds an image where the harness can send one.
+The answers hold parallel calls, thinking and text; the first prompt holds an image where the harness can send one. With
+an upstream each request is served there as well, and its usage and receipt stand in the answer.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import threading
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
+
+import httpx
 
 TURNS = 12
 POLICY = "truncate_older_than(n=2, max_chars=60)"
@@ -65,9 +68,10 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self, upstream: str | None = None) -> None:
+        self.upstream = upstream
         self.raw: list[bytes] = []
-        self.paths: list[str] = []
+        self.served: list[dict[str, Any]] = []
         super().__init__(("127.0.0.1", 0), _Handler)
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
@@ -90,17 +94,25 @@ class Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self._send(404, b"{}", "application/json")
+        upstream = self.server.upstream  # type: ignore[attr-defined]
+        found = httpx.get(upstream + self.path, timeout=60) if upstream else httpx.Response(404, json={})
+        self._send(found.status_code, found.content, "application/json")
 
     def do_POST(self) -> None:
         server = self.server
         assert isinstance(server, Server)
         raw = self.rfile.read(int(self.headers["content-length"]))
         server.raw.append(raw)
-        server.paths.append(self.path)
         body, said = json.loads(raw), answer_of(len(server.raw) - 1)
         made = {"completions": chat, "responses": responses, "messages": messages}[self.path.rsplit("/", 1)[-1]]
         whole, events = made(said, str(body.get("model")))
+        if server.upstream is not None:
+            told = serve(body, server.upstream)
+            server.served.append(told)
+            whole["usage"] = events[-1]["usage"] = told["usage"]
+            if "meta_info" in told["choices"][0]:
+                whole["choices"][0]["meta_info"] = told["choices"][0]["meta_info"]
+                events.append({**events[-1], "usage": None, "leyline": told["choices"][0]["meta_info"]["leyline"]})
         if not body.get("stream"):
             self._send(200, json.dumps(whole).encode(), "application/json")
             return
@@ -117,6 +129,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *args: Any) -> None:
         pass
+
+
+def serve(body: Mapping[str, Any], upstream: str) -> dict[str, Any]:
+    """What a real server answers to a chat request: to its text, since a tiny model sees no images and has no tools."""
+    messages = [{"role": m["role"], "content": _plain(m.get("content"))} for m in body["messages"]]
+    asked = {"model": "default", "messages": messages, "max_tokens": 6, "temperature": 0, "logprobs": True}
+    asked |= {key: body[key] for key in ("custom_params", "return_meta_info", "cache_salt") if key in body}
+    if "custom_params" in body:
+        asked["return_meta_info"] = True  # of a stream it is the last chunk
+    answer = httpx.post(f"{upstream}/v1/chat/completions", json=asked, timeout=120)
+    answer.raise_for_status()
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def _plain(content: Any) -> str:
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content or ())
 
 
 Made = tuple[dict[str, Any], list[dict[str, Any]]]
@@ -164,7 +193,8 @@ def responses(said: Answer, model: str) -> Made:
     ]
     usage = {"input_tokens": PROMPT, "output_tokens": GENERATED, "total_tokens": PROMPT + GENERATED}
     usage |= {"input_tokens_details": {"cached_tokens": CACHED}, "output_tokens_details": {"reasoning_tokens": 0}}  # type: ignore[dict-item]
-    whole = {"id": "r", "object": "response", "created_at": 1, "model": model, "status": "completed", "error": None}
+    whole = {"id": f"resp_{turn}", "object": "response", "created_at": 1, "model": model, "error": None}
+    whole |= {"status": "completed"}
     whole |= {"parallel_tool_calls": True, "tool_choice": "auto", "tools": [], "output": output, "usage": usage}
     whole |= {"incomplete_details": None, "instructions": None, "metadata": {}, "temperature": 1.0, "top_p": 1.0}
     events: list[dict[str, Any]] = [{"type": "response.created", "response": {**whole, "output": [], "usage": None}}]
@@ -186,8 +216,8 @@ def messages(said: Answer, model: str) -> Made:
     usage = {"input_tokens": PROMPT - CACHED, "cache_read_input_tokens": CACHED, "output_tokens": GENERATED}
     usage |= {"cache_creation_input_tokens": 0}
     end = "tool_use" if said.calls else "end_turn"
-    whole = {"id": "m", "type": "message", "role": "assistant", "model": model, "content": content, "usage": usage}
-    whole |= {"stop_reason": end, "stop_sequence": None}
+    whole = {"id": f"msg_{turn}", "type": "message", "role": "assistant", "model": model, "content": content}
+    whole |= {"usage": usage, "stop_reason": end, "stop_sequence": None}
     events: list[dict[str, Any]] = [
         {"type": "message_start", "message": {**whole, "content": [], "stop_reason": None}},
     ]

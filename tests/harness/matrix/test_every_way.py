@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from clients import CLIENTS
+from clients import CLIENTS, KINDS
 from harnesses import HARNESSES
 from recorded import ASKED, CACHED, PNG, POLICY, PROMPT, TURNS, Line, Server, answer_of, items_of, lines_of, output_of
 
@@ -99,3 +99,13 @@ def pinned(bodies: list[dict[str, Any]], editor: Editor, *, counted: bool) -> No
         assert (turn.prompt_tokens, turn.cached_tokens) == (PROMPT, CACHED)
         assert turn.receipt is not None
         assert (turn.receipt.prefix_tokens, turn.receipt.prefilled_tokens) == (CACHED, PROMPT - CACHED)
+
+
+@pytest.mark.parametrize("way", [*(f"wrap-{dialect}" for dialect in KINDS), *HARNESSES])
+def test_what_is_redacted_is_nowhere_in_a_request(way: str, servers: list[Server]) -> None:
+    """Arguments of calls too, which some harnesses keep apart from the text."""
+    server, _ = play(way, servers, "redact(pattern='part_0a')")
+    image = way not in NO_IMAGE
+    for turn, (raw, body) in enumerate(zip(server.raw, server.bodies, strict=True)):
+        assert b"part_0a" not in raw
+        assert [line[:-1] for line in lines_of(body)] == [line[:-1] for line in whole(turn, image=image)]
