@@ -109,6 +109,26 @@ def test_a_session_edits_its_history(backend: SGLangBackend) -> None:
     assert done.receipt.prompt_tokens == len(done.input_ids or ())
 
 
+def test_directives_travel_in_the_servers_own_kv_hints(backend: SGLangBackend, served: Any) -> None:
+    """The same source, edit and answer as in `custom_params`; an action of another type changes nothing."""
+    source = tuple(backend.renderer.encode("one two three four five six seven eight nine ten " * 4))
+    script = EditScript((Directive(8, 12, (), "amortize"),))
+    hinted = SGLangBackend(served.url, kv_hints=True)
+    turns = []
+    for client, tenant in ((backend, "params"), (hinted, "hints")):
+        client.chat([], None, greedy(prompt=Rendered(source), tenant=tenant))
+        edited = greedy(prompt=Rendered(script.apply(source)), source=source, script=script, tenant=tenant)
+        turns.append(client.chat([], None, edited))
+    hinted.close()
+    told, hints = turns
+    assert hints.receipt.spliced_tokens == told.receipt.spliced_tokens > 0
+    assert hints.output_ids == told.output_ids
+    action = {"action_id": "a", "action_type": "prefetch", "action_version": "1", "payload": {}}
+    envelope = {"protocol_version": "1.0", "message_id": "m", "actions": [action]}
+    body = {"input_ids": [*source], "sampling_params": {"max_new_tokens": 1}, "kv_hints": envelope}
+    assert "leyline" not in httpx.post(f"{served.url}/generate", json=body, timeout=300).json()["meta_info"]
+
+
 def test_a_session_is_evicted_whole(backend: SGLangBackend) -> None:
     """In both forms, honest and moved: the same turns are computed again."""
     session = Session(backend, "truncate_older_than(n=1, max_chars=80)", sampling=Sampling(max_tokens=4))
