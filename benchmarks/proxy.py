@@ -1,13 +1,16 @@
 """What `leyline proxy` adds to a request, how many it takes a second beside LiteLLM's proxy, and its memory.
 
-    python benchmarks/proxy.py --litellm ENV/bin/litellm --out results/proxy/proxy.json
+    python benchmarks/proxy.py --litellm ENV/bin/litellm --out results/proxy
 
 Everything is a process of its own on one machine: the load (32 sessions, each a connection), the proxy, and a server
 that answers after `--think` seconds. A session is a tool agent of 12 turns whose outputs of 1.5 kB the policy cuts; the
-proxy keeps a ledger on disk. Latency is measured by difference: blocks of requests to the server itself and through the
-proxy take turns. Requests a second are those of 32 sessions that do not wait, in blocks of the two proxies in turn;
-`--litellm` is the command of LiteLLM's proxy (`pip install 'litellm[proxy]'` in an environment of its own), one worker
-each. Memory is resident after every tenth of `--requests`. Processor time is the proxy's own, of all its threads.
+proxy keeps a ledger on disk. Latency is measured by difference: blocks of requests to the server itself and through
+the proxy take turns; before each request a session's tool runs for a random time, `--pause` seconds in the mean, so
+that the sessions do not all ask at once. Requests a second are those of 32 sessions that do not wait, in blocks of the
+two proxies in turn; `--litellm` is the command of LiteLLM's proxy (`pip install 'litellm[proxy]'` in an environment of
+its own), one worker each. Memory is resident after every tenth of `--requests`. Processor time is the proxy's own, of
+all its threads. `waited` is the share of the time in which some process of the machine waited for a processor: near 1,
+latencies are the machine's.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import statistics
@@ -93,8 +97,9 @@ def bodies(session: str) -> Iterator[bytes]:
         messages.append({"role": "tool", "tool_call_id": f"c{turn}", "content": output})
 
 
-async def session(port: int, number: int, until: float, most: list[int], found: list[float]) -> None:
+async def session(port: int, number: int, until: float, most: list[int], pause: float, found: list[float]) -> None:
     """Requests of one session after the other over one connection; milliseconds of each are added to `found`."""
+    rng = random.Random(number)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     task = 0
     while time.perf_counter() < until and most[0] > 0:
@@ -105,6 +110,7 @@ async def session(port: int, number: int, until: float, most: list[int], found: 
                 f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer k\r\nx-session-id: {name}\r\n"
             )
             head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+            await asyncio.sleep(rng.uniform(0, 2 * pause))
             began = time.perf_counter()
             writer.write(head.encode() + body)
             fields = (await reader.readuntil(b"\r\n\r\n")).lower()
@@ -123,16 +129,16 @@ async def session(port: int, number: int, until: float, most: list[int], found: 
     writer.close()
 
 
-async def load(port: int, seconds: float, requests: int) -> dict[str, Any]:
+async def load(port: int, seconds: float, requests: int, pause: float) -> dict[str, Any]:
     found: list[float] = []
     most, began = [requests], time.perf_counter()
-    await asyncio.gather(*(session(port, n, began + seconds, most, found) for n in range(SESSIONS)))
+    await asyncio.gather(*(session(port, n, began + seconds, most, pause, found) for n in range(SESSIONS)))
     return {"seconds": time.perf_counter() - began, "ms": found}
 
 
-def run_load(port: int, seconds: float = 1e6, requests: int = 10**9) -> dict[str, Any]:
+def run_load(port: int, seconds: float = 1e6, requests: int = 10**9, pause: float = 0.0) -> dict[str, Any]:
     """A block of load in a process of its own."""
-    words = ["--load", str(port), "--seconds", str(seconds), "--requests", str(requests)]
+    words = ["--load", str(port), "--seconds", str(seconds), "--requests", str(requests), "--pause", str(pause)]
     done = subprocess.run([sys.executable, __file__, *words], check=True, capture_output=True, timeout=900)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -211,31 +217,39 @@ def resident_mib(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def waited() -> float:
+    """Seconds so far in which some process of the machine waited for a processor (Linux's pressure file)."""
+    file = Path("/proc/pressure/cpu")
+    return int(file.read_text().split("\n")[0].rpartition("total=")[2]) / 1e6 if file.is_file() else 0.0
+
+
 def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
-def latency(think: float, seconds: float, blocks: int) -> dict[str, Any]:
+def latency(think: float, pause: float, seconds: float, blocks: int) -> dict[str, Any]:
     """Milliseconds that the proxy adds, by difference."""
     bare: list[float] = []
     through: list[float] = []
     with upstream(think) as server, leyline(server) as (port, pid):
         run_load(port, 2)
-        spent = 0.0
+        spent, began, before_all = 0.0, time.monotonic(), waited()
         for _ in range(blocks):
-            bare += run_load(server, seconds)["ms"]
+            bare += run_load(server, seconds, pause=pause)["ms"]
             before = cpu_seconds(pid)
-            through += run_load(port, seconds)["ms"]
+            through += run_load(port, seconds, pause=pause)["ms"]
             spent += cpu_seconds(pid) - before
     added = {f"p{round(100 * p)}": round(percentile(through, p) - percentile(bare, p), 2) for p in (0.5, 0.9, 0.99)}
     return {
         "sessions": SESSIONS,
         "think_ms": 1e3 * think,
+        "pause_ms": 1e3 * pause,
         "requests": len(through),
         "added_ms": added,
         "bare_ms": {"p50": round(percentile(bare, 0.5), 2), "p99": round(percentile(bare, 0.99), 2)},
         "requests_per_s": round(len(through) / (seconds * blocks), 1),
         "processor_ms": round(1e3 * spent / len(through), 2),
+        "waited": round((waited() - before_all) / (time.monotonic() - began), 2),
     }
 
 
@@ -285,27 +299,34 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--litellm", help="command of LiteLLM's proxy, to measure beside it")
     parser.add_argument("--think", type=float, default=0.2, help="seconds that the server takes for an answer")
+    parser.add_argument("--pause", type=float, default=0.2, help="seconds of a session's tool, in the mean")
     parser.add_argument("--seconds", type=float, default=10.0, help="of a block")
     parser.add_argument("--blocks", type=int, default=3)
     parser.add_argument("--requests", type=int, default=20_000, help="of the run for memory; 0 leaves it out")
     parser.add_argument("--only", choices=("latency", "throughput", "memory"))
-    parser.add_argument("--out", help="file to write or to add to; default: print")
+    parser.add_argument("--out", help="folder to write to, a file a measurement; default: print")
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--load", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve is not None:
         asyncio.run(serve(args.serve, args.think))
     if args.load is not None:
-        print(json.dumps(asyncio.run(load(args.load, args.seconds, args.requests))))
+        print(json.dumps(asyncio.run(load(args.load, args.seconds, args.requests, args.pause))))
         return 0
-    load_before = round(os.getloadavg()[0], 2)
+
+    def file(name: str) -> str | None:
+        return None if args.out is None else f"{args.out}/{name}.json"
+
     if args.only in (None, "latency"):
-        found = {**latency(args.think, args.seconds, args.blocks), "load_before": load_before}
-        write(args.out, latency=found)
+        before = round(os.getloadavg()[0], 1)
+        write(
+            file("latency"),
+            latency={**latency(args.think, args.pause, args.seconds, args.blocks), "load_before": before},
+        )
     if args.only in (None, "throughput"):
-        write(args.out, throughput=throughput(args.litellm, args.seconds, args.blocks))
+        write(file("throughput"), throughput=throughput(args.litellm, args.seconds, args.blocks))
     if args.only in (None, "memory") and args.requests:
-        write(args.out, memory=memory(args.requests))
+        write(file("memory"), memory=memory(args.requests))
     return 0
 
 
