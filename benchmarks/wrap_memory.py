@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import logging
 import os
 import platform
 import statistics
@@ -115,6 +116,7 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=20_000)
     parser.add_argument("--limit-mib", type=float, default=8.0)
     options = parser.parse_args()
+    logging.disable(logging.WARNING)
     warnings.simplefilter("ignore", UserWarning)  # conversations are forgotten here, which is the point
     costs = {
         "plan_200_messages_ms": planning(1500),

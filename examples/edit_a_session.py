@@ -15,7 +15,7 @@ from leyline.models import resolve
 
 
 def output(step: int) -> str:
-    return "\n".join(f"{step}{line:03}: what a tool printed" for line in range(40))
+    return "\n".join(f"{step}{line:03}: what a tool printed" for line in range(12))
 
 
 def main(model: str | Path) -> None:
@@ -28,7 +28,7 @@ def main(model: str | Path) -> None:
     ):
         session = Session(backend, policy, mode=mode, tenant=f"{policy} {mode}", sampling=Sampling(max_tokens=1))
         history: list[Message] = [{"role": "user", "content": "Make the tests pass."}]
-        for step in range(8):
+        for step in range(6):
             session.turn(history)
             # The same answers in every session, so that the token counts can be compared.
             call = {"id": f"call{step}", "type": "function", "function": {"name": "eval", "arguments": "{}"}}

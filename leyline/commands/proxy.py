@@ -40,6 +40,7 @@ def proxy(
     ),
     audit: bool = typer.Option(False, "--audit", help="Edit nothing; /sessions and /metrics say what would be edited."),
     ledger: Path | None = typer.Option(None, help="SQLite file that keeps the edits over a restart."),
+    records: Path | None = typer.Option(None, help="Write each request as a line to this file, for `leyline report`."),
     conversations: int = typer.Option(1024, min=1, help="How many are remembered; the least recently used goes first."),
     timeout: float = typer.Option(600.0, min=1, help="Seconds between two pieces of an answer."),
 ) -> None:
@@ -75,6 +76,7 @@ def proxy(
         audit=audit,
         max_conversations=conversations,
         store=store,
+        records=records,
         splice=splice is not False,
         owner="proxy",
     )

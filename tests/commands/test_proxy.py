@@ -166,6 +166,16 @@ def test_200_sessions_at_once_stay_apart_and_a_kill_in_between_loses_no_edit(
     assert "sk-very-secret" not in (tmp_path / "log").read_text()
 
 
+def test_each_request_is_a_line_of_the_records(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "week" / "traffic.jsonl"
+    url = start("--policy", "truncate_older_than(n=0, max_chars=40)", "--records", str(file))
+    for turns in (1, 2):
+        httpx.post(f"{url}/v1/chat/completions", json=history("a", turns), timeout=60).raise_for_status()
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line["number"] for line in lines] == [0, 1]
+    assert lines[1]["shed"] > 0
+
+
 def test_what_cannot_be_started_is_one_line(tmp_path: Path) -> None:
     def said(*words: str) -> str:
         code = "from leyline.cli import main; main()"
