@@ -44,9 +44,9 @@ def edit_model(
 ) -> Model:
     """A model whose requests are edited; the one that is given stays as it is, and so does a task's own history.
 
-    model: a model, or its name, with the settings that `get_model` takes. editor: where you want to ask for its report;
-    else one is made of the other settings. An OpenAI-compatible server that announces the plugin of Leyline is told
-    what it may splice.
+    model: a model, or its name, with the settings that `get_model` takes. editor: where you want to ask for its report,
+    made with `splice=True` where the server may be told of edits; else one is made of the other settings. An
+    OpenAI-compatible server that announces the plugin of Leyline is told what it may splice.
     """
     given = get_model(model, memoize=False, **settings) if isinstance(model, str) else model
     made, api = copy.copy(given), copy.copy(given.api)

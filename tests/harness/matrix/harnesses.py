@@ -236,7 +236,7 @@ def inspect_ai(server: Server, policy: str | None) -> Editor | None:
 
     tool = ToolDef(run, name="bash", description="Run a command.", parameters={"command": "The command."}).as_tool()
     model = get_model("openai-api/local/m", base_url=server.url, api_key="k", memoize=False)
-    editor = None if policy is None else Editor(policy)
+    editor = None if policy is None else Editor(policy, splice=True)
     made = model if editor is None else edit_model(model, editor=editor)
     asked = [
         ChatMessageSystem(content=SYSTEM),
