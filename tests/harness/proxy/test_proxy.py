@@ -250,3 +250,19 @@ def test_a_policy_that_fails_sends_nothing_on(through: Through, tmp_path: Any) -
     assert response.status_code == 400
     assert "boom" in response.json()["error"]["message"]
     assert not upstream.requests
+
+
+def test_a_policy_that_takes_long_leaves_the_event_loop(through: Through, tmp_path: Any) -> None:
+    rule = tmp_path / "slow.py"
+    rule.write_text(
+        "import threading, time\nfrom leyline import rule\n\n\n@rule(roles='tool')\ndef slow(message, ctx):\n"
+        "    if threading.current_thread() is threading.main_thread():\n        time.sleep(0.3)\n"
+        "        return {**message, 'content': 'in the loop'}\n"
+    )
+
+    async def call(client: httpx.AsyncClient) -> None:
+        for _ in range(3):
+            await client.post("/v1/chat/completions", json={**chat(3), "model": str(_)})
+
+    _, upstream = through(call, policy=f"{rule}:slow")
+    assert ["in the loop" in json.dumps(body) for body in upstream.bodies] == [True, False, False]
