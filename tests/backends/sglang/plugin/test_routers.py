@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -89,7 +90,12 @@ def test_without_affinity_every_miss_is_told_and_costs_what_is_simulated(servers
     strayed = [t for served in fleet.served.values() for t in served if missed(t) > PAGES[KIND] + 1]
     assert len(strayed) > len(NAMES)
     assert all(is_told(stray.turn.receipt) for stray in strayed)
+    assert shares(fleet)[0] < shares(one)[0] - 10
+    paths = [[turn.replica for turn in served] for served in fleet.served.values()]
+    if None in paths[0]:
+        return  # smg does not tell the replica, and its turns do not strictly alternate
     # Three sessions in turn over two replicas: each alternates between them, as one session alone would.
+    assert all(a != b for path in paths for a, b in itertools.pairwise(path))
     simulated = []
     for served in one.served.values():
         seen = [Seen(prompt_of(turn), turn.turn.output_ids or (), turn.turn.receipt) for turn in served]
@@ -97,8 +103,7 @@ def test_without_affinity_every_miss_is_told_and_costs_what_is_simulated(servers
         simulated.append((fared.hit, sum(t.turn.receipt.prompt_tokens for t in served)))
     expected = sum(hit * tokens for hit, tokens in simulated) / sum(tokens for _, tokens in simulated)
     print(f"one server {shares(one)}, in turn over two {shares(fleet)}, simulated {expected}")
-    assert shares(fleet)[0] == pytest.approx(expected, abs=3.0)
-    assert shares(fleet)[0] < shares(one)[0] - 10
+    assert shares(fleet)[0] == pytest.approx(expected, abs=1.0)
 
 
 def test_a_killed_and_restarted_replica_costs_no_answer(servers: Servers, routes: Routes) -> None:
