@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from leyline.directives.counts import count
 from leyline.evals.report.content import Report
+from leyline.evals.report.numbers import ArmNumbers
 from leyline.evals.report.table import Table
 from leyline.evals.report.text import (
     NONE,
@@ -26,13 +27,34 @@ _METHODS = {
 
 
 def headline(report: Report) -> Table:
-    return Table(
-        "headline",
-        "Solve rate and hit rate",
-        f"With {report.confidence:.0%} intervals. Hit rate: cached and spliced over all prompt tokens.",
-        ("arm", "solve rate", "hit rate"),
-        tuple((arm.label, percent_interval(arm.solve_rate), percent_interval(arm.hit_rate)) for arm in report.arms),
+    compute = any(arm.per_solved.compute_trials for arm in report.arms)
+    energy = any(arm.per_solved.energy_trials for arm in report.arms)
+    rows = tuple(
+        (
+            arm.label,
+            percent_interval(arm.solve_rate),
+            percent_interval(arm.hit_rate),
+            tokens_interval(arm.prefilled_per_trial),
+            tokens(arm.per_solved.prefilled),
+            *([_known(seconds(arm.per_solved.compute_s), arm.per_solved.compute_trials, arm)] if compute else []),
+            *([_known(joules(arm.per_solved.energy_j), arm.per_solved.energy_trials, arm)] if energy else []),
+        )
+        for arm in report.arms
     )
+    caption = (
+        f"With {report.confidence:.0%} intervals. Hit rate: cached and spliced over all prompt tokens. Prefilled: the "
+        "tokens that were computed. Per solved task: of all trials with a verdict, over those that are solved."
+    )
+    if compute:
+        caption += (
+            " Compute: time in which a model in the trial's process prefilled, spliced and decoded, so GPU seconds "
+            "where it ran on one."
+        )
+    if energy:
+        caption += " Energy: what the accelerator's own counter says, only of trials that ran alone."
+    head = ("arm", "solve rate", "hit rate", "prefilled a trial", "prefilled per solved task")
+    end = (*(("compute per solved task",) if compute else ()), *(("energy per solved task",) if energy else ()))
+    return Table("headline", "Solve rate, hit rate and cost", caption, (*head, *end), rows)
 
 
 def outcomes(report: Report) -> Table:
@@ -152,6 +174,11 @@ def by_turn(report: Report) -> Table:
     caption = "What the plots by turn show: means over the trials that reached the turn; edits are summed."
     head = ("arm", "turn", "trials", "prompt", "hit rate", "edits", "uncached so far")
     return Table("turns", "By turn", caption, head, rows)
+
+
+def _known(text: str, trials: int, arm: ArmNumbers) -> str:
+    """With the number of trials that it is known of, where that is not all of them."""
+    return text if text == NONE or trials == arm.scored else f"{text} [{trials:,} of {count(arm.scored, 'trial')}]"
 
 
 def _shed(shed: int, known: int, turns: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from leyline.evals.report.numbers import by_task, hit_ratio, is_scored, prefilled_ratio, solved_ratio
+from leyline.evals.report.numbers import by_task, hit_ratio, is_scored, prefilled_ratio, solved_ratio, told
 from leyline.evals.report.sources import ArmTrials, ReportError, Trial
 from leyline.evals.stats.clustered import ClusterBootstrap, Interval, Ratio, holm, mcnemar, sign_flip
 from leyline.evals.stats.power import design_effect, detectable_effect, paired_power, paired_trials
@@ -27,6 +27,7 @@ class Comparison:
     p_value: exact McNemar where every task has one pair, else the sign-flip test on the tasks' mean differences.
     p_holm: adjusted for the number of comparisons in the report.
     prefilled: difference of prefilled tokens a trial.
+    equal: the differences whose pairs are all equal, by name; nothing can be told of them, and they have no interval.
     """
 
     first: str
@@ -46,6 +47,7 @@ class Comparison:
     solve_rate: Interval | None
     hit_rate: Interval | None
     prefilled: Interval | None
+    equal: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,11 @@ def _one(first: ArmTrials, second: ArmTrials, confidence: float) -> Comparison:
         test, p_value = "McNemar, exact", counts.p_value
     else:
         test, p_value = "sign flip by task", sign_flip(_means(scored))
+    measures = {
+        "solve_rate": (scored, solved_ratio),
+        "hit_rate": (matched, hit_ratio),
+        "prefilled": (matched, prefilled_ratio),
+    }
 
     return Comparison(
         first=first.label,
@@ -141,9 +148,10 @@ def _one(first: ArmTrials, second: ArmTrials, confidence: float) -> Comparison:
         test=test,
         p_value=p_value,
         p_holm=1.0,
-        solve_rate=_difference(scored, solved_ratio, confidence),
-        hit_rate=_difference(matched, hit_ratio, confidence),
-        prefilled=_difference(matched, prefilled_ratio, confidence),
+        solve_rate=_difference(*measures["solve_rate"], confidence),
+        hit_rate=_difference(*measures["hit_rate"], confidence),
+        prefilled=_difference(*measures["prefilled"], confidence),
+        equal=tuple(name for name, (pairs, of) in measures.items() if pairs and all(of(a) == of(b) for a, b in pairs)),
     )
 
 
@@ -153,7 +161,7 @@ def _difference(
     first, second = by_task((a for a, _ in pairs), of), by_task((b for _, b in pairs), of)
     if not _weight(first) or not _weight(second):
         return None
-    return ClusterBootstrap(len(first)).difference(list(first.values()), list(second.values()), confidence)
+    return told(ClusterBootstrap(len(first)).difference(list(first.values()), list(second.values()), confidence))
 
 
 def _weight(values: Mapping[str, Ratio]) -> float:

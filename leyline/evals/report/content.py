@@ -160,6 +160,11 @@ def _notes(
     if few:
         where = "every arm" if len(few) == len(arms) > 1 else ", ".join(few)
         notes.append(f"Fewer than 10 tasks under {where}: intervals over so few tasks are rough.")
+    equal = sum("solve_rate" in c.equal for c in comparisons)
+    if equal:
+        notes.append(
+            f"In {count(equal, 'comparison')} all pairs came out equal, so nothing can be told of a difference."
+        )
     partial = sum(1 for c in comparisons if c.unpaired_first or c.unpaired_second)
     if partial:
         notes.append(f"In {count(partial, 'comparison')} some trials have no partner and are left out there.")

@@ -78,9 +78,11 @@ def blank(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tup
 
 
 def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """A legend under the axes, which take the room that is left."""
+    """A legend under the axes, which take the room that is left, in the order of `labels`."""
     short = [elide(label) for label in labels]
     columns = 2 if len(short) > 1 and max(map(len, short)) <= 26 else 1
+    if columns == 2:  # they are filled one after the other; the order is that of reading
+        handles, short = [*handles[::2], *handles[1::2]], [*short[::2], *short[1::2]]
     figure.legend(handles, short, loc="outside lower left", ncols=columns, handlelength=2.2, borderaxespad=0.2)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,22 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a solved task costs: sums over scored trials, failed ones included, over the solved ones among them.
+
+    prefilled: tokens. compute_s: seconds in which a model in the trial's process prefilled, spliced and decoded, over
+    the `compute_trials` whose turns all say so. energy_j: joules, over the `energy_trials` that were metered. Each is
+    None where no such trial is solved. Without intervals: a resample that solves nothing has no such ratio.
+    """
+
+    prefilled: float | None
+    compute_s: float | None
+    compute_trials: int
+    energy_j: float | None
+    energy_trials: int
+
+
+@dataclass(frozen=True)
 class ArmNumbers:
     """One arm. `trials = solved + failed + limit + error + unscored`; rates are shares, intervals are two-sided.
 
@@ -70,6 +87,7 @@ class ArmNumbers:
     turns: int
     tokens: Tokens
     prefilled_per_trial: Interval | None
+    per_solved: Cost
     edits: int
     directives: int
     fallbacks: dict[str, int]
@@ -104,6 +122,7 @@ def arm_numbers(arm: ArmTrials, confidence: float = 0.95) -> ArmNumbers:
         turns=len(turns),
         tokens=_tokens(turns),
         prefilled_per_trial=_ratio_or_none(by_task(trials, prefilled_ratio), confidence),
+        per_solved=_cost(scored),
         edits=sum(turn.edits for turn in turns),
         directives=sum(turn.directives for turn in turns),
         fallbacks=dict(sorted(Counter(turn.fallback for turn in turns if turn.fallback).items())),
@@ -143,7 +162,40 @@ def by_task(trials: Iterable[Trial], of: Callable[[Trial], Ratio]) -> dict[str, 
 def _ratio_or_none(values: dict[str, Ratio], confidence: float) -> Interval | None:
     if not sum(value.denominator for value in values.values()):
         return None
-    return cluster_ratio(values, confidence)
+    return told(cluster_ratio(values, confidence))
+
+
+def told(value: Interval) -> Interval:
+    """Without its ends where it has no width: tasks that are all alike do not tell how far others differ."""
+    if value.high - value.low > 1e-12 * max(1.0, abs(value.estimate)):  # as wide as rounding makes it
+        return value
+    return Interval(value.estimate, math.nan, math.nan)
+
+
+def _cost(scored: Sequence[Trial]) -> Cost:
+    def over_solved(spent: Sequence[tuple[Trial, float]]) -> float | None:
+        solved = sum(trial.record.solved for trial, _ in spent)
+        return sum(value for _, value in spent) / solved if solved else None
+
+    computed = [(trial, seconds) for trial in scored if (seconds := _compute(trial)) is not None]
+    metered = [(trial, trial.record.energy_j) for trial in scored if trial.record.energy_j is not None]
+    return Cost(
+        prefilled=over_solved([(trial, trial.record.total("prefilled")) for trial in scored]),
+        compute_s=over_solved(computed),
+        compute_trials=len(computed),
+        energy_j=over_solved(metered),
+        energy_trials=len(metered),
+    )
+
+
+def _compute(trial: Trial) -> float | None:
+    """Seconds of prefill, splice and decode; None where a turn does not say."""
+    total = 0.0
+    for turn in trial.record.turns:
+        if turn.prefill_s is None or turn.decode_s is None:
+            return None
+        total += turn.prefill_s + turn.decode_s + (turn.splice_s or 0.0)
+    return total if trial.record.turns else None
 
 
 def _tokens(turns: Sequence[TurnRecord]) -> Tokens:

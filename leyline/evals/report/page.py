@@ -18,11 +18,12 @@ from leyline.evals.report.figures import Plot
 from leyline.evals.report.numbers import ArmNumbers
 from leyline.evals.report.sections import tables
 from leyline.evals.report.table import Table
-from leyline.evals.report.text import day, percent, percent_interval
+from leyline.evals.report.text import day, percent
 from leyline.evals.report.viewer import Viewer
 from leyline.evals.stats.clustered import Interval
 from leyline.evals.trials.environment import described
 
+Mark = tuple[str, float, float | None]  # class, left and width in percent
 _ASSETS = Path(__file__).parent / "assets"
 _AS_TABLES = ("rates", "tasks")  # the page shows these as tables with bars and cells
 _SECTIONS = {
@@ -44,6 +45,7 @@ def html(report: Report, plots: Sequence[Plot], viewer: Viewer) -> str:
     made = {table.name: table for table in tables(report)}
     inline = [plot for plot in plots if plot.name not in _AS_TABLES]
     links = viewer.index()
+    rows_of_arms = made["headline"].rows if report.arms else ()
     rows = [_task(report, row, links) for row in report.tasks]
     split = [cells for cells, row in zip(rows, report.tasks, strict=True) if row.split]
     shown = {
@@ -57,7 +59,7 @@ def html(report: Report, plots: Sequence[Plot], viewer: Viewer) -> str:
         "account": True,
     }
     environment = Environment(loader=FileSystemLoader(_ASSETS), autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"breakable": _breakable, "count": count}
+    environment.filters |= {"breakable": _breakable, "count": count, "figures": _figures}
     return environment.get_template("report.html.jinja").render(
         version=__version__,
         title=title(report),
@@ -66,7 +68,7 @@ def html(report: Report, plots: Sequence[Plot], viewer: Viewer) -> str:
         confidence=f"{report.confidence:.0%}",
         report=report,
         tables=made,
-        headline=[_headline(arm) for arm in report.arms],
+        headline=[_headline(arm, row) for arm, row in zip(report.arms, rows_of_arms, strict=True)],
         sections=[(anchor, name) for anchor, name in _SECTIONS.items() if shown[anchor]],
         plots=[{**vars(plot), "svg": Markup(plot.svg)} for plot in inline],
         split=split,
@@ -136,27 +138,22 @@ def _when(report: Report) -> str | None:
     return first if first == last else f"{first} to {last}"
 
 
-def _headline(arm: ArmNumbers) -> dict[str, object]:
-    """Text and bars of one arm."""
+def _headline(arm: ArmNumbers, row: tuple[str, ...]) -> dict[str, object]:
+    """Text and bars of one arm; row: of its table. Only the rates have bars."""
     prompt = arm.tokens.prompt or 1
     prefix, spliced = 100 * arm.tokens.prefix / prompt, 100 * arm.tokens.spliced / prompt
-    hit = [("prefix", 0, round(prefix, 3)), ("spliced", round(prefix, 3), round(spliced, 3))]
-    rate = [] if arm.solve_rate is None else [("bar", 0, round(100 * arm.solve_rate.estimate, 3))]
-    dot = [] if arm.solve_rate is None else [("dot", round(100 * arm.solve_rate.estimate, 3), None)]
+    hit: list[Mark] = [("prefix", 0, round(prefix, 3)), ("spliced", round(prefix, 3), round(spliced, 3))]
+    rate: list[Mark] = [] if arm.solve_rate is None else [("bar", 0, round(100 * arm.solve_rate.estimate, 3))]
+    dot: list[Mark] = [] if arm.solve_rate is None else [("dot", round(100 * arm.solve_rate.estimate, 3), None)]
+    solve, found = [*rate, *_range(arm.solve_rate), *dot], [*hit, *_range(arm.hit_rate)]
     return {
         "label": arm.label,
         "control": arm.control,
-        "solve": {**_split(arm.solve_rate), "marks": [*rate, *_range(arm.solve_rate), *dot]},
-        "hit": {**_split(arm.hit_rate), "marks": [*hit, *_range(arm.hit_rate)]},
+        "cells": list(zip(row[1:], (solve, found), strict=False)) + [(text, None) for text in row[3:]],
     }
 
 
-def _split(value: Interval | None) -> dict[str, str]:
-    text = percent_interval(value)
-    return {"value": text.partition(" ")[0], "interval": text.partition(" ")[2]}
-
-
-def _range(value: Interval | None) -> list[tuple[str, float, float]]:
+def _range(value: Interval | None) -> list[Mark]:
     if value is None or math.isnan(value.low):
         return []
     return [("range", round(100 * value.low, 3), round(100 * (value.high - value.low), 3))]
@@ -184,6 +181,13 @@ def _cell(cell: Cell | None) -> tuple[str, str]:
     if cell.scored > 1:
         return f"{cell.solved}/{cell.scored}", kind
     return ("✓" if cell.solved else "L" if cell.limit else "!" if cell.error else "✗"), kind
+
+
+def _figures(text: str) -> Markup:
+    """Escaped numbers, with what stands in brackets behind them in grey."""
+    value, space, rest = text.partition(" [")
+    grey = Markup(' <span class="ci">[{}</span>').format(rest) if space else Markup("")
+    return Markup('<span class="value">{}</span>').format(value) + grey
 
 
 def _breakable(text: str) -> Markup:

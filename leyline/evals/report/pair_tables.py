@@ -21,31 +21,60 @@ def comparisons(report: Report) -> Table:
             c.second,
             c.first,
             f"{c.pairs:,}",
-            points(c.solve_rate),
+            points(c.solve_rate, equal="solve_rate" in c.equal),
+            points(c.hit_rate, equal="hit_rate" in c.equal),
+            tokens_interval(c.prefilled, signed=True, equal="prefilled" in c.equal),
+        )
+        for c in report.comparisons
+    )
+    caption = (
+        "On the same tasks and seeds. Differences are arm minus reference, in percentage points or tokens, with "
+        f"{report.confidence:.0%} intervals from a bootstrap over tasks. Where all pairs are equal, or all tasks "
+        "differ alike, it would have no width, and there is no interval."
+    )
+    head = ("arm", "reference", "pairs", "solve rate", "hit rate", "prefilled a trial")
+    return Table("comparisons", "Paired comparisons", caption, head, rows, words=("reference",))
+
+
+def paired_tests(report: Report) -> Table:
+    powers = {(need.first, need.second): need.power_now for need in report.needs}
+    rows = tuple(
+        (
+            c.second,
+            c.first,
+            f"{c.pairs:,}",
             f"{c.wins:,}",
             f"{c.losses:,}",
             f"{c.both:,}",
             f"{c.neither:,}",
             p_value(c.p_value) if c.pairs > c.unscored else NONE,
             p_value(c.p_holm) if c.pairs > c.unscored else NONE,
+            percent(powers.get((c.first, c.second))),
             c.test,
-            points(c.hit_rate),
-            tokens_interval(c.prefilled, signed=True),
             f"{c.unpaired_second:,} / {c.unpaired_first:,}",
         )
         for c in report.comparisons
     )
     caption = (
-        "On the same tasks and seeds. Differences are arm minus reference, in percentage points or tokens, with "
-        f"{report.confidence:.0%} intervals from a bootstrap over tasks. Wins: only the arm solved; losses: only the "
-        "reference did. p Holm is adjusted for the number of comparisons here. Unpaired: trials of the arm / of the "
-        "reference without a partner."
+        "Wins: only the arm solved; losses: only the reference did. p Holm is adjusted for the number of comparisons "
+        f"here. Power: the chance that these pairs had to show a difference of {100 * EFFECT:.0f} points. Unpaired: "
+        "trials of the arm / of the reference without a partner."
     )
-    head = ("arm", "reference", "pairs", "solve rate", "wins", "losses", "both", "neither", "p", "p Holm", "test")
-    end = ("hit rate", "prefilled a trial", "unpaired")
-    return Table(
-        "comparisons", "Paired comparisons", caption, (*head, *end), rows, words=("reference", "test", "policy")
+    head = (
+        "arm",
+        "reference",
+        "pairs",
+        "wins",
+        "losses",
+        "both",
+        "neither",
+        "p",
+        "p Holm",
+        "power",
+        "test",
+        "unpaired",
     )
+    return Table("tests", "Counts and tests", caption, head, rows, words=("reference", "test"))
 
 
 def power(report: Report) -> Table:
@@ -57,18 +86,16 @@ def power(report: Report) -> Table:
             percent(need.discordant),
             f"{need.design_effect:.2f}",
             f"{need.pairs_needed:,}",
-            percent(need.power_now),
             NONE if need.detectable is None else f"{100 * need.detectable:.1f}",
         )
         for need in report.needs
     )
     caption = (
         f"Pairs needed to see a difference of {100 * EFFECT:.0f} points with a chance of {POWER:.0%} at p < 0.05, for "
-        "this share of discordant pairs (at least the difference itself) and this clustering; the chance that the "
-        "pairs of this report had; and the smallest difference they would show, in points "
-        "(– where none would show)."
+        "this share of discordant pairs (at least the difference itself) and this clustering; and the smallest "
+        "difference that the pairs of this report would show, in points (– where none would show)."
     )
-    head = ("arm", "reference", "pairs", "discordant", "design effect", "pairs needed", "power now", "detectable")
+    head = ("arm", "reference", "pairs", "discordant", "design effect", "pairs needed", "detectable")
     return Table(
         "power",
         f"Trials for a {100 * EFFECT:.0f}-point effect",

@@ -32,6 +32,7 @@ from leyline.evals.report.looks import legend_height, look_of, short_label
 from leyline.evals.stats.clustered import Interval
 
 _PANELS = 4  # groups that get a panel of their own
+_TURNS = 20  # fewer have no 95th percentile worth drawing
 _FEW = 0.1  # share of an arm's trials under which a turn's mean is not drawn
 
 
@@ -58,12 +59,13 @@ def rates(report: Report, folder: Path) -> Plot | None:
         for place, (arm, value) in enumerate(zip(arms, values, strict=True)):
             if value is not None:
                 _whisker(axes, value, place, MUTED if arm.control else SERIES[0])
-        axes.set(title=title, xlim=(-0.02, 1.02), ylim=(len(arms) - 0.5, -0.5))
+        axes.set(xlabel=title, xlim=(-0.02, 1.02), ylim=(len(arms) - 0.5, -0.5))
         axes.set_yticks(range(len(arms)), [elide(arm.label, 32) for arm in arms])
         axes.xaxis.set_major_formatter(PercentFormatter(1))
         axes.set_xticks([0, 0.5, 1])
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
+    left.set_ylabel("arm")
     caption = f"Solve rate and cache-hit rate by arm, with {report.confidence:.0%} intervals; controls in grey."
     return save(figure, folder, "rates", "Solve rate and hit rate by arm", caption)
 
@@ -90,7 +92,10 @@ def heat_map(report: Report, folder: Path) -> Plot | None:
     axes.add_collection(shown)
     axes.add_collection(PolyCollection(missing, facecolors=GRID, **edges))
     axes.set(
-        xlim=(0, columns), ylim=(rows, 0), xlabel=f"{count(columns, 'task')}; those on which arms differ come first"
+        xlim=(0, columns),
+        ylim=(rows, 0),
+        xlabel=f"{count(columns, 'task')}; those on which arms differ come first",
+        ylabel="arm",
     )
     axes.set_yticks([y + 0.5 for y in range(rows)], [elide(arm.label, 32) for arm in report.arms])
     axes.set_xticks([])
@@ -104,7 +109,7 @@ def hit_rate_by_turn(report: Report, folder: Path) -> Plot | None:
         return ((point.turn, point.hit_rate) for point in curve if point.hit_rate is not None)
 
     caption = "Cached and spliced over prompt tokens, of the trials that got as far as the turn."
-    found = _by_turn(report, points, percent=True)
+    found = _by_turn(report, points, "hit rate", percent=True)
     return found and save(found, folder, "hit_rate_by_turn", "Hit rate by turn", _drawn(caption))
 
 
@@ -113,7 +118,7 @@ def prompt_by_turn(report: Report, folder: Path) -> Plot | None:
         return ((point.turn, point.prompt) for point in curve)
 
     caption = "Mean tokens of the exact model input. A triangle marks a turn with edits; it grows with edits a trial."
-    found = _by_turn(report, points, marks=True)
+    found = _by_turn(report, points, "prompt tokens", marks=True)
     return found and save(found, folder, "prompt_by_turn", "Prompt length by turn", _drawn(caption))
 
 
@@ -121,7 +126,7 @@ def uncached(report: Report, folder: Path) -> Plot | None:
     def points(curve: Sequence[TurnPoint]) -> Iterable[tuple[float, float]]:
         return ((point.turn, point.cumulative) for point in curve)
 
-    found = _by_turn(report, points, all_turns=True)
+    found = _by_turn(report, points, "prefilled tokens so far", all_turns=True)
     caption = "Mean prefilled tokens up to each turn, over all trials of an arm: what a trial has cost by then."
     return found and save(found, folder, "uncached", "Cumulative uncached tokens", caption)
 
@@ -152,26 +157,26 @@ def trade_off(report: Report, folder: Path) -> Plot | None:
 
 
 def ttft(report: Report, folder: Path) -> Plot | None:
-    levels = {point.level for points in report.load.values() for point in points}
-    if len(levels) < 2:
-        return None
-    arms = [arm for arm in report.arms if arm.label in report.load]
+    drawn = {label: [p for p in points if p.turns >= _TURNS] for label, points in report.load.items()}
+    if all(len(points) < 2 for points in drawn.values()):
+        return None  # no arm is seen under two loads
+    arms = [arm for arm in report.arms if drawn.get(arm.label)]
     figure, (axes,) = blank(2.5 + legend_height([arm.label for arm in arms]))
     handles = []
     for arm in arms:
         look = look_of(report, arm)
         same: Any = {"marker": look.marker, "color": look.colour, "fillstyle": look.fill, "markersize": 3.5}
-        points = [point for point in report.load[arm.label] if point.turns >= 20] or report.load[arm.label]
+        points = drawn[arm.label]
         x = [point.level for point in points]
-        handles += axes.plot(x, [p.p50 for p in points], look.line, **same)
+        handles += axes.plot(x, [p.p50 for p in points], linestyle=look.line, **same)
         axes.plot(x, [p.p95 for p in points], ":", **same)
-    axes.set(xlabel="trials in flight", ylabel="seconds")
+    axes.set(xlabel="trials in flight", ylabel="time to the first token (s)")
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(figure, handles, [arm.label for arm in arms])
     caption = (
         "Time to the first token by the mean number of trials that ran at the same time: median solid, 95th "
-        "percentile dotted; points under 20 turns are left out."
+        f"percentile dotted; points under {_TURNS} turns are left out."
     )
     return save(figure, folder, "ttft_by_load", "Time to the first token under load", caption)
 
@@ -200,7 +205,7 @@ def agreement(report: Report, folder: Path) -> Plot | None:
         first = [point for point in points if point.seam == seams[0]]
         line = axes.plot([p.edits_mean for p in first], [p.references for p in first], "--", color=MUTED)
         handles[labels[-1]] = line[0]
-        axes.set(title=elide(" · ".join(key), 60), ylim=(0, 1.02))
+        axes.set(title=elide(" · ".join(key), 60), ylabel="same first token", ylim=(0, 1.02))
         axes.yaxis.set_major_formatter(PercentFormatter(1))
     all_axes[-1].set_xlabel("edits so far")
     legend(figure, [handles[label] for label in labels], labels)
@@ -214,6 +219,7 @@ def agreement(report: Report, folder: Path) -> Plot | None:
 def _by_turn(
     report: Report,
     points: Callable[[Sequence[TurnPoint]], Iterable[tuple[float, float]]],
+    ylabel: str,
     *,
     percent: bool = False,
     marks: bool = False,
@@ -235,7 +241,7 @@ def _by_turn(
             look = look_of(report, arm)
             colour, line = look.colour, "--" if arm.control else "-" if len(panels) > 1 else look.line
             drawn = list(points(curve))
-            [shown] = axes.plot([x for x, _ in drawn], [y for _, y in drawn], line, color=colour)
+            [shown] = axes.plot([x for x, _ in drawn], [y for _, y in drawn], linestyle=line, color=colour)
             handles.setdefault(names[arm.label], shown)
             if len(drawn) == 1:
                 axes.plot(*drawn[0], "o", color=colour, markersize=4)
@@ -248,11 +254,11 @@ def _by_turn(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if percent:
             axes.yaxis.set_major_formatter(PercentFormatter(1))
-        else:
-            axes.set_ylabel("tokens")
+        axes.set_ylabel(ylabel)
     all_axes[0].set_ylim(bottom=0, top=1.02 if percent else None)  # shared; every panel has its data by now
     all_axes[-1].set_xlabel("turn")
-    legend(figure, list(handles.values()), list(handles))
+    ordered = list(dict.fromkeys(names.values()))  # that of the arms, whatever panel they are in
+    legend(figure, [handles[name] for name in ordered], ordered)
     return figure
 
 

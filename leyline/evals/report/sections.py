@@ -6,7 +6,7 @@ from collections import Counter
 
 from leyline.evals.report.arm_tables import by_turn, headline, outcomes, times, tokens_table
 from leyline.evals.report.content import Report
-from leyline.evals.report.pair_tables import agreement, comparisons, power
+from leyline.evals.report.pair_tables import agreement, comparisons, paired_tests, power
 from leyline.evals.report.table import Table
 from leyline.evals.report.text import NONE, counts, day
 
@@ -14,7 +14,8 @@ from leyline.evals.report.text import NONE, counts, day
 def tables(report: Report) -> list[Table]:
     """Every table that the data gives rows for, in reading order; the account of record lines is always there."""
     made = [headline(report), outcomes(report), tokens_table(report), times(report), comparisons(report)]
-    made += [power(report), agreement(report), by_turn(report), traffic(report), origins(report), account(report)]
+    made += [paired_tests(report), power(report), agreement(report), by_turn(report), traffic(report)]
+    made += [origins(report), account(report)]
     return [table for table in made if table.rows]
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from leyline.evals.stats.clustered import Interval
 
 NONE = "–"
+EQUAL = "all pairs equal: nothing can be told"
 
 
 def percent(value: float | None) -> str:
@@ -24,12 +25,12 @@ def percent_interval(value: Interval | None) -> str:
     return f"{percent(value.estimate)} [{100 * value.low:.1f}, {100 * value.high:.1f}]"
 
 
-def points(value: Interval | None) -> str:
-    """A difference of shares in percentage points: `+2.0 [−4.5, +8.5]`."""
+def points(value: Interval | None, *, equal: bool = False) -> str:
+    """A difference of shares in percentage points: `+2.0 [−4.5, +8.5]`. equal: all pairs are."""
     if value is None or math.isnan(value.estimate):
         return NONE
     if math.isnan(value.low):
-        return f"{_signed(100 * value.estimate, 1)} [no interval]"
+        return f"{_signed(100 * value.estimate, 1)} {_no_interval(equal)}"
     return f"{_signed(100 * value.estimate, 1)} [{_signed(100 * value.low, 1)}, {_signed(100 * value.high, 1)}]"
 
 
@@ -37,12 +38,12 @@ def tokens(value: float | None) -> str:
     return NONE if value is None or math.isnan(value) else f"{value:,.0f}"
 
 
-def tokens_interval(value: Interval | None, *, signed: bool = False) -> str:
-    """A mean number of tokens with its interval."""
+def tokens_interval(value: Interval | None, *, signed: bool = False, equal: bool = False) -> str:
+    """A mean number of tokens with its interval. signed: of a difference. equal: all its pairs are."""
     if value is None or math.isnan(value.estimate):
         return NONE
     texts = [_signed(n, 0) if signed else tokens(n) for n in (value.estimate, value.low, value.high)]
-    return f"{texts[0]} [no interval]" if math.isnan(value.low) else "{} [{}, {}]".format(*texts)
+    return f"{texts[0]} {_no_interval(equal)}" if math.isnan(value.low) else "{} [{}, {}]".format(*texts)
 
 
 def seconds(value: float | None) -> str:
@@ -73,6 +74,10 @@ def counts(values: dict[str, int]) -> str:
 
 def day(unix: float) -> str:
     return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _no_interval(equal: bool = False) -> str:
+    return f"[{EQUAL}]" if equal else "[no interval]"
 
 
 def _signed(value: float, digits: int) -> str:

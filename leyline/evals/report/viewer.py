@@ -57,7 +57,8 @@ def view(report: Report, limit: int, tokenizer: Path | None = None) -> Viewer:
         if model not in tokenizers:
             tokenizers[model] = tokenizer_of(model, tokenizer)
         try:
-            text = pack(read_trajectory(path), tokenizers[model])
+            trajectory = read_trajectory(path)
+            text = pack(trajectory, tokenizers[model])
         except TrajectoryError as error:
             viewer.unreadable.append(str(error))
             continue
@@ -67,9 +68,8 @@ def view(report: Report, limit: int, tokenizer: Path | None = None) -> Viewer:
         size += len(text)
         viewer.packed.append(text)
         record = trial.record
-        viewer.entries.append(
-            {"arm": arm, "task": trial.task, "seed": record.seed, "outcome": record.outcome.value, "why": record.detail}
-        )
+        facts = {"arm": arm, "task": trial.task, "seed": record.seed, "outcome": record.outcome.value}
+        viewer.entries.append({**facts, "why": record.detail, "edit": _first_edit(trajectory)})
     return viewer
 
 
@@ -126,6 +126,11 @@ def _order(report: Report) -> list[tuple[str, Trial]]:
             if trial.record.trajectory is not None:
                 by_task.setdefault(trial.task, []).append((arm.label, trial))
     return [pair for row in report.tasks for pair in sorted(by_task.get(row.task, ()), key=lambda p: p[1].record.seed)]
+
+
+def _first_edit(trajectory: Trajectory) -> int | None:
+    """The place of the first turn with an edit, where the viewer opens."""
+    return next((k for k, turn in enumerate(trajectory.turns) if turn.get("edits") or turn.get("directives")), None)
 
 
 def _facts(turn: JsonMapping) -> JsonObject:

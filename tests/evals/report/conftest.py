@@ -50,6 +50,9 @@ def make_trial(arm: str, task: int, seed: int, rng: random.Random, /, **fields: 
                 edits=int(edited),
                 directives=int(edited and mode == "amortize"),
                 fallback="donor_missing" if edited and rng.random() < 0.2 else None,
+                prefill_s=round(prompt / 5000, 4) if task % 4 else None,
+                decode_s=0.05,
+                splice_s=round(spliced / 90_000, 5) if spliced else None,
                 ttft=round(rng.uniform(0.01, 0.3), 4) if rng.random() < 0.9 else None,
             )
         )

@@ -70,9 +70,9 @@ def trajectory(prompts: list[list[int]], arm: str) -> str:
                 "type": "turn",
                 "turn": number,
                 "messages_added": [],
-                "edits": directives,
+                "edits": directives if arm != "keep_all" else [],
                 "input": {"messages": [], "ids": prompts[number]},
-                "directives": directives,
+                "directives": directives if arm != "keep_all" else [],
                 "receipt": {
                     **counts,
                     "prefilled_tokens": length - prefix - spliced,
@@ -110,8 +110,13 @@ def test_the_viewer_shows_the_exact_input(browser: Any, page: Path, prompts: lis
     browser.problems.clear()
     browser.screen(1200, 900)
     browser.open(page)
-    assert text(browser, "#v-input") == decode(tokenizer, prompts[0])
+    assert text(browser, "#v-turn") == "turn 2 of 2"  # the first one with an edit, of the first arm that has any
+    assert "keep_all" not in browser.evaluate("document.querySelector('#v-arm').selectedOptions[0].textContent")
+    box, mark = (f"document.querySelector('{name}').getBoundingClientRect()" for name in ("#v-input", "#v-input mark"))
+    assert browser.evaluate(f"{box}.top <= {mark}.top && {mark}.top < {box}.bottom")
+    browser.evaluate("document.querySelector('#v-prev').click()")
     assert text(browser, "#v-turn") == "turn 1 of 2"
+    assert text(browser, "#v-input") == decode(tokenizer, prompts[0])
     browser.evaluate("document.querySelector('#v-next').click()")
     assert text(browser, "#v-turn") == "turn 2 of 2"
     assert text(browser, "#v-input") == decode(tokenizer, prompts[1])
@@ -143,6 +148,8 @@ def test_the_viewer_goes_from_arm_to_arm(browser: Any, page: Path) -> None:
         "{const s = document.querySelector('#v-arm'); s.selectedIndex = 2; s.dispatchEvent(new Event('change')); 0}"
     )
     arm = browser.evaluate("document.querySelector('#v-arm').selectedOptions[0].textContent").split(" · ")[0]
+    assert text(browser, "#v-after pre") == f"answer 1 of {arm}"
+    browser.evaluate("document.querySelector('#v-prev').click()")
     assert text(browser, "#v-after pre") == f"answer 0 of {arm}"
     browser.evaluate("document.querySelector('#v-strip button').focus()")
     for kind in ("keyDown", "keyUp"):
@@ -155,6 +162,10 @@ def test_the_viewer_goes_from_arm_to_arm(browser: Any, page: Path) -> None:
     link = browser.evaluate("document.querySelectorAll('.map td a').length")
     assert link == 15
     browser.evaluate("[...document.querySelectorAll('.map td a')].at(-1).click()")
+    browser.evaluate("new Promise(done => setTimeout(done, 50))")
+    assert text(browser, "#v-turn") == "turn 2 of 2"
+    browser.open(page, "#view-3-1")
+    browser.evaluate("new Promise(done => setTimeout(done, 50))")
     assert text(browser, "#v-turn") == "turn 1 of 2"
     browser.open(page, "#view-3-2")
     browser.evaluate("new Promise(done => setTimeout(done, 50))")
@@ -175,6 +186,34 @@ def test_no_sideways_scrolling(browser: Any, page: Path, width: int) -> None:
         "e.getBoundingClientRect().right > innerWidth + 1).map(e => e.tagName + '.' + e.className)"
     )
     assert wide == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_differences_need_no_scrolling(browser: Any, page: Path, width: int) -> None:
+    """The tables that compare are as wide as their place, and no value is cut or squeezed by a long name."""
+    browser.screen(width, 844, mobile=width < 500)
+    browser.open(page)
+    for name in ("headline", "comparisons", "tests"):
+        table = f"document.querySelector('#table-{name}')"
+        assert browser.evaluate(f"{table}.parentElement.scrollWidth - {table}.parentElement.clientWidth") <= 0
+    assert browser.evaluate("document.querySelector('#comparisons table').id") == "table-comparisons"
+    cells = "[...document.querySelectorAll('#table-comparisons td:nth-child(n+4)')]"
+    assert browser.evaluate(f"{cells}.every(c => c.getBoundingClientRect().right <= innerWidth && c.clientWidth >= 95)")
+    assert browser.evaluate(f"{cells}.every(c => c.querySelector('.value').getClientRects().length === 1)")
+
+
+def test_names_are_readable_on_a_phone(browser: Any, page: Path) -> None:
+    """A name has a line of its own, as wide as the table, and each value says what it is."""
+    browser.screen(390, 844, mobile=True)
+    browser.open(page)
+    narrow = (
+        "[...document.querySelectorAll('.cards tbody th')].filter(th => "
+        "th.clientWidth < 0.95 * th.closest('table').clientWidth).map(th => th.textContent)"
+    )
+    assert browser.evaluate("document.querySelectorAll('.cards tbody th').length") > 40
+    assert browser.evaluate(narrow) == []
+    shown = "getComputedStyle(document.querySelector('#table-tests td:nth-child(8)'), '::before').content"
+    assert browser.evaluate(shown) == '"p"'
 
 
 CONTRAST = """

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,49 @@ def test_one_arm(tmp_path: Path, trial: Make, write_run: Write) -> None:
     made = written(tmp_path, write_run, [trial("keep_all", task, 0, rng) for task in range(12)])
     assert "There is one arm only" in made.html.read_text()
     assert made.report.comparisons == ()
+
+
+def all_equal(trial: Make, turns: tuple[TurnRecord, ...] | None = None) -> list[TrialRecord]:
+    """Twelve tasks that both arms solve."""
+    rng = random.Random(11)
+    fields = {"outcome": TrialOutcome.SOLVED} | ({} if turns is None else {"turns": turns})
+    return [trial(arm, task, 0, rng, **fields) for task in range(12) for arm in ("keep_all", "truncate")]
+
+
+def test_pairs_that_are_all_equal_tell_nothing(tmp_path: Path, trial: Make, write_run: Write) -> None:
+    made = written(tmp_path, write_run, all_equal(trial))
+    [item] = json.loads(made.results.read_text())["comparisons"]
+    assert item["solve_rate"] == {"estimate": 0.0, "low": None, "high": None}
+    assert item["equal"] == ["solve_rate"]
+    assert item["prefilled"]["low"] < item["prefilled"]["high"]
+    said = "all pairs equal: nothing can be told"
+    assert f"| 0.0 [{said}] |" in made.markdown.read_text()
+    assert f'<span class="value">0.0</span> <span class="ci">[{said}]</span>' in made.html.read_text()
+    for text in (made.markdown.read_text(), made.html.read_text(), "".join(made.report.notes)):
+        assert "In 1 comparison all pairs came out equal, so nothing can be told of a difference." in text
+        assert "[0.0, 0.0]" not in text
+
+
+def test_what_has_no_width_is_no_interval(tmp_path: Path, trial: Make, write_run: Write) -> None:
+    """All arms and tasks spend alike; one arm solves everything that the other does not."""
+    turns = (TurnRecord(prompt=10, prefix=3, spliced=0, prefilled=7),) * 3
+    records = all_equal(trial, turns)
+    lost = [r.model_copy(update={"outcome": TrialOutcome.FAILED}) if r.arm == "keep_all" else r for r in records]
+    made = written(tmp_path, write_run, lost)
+    [item] = json.loads(made.results.read_text())["comparisons"]
+    assert item["solve_rate"] == {"estimate": 1.0, "low": None, "high": None}
+    assert item["equal"] == ["hit_rate", "prefilled"]
+    text = made.markdown.read_text()
+    assert "| +100.0 [no interval] | 0.0 [all pairs equal: nothing can be told] | 0 [all pairs equal:" in text
+    assert "| 30.0% [no interval] | 21 [no interval] |" in text
+    assert [arm.per_solved.prefilled for arm in made.report.arms] == [None, 21]
+
+
+def test_cost_is_told_where_it_is_known(tmp_path: Path, trial: Make, write_run: Write) -> None:
+    turns = (TurnRecord(prompt=10, prefix=3, spliced=0, prefilled=7),) * 3
+    records = [r.model_copy(update={"energy_j": None}) for r in all_equal(trial, turns)]
+    head = written(tmp_path, write_run, records).markdown.read_text().partition("| arm |")[2].split("\n")[0]
+    assert head == " solve rate | hit rate | prefilled a trial | prefilled per solved task |"
 
 
 def test_one_trial(tmp_path: Path, trial: Make, write_run: Write) -> None:
@@ -194,7 +238,12 @@ def test_nothing_in_the_page_is_fetched(tmp_path: Path, trial: Make, write_run: 
         tmp_path, write_run, [trial(a, t, 0, rng) for t in range(4) for a in ("keep_all", "amortize")]
     ).html.read_text()
     assert "default-src 'none'" in page
-    assert not [part for part in ("<link", " src=", "@import", "url(http") if part in page]
+    assert (
+        re.findall(r"<link[^>]*>", page)
+        == re.findall(r'<link rel="icon" href="data:image/svg[+]xml,[^"]*">', page)
+        != []
+    )
+    assert not [part for part in (" src=", "@import", "url(http") if part in page]
 
 
 def test_the_same_records_give_the_same_files(tmp_path: Path, trial: Make, write_run: Write) -> None:

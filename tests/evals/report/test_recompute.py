@@ -181,6 +181,7 @@ def arm_numbers(label: str, records: list[Json]) -> Json:
             "unbalanced": sum(t["prompt"] != t["prefix"] + t["spliced"] + t["prefilled"] for t in turns),
         },
         "prefilled_per_trial": ratio(records, *PREFILLED),
+        "per_solved": per_solved(records),
         "edits": sum(turn["edits"] for turn in turns),
         "directives": sum(turn["directives"] for turn in turns),
         "fallbacks": fallbacks,
@@ -195,6 +196,27 @@ def arm_numbers(label: str, records: list[Json]) -> Json:
             "energy_j": sum(energy) if energy else None,
             "energy_trials": len(energy),
         },
+    }
+
+
+def per_solved(records: list[Json]) -> Json:
+    def share(spent: list[tuple[Json, float]]) -> float | None:
+        solved = sum(record["outcome"] == "solved" for record, _ in spent)
+        return sum(value for _, value in spent) / solved if solved else None
+
+    computed = []
+    for record in records:
+        parts = [(turn["prefill_s"], turn["decode_s"], turn["splice_s"] or 0.0) for turn in record["turns"]]
+        if all(part[0] is not None for part in parts):
+            computed.append((record, math.fsum(seconds for part in parts for seconds in part)))
+    metered = [(record, record["energy_j"]) for record in records if record["energy_j"] is not None]
+    assert 0 < len(computed) < len(records)
+    return {
+        "prefilled": share([(record, float(total(record, "prefilled"))) for record in records]),
+        "compute_s": share(computed),
+        "compute_trials": len(computed),
+        "energy_j": share(metered),
+        "energy_trials": len(metered),
     }
 
 
@@ -252,6 +274,7 @@ def comparison(names: tuple[str, str], first: list[Json], second: list[Json]) ->
         "solve_rate": difference(*SOLVED),
         "hit_rate": difference(*HIT),
         "prefilled": difference(*PREFILLED),
+        "equal": [],
     }
 
 
@@ -501,6 +524,16 @@ def test_every_number_of_the_page_and_the_text(made: tuple[Json, Written]) -> No
         assert row[0].removesuffix(" negative control") == arm["label"]
         check(row[1], arm["solve_rate"], 0.001)
         check(row[2], arm["hit_rate"], 0.001)
+        check(row[3], arm["prefilled_per_trial"], 1)
+        cost = arm["per_solved"]
+        check(row[4], cost["prefilled"], 1)
+        for cell, value, known in zip(
+            row[5:], ("compute_s", "energy_j"), ("compute_trials", "energy_trials"), strict=True
+        ):
+            said, _, of = cell.partition(" [")
+            assert shown(said) == ([] if cost[value] is None else [pytest.approx(cost[value], rel=0.02)])
+            some = cost[value] is not None and cost[known] < arm["scored"]
+            assert of == (f"{cost[known]} of {arm['scored']} trials]" if some else "")
     for arm, row in zip(want["arms"], tables["outcomes"][1:], strict=True):
         assert row[1] == f"{arm['solved']} of {arm['scored']}"
         check(row[2], arm["solve_rate"], 0.001)
@@ -531,21 +564,23 @@ def test_every_number_of_the_page_and_the_text(made: tuple[Json, Written]) -> No
     for c, row in zip(want["comparisons"], tables["comparisons"][1:], strict=True):
         assert row[:3] == [c["second"], c["first"], str(c["pairs"])]
         check(row[3], c["solve_rate"], 0.1, 100)
-        assert row[4:8] == [str(c[name]) for name in ("wins", "losses", "both", "neither")]
-        for cell, p in zip(row[8:10], (c["p_value"], c["p_holm"]), strict=True):
+        check(row[4], c["hit_rate"], 0.1, 100)
+        check(row[5], c["prefilled"], 1)
+    for c, item, row in zip(want["comparisons"], want["power"], tables["tests"][1:], strict=True):
+        assert row[:3] == [c["second"], c["first"], str(c["pairs"])]
+        assert row[3:7] == [str(c[name]) for name in ("wins", "losses", "both", "neither")]
+        for cell, p in zip(row[7:9], (c["p_value"], c["p_holm"]), strict=True):
             assert cell == ("<0.001" if p < 0.001 else f"{p:.3f}")
+        check(row[9], item["power_now"], 0.001)
         assert row[10] == c["test"]
-        check(row[11], c["hit_rate"], 0.1, 100)
-        check(row[12], c["prefilled"], 1)
-        assert row[13] == f"{c['unpaired_second']} / {c['unpaired_first']}"
+        assert row[11] == f"{c['unpaired_second']} / {c['unpaired_first']}"
     for item, row in zip(want["power"], tables["power"][1:], strict=True):
         assert row[:3] == [item["second"], item["first"], str(item["pairs"])]
         check(row[3], item["discordant"], 0.001)
         check(row[4], item["design_effect"], 0.01)
         assert row[5] == f"{item['pairs_needed']:,}"
-        check(row[6], item["power_now"], 0.001)
         found = item["detectable"]
-        assert shown(row[7]) == ([] if found is None else [pytest.approx(100 * found.value, abs=0.07)])
+        assert shown(row[6]) == ([] if found is None else [pytest.approx(100 * found.value, abs=0.07)])
     points = [(label, point) for label, curve in want["turns"].items() for point in curve]
     for (label, point), row in zip(points, tables["turns"][1:], strict=True):
         assert row[:3] == [label, str(point["turn"]), str(point["trials"])]

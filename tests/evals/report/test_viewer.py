@@ -141,6 +141,7 @@ def test_unequal_tasks_come_first_and_bad_files_are_named(
         ("micro/task-001", "keep_all"),
         ("micro/task-000", "keep_all"),
     ]
+    assert [entry["edit"] for entry in viewer.entries] == [2, 2]  # the third turn has the first edit
     assert len(viewer.unreadable) == 2
     assert "odd.jsonl: KeyError" in viewer.unreadable[0]
     assert "gone.jsonl" in viewer.unreadable[1]

@@ -47,7 +47,9 @@
     const ended = data.ended ? `Ended: ${data.ended}${data.reason ? ` (${data.reason})` : ""}.` : "The file has no end: the run was killed.";
     $("v-about").textContent = `${data.turns.length} turns. ${ended}${data.torn ? " Its last line is torn." : ""}`;
     strip(data);
-    show(Math.min(atTurn ?? 0, data.turns.length - 1));
+    show(Math.min(atTurn ?? entry.edit ?? 0, data.turns.length - 1));
+    const mark = $("v-input").querySelector("mark");
+    if (atTurn === undefined && mark) $("v-input").scrollTop = Math.max(0, mark.offsetTop - $("v-input").offsetTop - 24);
   };
 
   const strip = (data) => {
@@ -165,7 +167,7 @@
   const follow = () => {
     const found = /^#view-(\d+)(?:-(\d+))?$/.exec(location.hash);
     if (!found || Number(found[1]) >= entries.length) return false;
-    choose(Number(found[1]), found[2] ? Number(found[2]) - 1 : 0);
+    choose(Number(found[1]), found[2] ? Number(found[2]) - 1 : undefined);
     $("trajectories").scrollIntoView();
     return true;
   };
@@ -187,5 +189,5 @@
   });
   addEventListener("hashchange", follow);
   $("viewer").hidden = false;
-  if (!follow()) choose(0);
+  if (!follow()) choose(Math.max(0, entries.findIndex((entry) => entry.edit !== null)));
 })();
