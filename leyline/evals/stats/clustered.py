@@ -95,9 +95,9 @@ def wilson_share(share: float, clusters: int, confidence: float = 0.95) -> Inter
 def solve_rate(tasks: Mapping[str, Ratio], confidence: float = 0.95, *, seed: int = 0) -> tuple[Interval, str]:
     """The solve rate over tasks, and the method of its interval: "wilson", "bootstrap", "wilson-tasks" or "one-task".
 
-    tasks: task -> (solved, trials). One trial a task: Wilson. Several: the bootstrap over tasks. Where every trial or
-    no trial is solved a bootstrap has no width, so Wilson's interval is taken as if each task were one trial. Several
-    trials of one task say nothing about other tasks, so they give no interval.
+    tasks: task -> (solved, trials). One trial a task: Wilson. Several: the bootstrap over tasks. Where all tasks
+    have one rate (every trial solved, none, or half of each task's) a bootstrap has no width, so Wilson's interval is
+    taken as if each task were one trial. Several trials of one task say nothing about others: no interval.
     """
     if not tasks:
         raise StatsError("a solve rate needs at least one task")
@@ -109,6 +109,8 @@ def solve_rate(tasks: Mapping[str, Ratio], confidence: float = 0.95, *, seed: in
         return wilson(len(tasks) if solved else 0, len(tasks), confidence), "wilson-tasks"
     if len(tasks) == 1:
         return Interval(solved / trials, math.nan, math.nan), "one-task"
+    if len({task.numerator / task.denominator for task in tasks.values() if task.denominator}) == 1:
+        return wilson_share(solved / trials, len(tasks), confidence), "wilson-tasks"
     return cluster_ratio(tasks, confidence, seed=seed), "bootstrap"
 
 

@@ -19,6 +19,7 @@ from leyline.evals.stats.clustered import (
     sign_test,
     solve_rate,
     wilson,
+    wilson_share,
 )
 from leyline.evals.stats.power import design_effect, detectable_effect, paired_power, paired_trials
 
@@ -139,6 +140,11 @@ def test_solve_rate_picks_the_interval_that_the_data_allows() -> None:
     # A bootstrap of all-solved tasks would be [1, 1]; trials of a task may agree, so 30 tasks count as 30.
     assert solve_rate({str(i): Ratio(5, 5) for i in range(30)}) == (wilson(30, 30), "wilson-tasks")
     assert solve_rate({str(i): Ratio(0, 5) for i in range(30)}) == (wilson(0, 30), "wilson-tasks")
+    # Neither does it have any where each task has the same part of its trials solved.
+    assert solve_rate({str(i): Ratio(1 + i % 2, 2 + 2 * (i % 2)) for i in range(30)}) == (
+        wilson_share(0.5, 30),
+        "wilson-tasks",
+    )
     interval, method = solve_rate({"a": Ratio(2, 5)})
     assert (interval.estimate, method) == (0.4, "one-task")
     assert math.isnan(interval.low)
