@@ -199,7 +199,10 @@ def test_differences_need_no_scrolling(browser: Any, page: Path, width: int) -> 
     assert browser.evaluate("document.querySelector('#comparisons table').id") == "table-comparisons"
     cells = "[...document.querySelectorAll('#table-comparisons td:nth-child(n+4)')]"
     assert browser.evaluate(f"{cells}.every(c => c.getBoundingClientRect().right <= innerWidth && c.clientWidth >= 95)")
-    assert browser.evaluate(f"{cells}.every(c => c.querySelector('.value').getClientRects().length === 1)")
+    values = "[...document.querySelectorAll('#table-comparisons .value, #table-tests .value')]"
+    assert browser.evaluate(f"{values}.every(v => v.getClientRects().length === 1)")
+    inside = f"{values}.every(v => v.offsetWidth <= v.parentElement.clientWidth)"
+    assert browser.evaluate(inside)
 
 
 def test_names_are_readable_on_a_phone(browser: Any, page: Path) -> None:
