@@ -10,7 +10,7 @@ from pathlib import Path
 
 from leyline.directives import LeylineError
 
-FOLD_EVERY = 500
+FOLD_EVERY = 4000
 """Changes between two times that the log goes into the file."""
 
 

@@ -22,6 +22,10 @@ def test_the_sentences_hold_for_the_files() -> None:
     assert rate["ratio"] >= 3
     assert f"load {late['load_before']:.0f}" in PAGE
     assert f"{late['waited']:.0%} of the time" in PAGE
+    assert late["added_ms"]["p50"] <= 3
+    assert late["added_ms"]["p99"] <= 15
+    again = made.read("latency-again")["latency"]["added_ms"]
+    assert f"p50 was {again['p50']:.1f} ms and p99 {again['p99']:.1f} ms" in PAGE
     assert abs(room["growth_second_half_mib"]) < 4
     assert room["requests"] >= 20_000
 
