@@ -129,16 +129,16 @@ def test_200_sessions_at_once_stay_apart_and_a_kill_in_between_loses_no_edit(
 
     def talk(name: str, last: int) -> None:
         host, port = url.removeprefix("http://").split(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=120)
-        for turns in range(acknowledged[name] + 1, last):
-            headers = {"authorization": "Bearer sk-very-secret", "x-session-id": name}
-            connection.request("POST", "/v1/chat/completions", json.dumps(history(name, turns)), headers)
-            answer = json.load(connection.getresponse())
-            assert answer["choices"][0]["message"]["content"] == f"task {name}"
-            acknowledged[name] = turns
-            if last == 4 and sum(acknowledged.values()) >= 300:
-                process.kill()
-        connection.close()
+        headers = {"authorization": "Bearer sk-very-secret", "x-session-id": name}
+        with contextlib.closing(http.client.HTTPConnection(host, int(port), timeout=120)) as connection:
+            for turns in range(acknowledged[name] + 1, last):
+                connection.request("POST", "/v1/chat/completions", json.dumps(history(name, turns)), headers)
+                with connection.getresponse() as response:
+                    answer = json.load(response)
+                assert answer["choices"][0]["message"]["content"] == f"task {name}"
+                acknowledged[name] = turns
+                if last == 4 and sum(acknowledged.values()) >= 300:
+                    process.kill()
 
     def tried(name: str) -> None:
         with contextlib.suppress(OSError, http.client.HTTPException):

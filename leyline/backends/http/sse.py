@@ -43,18 +43,18 @@ class EventReader:
         rest, self._rest = self._rest, b""
         if rest:
             yield from self._line(rest)
-        held, self._held = b"\n".join(self._held), []
-        if held and _is_whole(held):
-            yield held
+        lines, self._held = self._held, []
+        if lines and _is_whole(b"\n".join(lines)):
+            yield b"\n".join(lines)
 
     def _line(self, line: bytes) -> Iterator[bytes]:
         held = b"\n".join(self._held)
         if line.startswith(b"data:"):
-            if held and _is_whole(held):
+            if self._held and _is_whole(held):
                 yield held
                 self._held = []
             self._held.append(line[5:].strip())
-        elif held and not line.strip():
+        elif self._held and not line.strip():
             self._held = []
             yield held
 
