@@ -54,6 +54,10 @@ class AdmissionHooks:
     def add_chunked_req(self, original: Callable[..., Any], adder: PrefillAdder, req: Req) -> Any:
         """Continue the request in chunks."""
         staged = self._stage(adder, req)
+        if staged is not None and not _leaves_room(adder, req, staged):
+            self._controller.splicer.unstage(staged)
+            self._controller.crowded_out(req, self._adapter.space(req))
+            staged = None
         if staged is None:
             return original(adder, req)
         return self._admit(adder, req, staged, lambda: original(adder, req))[0]
@@ -107,3 +111,15 @@ class AdmissionHooks:
         for name, before in hits.items():
             now = getattr(adder, name)
             setattr(adder, name, now - min(computed, now - before))
+
+
+def _leaves_room(adder: PrefillAdder, req: Req, staged: Staged) -> bool:
+    """Whether the pool still holds the chunk behind what is staged, with the donor held.
+
+    The scheduler does not look: a request between its chunks must go on to free its KV, so it takes a whole chunk even
+    where nothing is left, and ends the server. What a donor pins was counted as evictable when the request came in.
+    """
+    tail = len(req.full_untruncated_fill_ids) - staged.end
+    if adder.rem_chunk_tokens is not None:
+        tail = min(tail, max(0, adder.rem_chunk_tokens - staged.computed))
+    return bool(-(-tail // adder.page_size) * adder.page_size <= adder.cur_rem_tokens)

@@ -40,9 +40,15 @@ class Adder:
         self.rem_chunk_tokens = chunk
         self.rem_input_tokens = 16384
         self.answer = answer
+        self.taken = 0
+        """Of the pool, by others."""
         self.log_hit_tokens = self.log_input_tokens = 0
         self.can_run_list: list[Any] = []
         self.chunks: list[tuple[str, int, int]] = []
+
+    @property
+    def cur_rem_tokens(self) -> int:
+        return self.tree.room() - self.taken
 
     def stock(self, adder: Any, req: Any, **kwargs: Any) -> Any:
         """Admit where the whole request fits the pool; a chunk takes what the chunk budget has."""
@@ -220,6 +226,21 @@ def test_the_next_chunk_goes_on_where_the_first_one_ended() -> None:
     assert following.log_hit_tokens == 0, "a counter that falls ends a server with metrics"
     assert following.log_input_tokens == 20 + 1
     assert [(s.start, s.end) for s in scene.plan.splices] == [(70, 240), (290, len(scene.prompt) - 1)]
+
+
+def test_a_next_chunk_moves_nothing_where_the_pool_could_not_hold_its_tail_beside_the_donor() -> None:
+    """Stock lets a request between chunks go on whatever is left, and the server ended when nothing was."""
+    scene = Scene(edit((20, 30, 50), (200, 210, 50)), chunk=80)
+    scene.admit()
+    following = Adder(scene.rig, 80)
+    following.chunked, following.taken = True, scene.rig.tree.room()
+    scene.req.prefix_len = scene.req.protected = 270
+    before = scene.rig.tree.room()
+    scene.hooks.add_chunked_req(following.stock, following, scene.req)
+    assert following.chunks == [("edited", 270, 80)]
+    assert scene.rig.tree.room() == before, "what was staged is given back"
+    assert [(s.start, s.end) for s in scene.plan.splices] == [(70, 240)]
+    assert scene.plan.fallback is Fallback.NO_SLOTS
 
 
 def test_a_chunk_that_is_not_whole_in_the_tree_moves_nothing() -> None:
