@@ -53,7 +53,17 @@ SUBCOMMANDS = (
 )
 """Name, function or group below `leyline.commands`, and its summary: the help of `leyline` imports none of them."""
 
-_CLASSES = {"run": {"cls": taking(max_turns="--turns")}}
+_SETTINGS: dict[str, dict[str, object]] = {
+    "run": {"cls": taking(max_turns="--turns")},
+    # Everything behind the model belongs to SGLang.
+    "serve": {
+        "context_settings": {
+            "allow_extra_args": True,
+            "ignore_unknown_options": True,
+            "allow_interspersed_args": False,
+        }
+    },
+}
 
 
 def _load(name: str, place: str) -> Click:
@@ -67,7 +77,7 @@ def _load(name: str, place: str) -> Click:
         around.add_typer(found, name=name)
         group: Click = get_command(around)
         return group.commands[name]
-    settings: Any = {"cls": Command, **_CLASSES.get(name, {}), **getattr(found, "settings", {})}
+    settings: Any = {"cls": Command, **_SETTINGS.get(name, {})}
     around.command(name, **settings)(found)
     command: Click = get_command(around)
     command.name = name
@@ -84,6 +94,7 @@ app = typer.Typer(
     name="leyline",
     cls=_Root,
     help="Edit what a language model remembers, cheaply.",
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

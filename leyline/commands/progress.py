@@ -36,12 +36,11 @@ class Progress:
     """Prints the events of a run. The line of a turn appears when its tool call starts.
 
     On a terminal the last line says what is going on, so that a slow model is not taken for a dead one.
-    turns: how many model calls were answered. completions: tokens of each answer, until somebody clears them.
+    turns: how many model calls were answered.
     """
 
     def __init__(self) -> None:
         self.turns = 0
-        self.completions: list[int] = []
         self._terminal = sys.stderr.isatty()
         self._turn: SessionTurn | None = None
         self._written = 0
@@ -61,7 +60,6 @@ class Progress:
         elif event.kind == "receipt":
             self.turns += 1
             self._turn = event.data["turn"]
-            self.completions.append(event.data["turn"].usage.completion_tokens)
         elif event.kind == "tool_call":
             call = call_text(event.data["name"], event.data["arguments"])
             self._line(event.turn, call)

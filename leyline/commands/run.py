@@ -23,7 +23,8 @@ from leyline.commands.sources import (
 )
 from leyline.commands.terminal import give, say
 from leyline.directives import JsonObject, Mode
-from leyline.evals.trials.turns import full_lengths
+from leyline.evals.trials.turns import TurnMeter, full_lengths
+from leyline.harness.agent import Event
 from leyline.harness.tasks import Episode, Task
 from leyline.harness.trajectory import TrajectoryError, TrajectoryWriter
 from leyline.harness.work import Setup, work
@@ -155,15 +156,20 @@ def _tasks(
 
 def run_task(task: Task, backend: Backend, setup: Setup, folder: Path, progress: Progress) -> JsonObject:
     """One task, one row; the row is JSON. folder: where its trajectory goes."""
-    progress.completions.clear()
+    meter = TurnMeter()
+
+    def tell(event: Event) -> None:
+        meter(event)
+        progress(event)
+
     with task.open() as episode, _trajectory(task, backend, setup, folder) as writer:
         try:
-            result = work(episode, backend, setup, trajectory=writer, on_event=progress)
-            full = full_lengths(backend.renderer, result.messages, list(episode.tools) or None)
+            result = work(episode, backend, setup, trajectory=writer, on_event=tell)
         except BaseException:
             _keep_patch(episode, writer.path.with_suffix(".patch"), progress)
             raise
-        kept = kept_computed(full, progress.completions)
+        full = full_lengths(backend.renderer, result.messages, list(episode.tools) or None)
+        kept = kept_computed(full, [turn.completion for turn in meter.turns])
         return row(task, result, writer, episode.artifacts()["model_patch"], kept)
 
 

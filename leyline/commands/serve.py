@@ -15,9 +15,6 @@ from leyline.commands.terminal import say
 from leyline.directives import LeylineError
 from leyline.models.find import is_named, model_folder
 
-CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
-"""Everything behind the model belongs to SGLang."""
-
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -44,9 +41,6 @@ def serve(
     for note in planned.notes:
         say(f"leyline: {note}", err=True)
     launch.start(planned)
-
-
-serve.settings = {"context_settings": CONTEXT}  # type: ignore[attr-defined]  # how the command is mounted
 
 
 def _model(name: str) -> tuple[str, str | None]:

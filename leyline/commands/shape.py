@@ -17,8 +17,6 @@ from leyline.commands.terminal import say
 
 Click = Any  # contexts, parameters and commands: some releases of typer carry a click of their own, so no name fits all
 
-HELP = {"help_option_names": ["-h", "--help"]}
-
 _TYPE = re.compile(r"(<|\b)(?:list\[)?(str|text|int|integer|float|path|file|directory)(?: range)?\]?(>|\b)", re.I)
 _WORDS = {"int": "N", "integer": "N", "float": "NUMBER", "path": "PATH", "file": "FILE", "directory": "FOLDER"}
 
@@ -29,7 +27,6 @@ class Command(TyperCommand):
     renamed: ClassVar[Mapping[str, str]] = {}
 
     def parse_args(self, ctx: Click, args: list[str]) -> list[str]:
-        ctx.help_option_names = HELP["help_option_names"]
         return super().parse_args(ctx, _today(args, self.renamed))
 
     def collect_usage_pieces(self, ctx: Click) -> list[str]:
@@ -53,10 +50,6 @@ class Command(TyperCommand):
 
 class Group(TyperGroup):
     """A group whose list of commands shows each summary as a whole."""
-
-    def parse_args(self, ctx: Click, args: list[str]) -> list[str]:
-        ctx.help_option_names = HELP["help_option_names"]
-        return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: Click, formatter: Click) -> None:
         rows = []

@@ -1,8 +1,10 @@
-"""What pydantic says of a value, in words for people who have not read its documentation."""
+"""What is wrong with what a person wrote, in a person's words: pydantic's complaints, and the name that was meant."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 _WORDS = [
     (re.compile(pattern), words)
@@ -32,3 +34,9 @@ def plain_complaint(text: str) -> str:
     for pattern, words in _WORDS:
         text = pattern.sub(words, text)
     return text
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean NAME?`, or nothing where no known name is near."""
+    near = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from leyline.directives import LeylineError
-from leyline.directives.complaints import plain_complaint
+from leyline.directives.complaints import did_you_mean, plain_complaint
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -43,8 +42,7 @@ def first_problem(error: ValidationError, whole: str = "line", model: type[BaseM
     said = plain_complaint(first["msg"])
     if first["type"] == "extra_forbidden" and model is not None:
         known = _fields(model, where[:-1])
-        near = get_close_matches(where[-1], known, n=1)
-        said += f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}" if known else ""
+        said += did_you_mean(where[-1], known) or (f"; there are {', '.join(known)}" if known else "")
     return f"{'.'.join(where) or whole}: {said}"
 
 

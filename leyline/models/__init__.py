@@ -9,8 +9,6 @@ The cache is `$LEYLINE_CACHE`, else `$XDG_CACHE_HOME/leyline`, else `~/.cache/le
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 import json
 import os
 import shutil
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from leyline._lazy import lazily
 from leyline.directives import LeylineError
+from leyline.directives.complaints import did_you_mean
 from leyline.models.pack import PackError, expand
 
 if TYPE_CHECKING:
@@ -92,8 +91,7 @@ def fetch(name: str, source: str | Path | None = None) -> Path:
     """
     if name not in fetchable():
         known = [*names(), *fetchable()]
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(name, known)
         raise ModelNotFoundError(f"no bundled model is called {name!r}; there are: {', '.join(known)}{hint}")
     from leyline.models import fetched
 
@@ -133,16 +131,14 @@ def _cached(name: str, expanded_sha256: str, build: Callable[[Path], None]) -> P
     return target
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def _build(shipped: Path, scratch: Path, manifest: dict[str, object]) -> None:
+    from leyline.models.fetched import file_sha256
+
     weights = shipped / "weights.bin"
-    if _sha256(weights) != manifest["packed_sha256"]:
+    if file_sha256(weights) != manifest["packed_sha256"]:
         raise PackError(f"{weights} does not match its recorded hash; reinstall leyline-kv")
     expand(weights, scratch / "model.safetensors")
-    if _sha256(scratch / "model.safetensors") != manifest["expanded_sha256"]:
+    if file_sha256(scratch / "model.safetensors") != manifest["expanded_sha256"]:
         raise PackError(f"{weights} expanded to unexpected bytes; reinstall leyline-kv")
     for file in _SMALL_FILES:
         source = shipped / file if (shipped / file).exists() else _SHIPPED / "shared" / file

@@ -17,7 +17,6 @@ from pathlib import Path
 from leyline.models.pack import PackError
 
 _SHIPPED = Path(__file__).parent
-_CHUNK = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +99,5 @@ def _weights(source: Source, given: Path | None, unpacked: Path) -> Path:
 
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file, in hex, read in pieces."""
-    state = hashlib.sha256()
     with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            state.update(chunk)
-    return state.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()

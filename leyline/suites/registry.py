@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Iterable
-from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 
+from leyline.directives.complaints import did_you_mean
 from leyline.suites.spec import SuiteSpec
 from leyline.suites.suite import Suite, SuiteError
 
@@ -74,5 +74,5 @@ def _plugins() -> dict[str, EntryPoint]:
 def _choices(known: Iterable[str], given: Iterable[str]) -> str:
     """The known names, and the one that was meant where a given one is near it."""
     names = list(known)
-    near = [match for name in given if name not in names for match in get_close_matches(name, names, n=1)]
-    return (", ".join(names) or "none") + (f"; did you mean {near[0]}?" if near else "")
+    near = (did_you_mean(name, names) for name in given if name not in names)
+    return (", ".join(names) or "none") + next(filter(None, near), "")

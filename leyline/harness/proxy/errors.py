@@ -13,11 +13,11 @@ log = logging.getLogger("leyline.proxy")
 
 
 class RefusedError(Exception):
-    """A request that is answered here. headers: of the upstream's answer that still count, such as `retry-after`."""
+    """A request that is answered here."""
 
-    def __init__(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
-        self.status, self.headers = status, headers or {}
+        self.status = status
 
 
 def answer(refused: RefusedError, dialect: Dialect | None) -> Response:
@@ -26,7 +26,7 @@ def answer(refused: RefusedError, dialect: Dialect | None) -> Response:
     if dialect is None:
         return PlainTextResponse(f"leyline: {refused}\n", refused.status)
     said = failure(dialect, f"leyline: {refused}", refused.status)
-    return Response(dumped(said), refused.status, refused.headers, media_type="application/json")
+    return Response(dumped(said), refused.status, media_type="application/json")
 
 
 _KINDS = {  # Anthropic's names of what an error's status means

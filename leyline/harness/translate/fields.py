@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 
 from leyline.dialects import DialectError
-from leyline.dialects.plain import without_marks
 from leyline.directives import JsonMapping, JsonObject
 
 
@@ -32,6 +31,31 @@ def carried(
         if name in refuse:
             raise refused(name, refuse[name])
         made |= known[name](value) if name in known else {name: value}
+    return made
+
+
+def chat_body(
+    body: JsonMapping,
+    messages: list[JsonObject],
+    tool: Callable[[JsonMapping, int], JsonObject],
+    choice: Callable[[object], JsonObject],
+    known: Mapping[str, Callable[[object], JsonObject]],
+    *,
+    refuse: Mapping[str, str],
+    read: Collection[str],
+) -> JsonObject:
+    """A chat completion of a body's messages, with its tools, the choice among them and its other fields as chat's.
+
+    tool: one tool and its index. known, refuse, read: as in `carried`. Raises DialectError.
+    """
+    made: JsonObject = {"messages": messages}
+    if tools := tools_of(body):
+        made["tools"] = [tool(given, index) for index, given in enumerate(tools)]
+    if body.get("tool_choice") is not None:
+        made |= choice(body["tool_choice"])
+    made |= carried(body, known, refuse=refuse, read=read)
+    if made.get("stream"):
+        made["stream_options"] = {"include_usage": True}
     return made
 
 
@@ -66,6 +90,12 @@ def schema_format(name: str, value: object) -> JsonObject:
     if kind == "text":
         return {}
     raise refused(name, f"its type is {kind!r}")
+
+
+def check_loaded(tool: JsonMapping, index: int) -> None:
+    """Raise DialectError for a tool that a search of the server would have to find."""
+    if tool.get("defer_loading"):
+        raise refused(f"tools[{index}].defer_loading", "it has no search for tools; give the tool with the others")
 
 
 def function_tool(tool: Mapping[str, object], parameters: object) -> JsonObject:
@@ -107,7 +137,3 @@ def text_part(text: object) -> JsonObject:
 def image_part(url: object, detail: object = None) -> JsonObject:
     image = {"url": url} if detail is None else {"url": url, "detail": detail}
     return {"type": "image_url", "image_url": image}
-
-
-def unmarked(value: Mapping[str, object]) -> JsonObject:
-    return without_marks(value)

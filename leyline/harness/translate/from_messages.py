@@ -11,7 +11,8 @@ from leyline.directives import JsonMapping, JsonObject
 from leyline.harness.translate.fields import (
     answer,
     call,
-    carried,
+    chat_body,
+    check_loaded,
     contents,
     function_tool,
     image_part,
@@ -20,7 +21,6 @@ from leyline.harness.translate.fields import (
     refused,
     schema_format,
     text_part,
-    tools_of,
 )
 
 _SERVERS = "the server would run it, and a chat server has no such tool; run it as a tool of the client"
@@ -35,15 +35,7 @@ _READ = ("system", "messages", "tools", "tool_choice")
 
 def chat_request(body: JsonMapping) -> JsonObject:
     """A body of the messages API as one of chat completions. Raises DialectError, which names what has no place."""
-    made: JsonObject = {"messages": _messages(body)}
-    if tools := tools_of(body):
-        made["tools"] = [_tool(tool, k) for k, tool in enumerate(tools)]
-    if body.get("tool_choice") is not None:
-        made |= _choice(body["tool_choice"])
-    made |= carried(body, _KNOWN, refuse=_REFUSED, read=_READ)
-    if made.get("stream"):
-        made["stream_options"] = {"include_usage": True}
-    return made
+    return chat_body(body, _messages(body), _tool, _choice, _KNOWN, refuse=_REFUSED, read=_READ)
 
 
 def _output_config(value: object) -> JsonObject:
@@ -80,8 +72,7 @@ _KNOWN = {
 def _tool(given: JsonMapping, index: int) -> JsonObject:
     if given.get("type") not in (None, "custom"):
         raise refused(f"tools[{index}] of type {given.get('type')!r}", _SERVERS)
-    if given.get("defer_loading"):
-        raise refused(f"tools[{index}].defer_loading", "it has no search for tools; give the tool with the others")
+    check_loaded(given, index)
     return function_tool(given, given.get("input_schema"))
 
 

@@ -10,7 +10,8 @@ from leyline.directives import JsonMapping, JsonObject
 from leyline.harness.translate.fields import (
     answer,
     call,
-    carried,
+    chat_body,
+    check_loaded,
     contents,
     function_tool,
     image_part,
@@ -37,15 +38,7 @@ _READ = ("instructions", "input", "tools", "tool_choice", "previous_response_id"
 
 def chat_request(body: JsonMapping) -> JsonObject:
     """A body of the Responses API as one of chat completions. Raises DialectError, which names what has no place."""
-    made: JsonObject = {"messages": _messages(body)}
-    if tools := tools_of(body):
-        made["tools"] = [_tool(tool, k) for k, tool in enumerate(tools)]
-    if body.get("tool_choice") is not None:
-        made["tool_choice"] = _choice(body["tool_choice"])
-    made |= carried(body, _KNOWN, refuse=_REFUSED, read=_READ)
-    if made.get("stream"):
-        made["stream_options"] = {"include_usage": True}
-    return made
+    return chat_body(body, _messages(body), _tool, _choice, _KNOWN, refuse=_REFUSED, read=_READ)
 
 
 def custom_tools(body: JsonMapping) -> frozenset[str]:
@@ -97,8 +90,7 @@ _KNOWN = {
 def _tool(given: JsonMapping, index: int) -> JsonObject:
     kind = given.get("type")
     if kind == "function":
-        if given.get("defer_loading"):
-            raise refused(f"tools[{index}].defer_loading", "it has no search for tools; give the tool with the others")
+        check_loaded(given, index)
         return function_tool(given, given.get("parameters"))
     if kind != "custom":
         raise refused(
@@ -114,11 +106,11 @@ def _tool(given: JsonMapping, index: int) -> JsonObject:
     return function_tool({"name": given.get("name"), "description": said.strip() or None}, parameters)
 
 
-def _choice(choice: object) -> object:
+def _choice(choice: object) -> JsonObject:
     if not isinstance(choice, Mapping):
-        return choice
+        return {"tool_choice": choice}
     if choice.get("type") in ("function", "custom"):
-        return {"type": "function", "function": {"name": choice.get("name")}}
+        return {"tool_choice": {"type": "function", "function": {"name": choice.get("name")}}}
     raise refused(f"tool_choice of type {choice.get('type')!r}", "it has no such choice")
 
 

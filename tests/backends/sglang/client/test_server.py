@@ -50,6 +50,17 @@ def greedy(**settings: Any) -> TurnInput:
     return TurnInput("test", sampling=Sampling(max_tokens=12), **settings)
 
 
+def played(session: Session, turns: int, lines: int) -> list[Any]:
+    """The history of a session after so many turns, each with a call whose output has so many lines."""
+    history: list[Any] = [*HISTORY]
+    for turn in range(turns):
+        session.turn(history)
+        call = {"id": f"c{turn}", "type": "function", "function": {"name": "eval", "arguments": "{}"}}
+        history += [{"role": "assistant", "content": "I run it.", "tool_calls": [call]}]
+        history += [{"role": "tool", "tool_call_id": f"c{turn}", "content": f"line {turn}\n" * lines}]
+    return history
+
+
 def test_it_splices_and_says_so(backend: SGLangBackend) -> None:
     capabilities = backend.capabilities()
     assert capabilities.splice, capabilities.reason
@@ -97,13 +108,7 @@ def test_text_as_it_comes(backend: SGLangBackend) -> None:
 
 def test_a_session_edits_its_history(backend: SGLangBackend) -> None:
     session = Session(backend, "truncate_older_than(n=1, max_chars=80)", sampling=Sampling(max_tokens=8))
-    history: list[Any] = [*HISTORY]
-    for turn in range(3):
-        done = session.turn(history)
-        call = {"id": f"c{turn}", "type": "function", "function": {"name": "eval", "arguments": "{}"}}
-        history += [{"role": "assistant", "content": "I run it.", "tool_calls": [call]}]
-        history += [{"role": "tool", "tool_call_id": f"c{turn}", "content": f"line {turn}\n" * 60}]
-    done = session.turn(history)
+    done = session.turn(played(session, 3, 60))
     assert session.totals.spliced_tokens > 0
     assert done.receipt.lineage is not None
     assert done.receipt.prompt_tokens == len(done.input_ids or ())
@@ -132,12 +137,8 @@ def test_directives_travel_in_the_servers_own_kv_hints(backend: SGLangBackend, s
 def test_a_session_is_evicted_whole(backend: SGLangBackend) -> None:
     """In both forms, honest and moved: the same turns are computed again."""
     session = Session(backend, "truncate_older_than(n=1, max_chars=80)", sampling=Sampling(max_tokens=4))
-    history: list[Any] = [*HISTORY]
-    for turn in range(4):
-        last = session.turn(history)
-        call = {"id": f"c{turn}", "type": "function", "function": {"name": "eval", "arguments": "{}"}}
-        history += [{"role": "assistant", "content": "I run it.", "tool_calls": [call]}]
-        history += [{"role": "tool", "tool_call_id": f"c{turn}", "content": f"line {turn}\n" * 40}]
+    played(session, 4, 40)
+    last = session.turns[-1]
     assert session.totals.spliced_tokens > 0
     done = session.evict()
     assert done.failed == {}
