@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import typer
@@ -22,7 +22,7 @@ from leyline.commands.sources import (
     path_tasks,
 )
 from leyline.commands.terminal import give, say
-from leyline.directives import JsonObject, Mode
+from leyline.directives import JsonObject, LeylineError, Mode
 from leyline.evals.trials.turns import TurnMeter, full_lengths
 from leyline.harness.agent import Event
 from leyline.harness.tasks import Episode, Task
@@ -168,7 +168,9 @@ def run_task(task: Task, backend: Backend, setup: Setup, folder: Path, progress:
         except BaseException:
             _keep_patch(episode, writer.path.with_suffix(".patch"), progress)
             raise
-        full = full_lengths(backend.renderer, result.messages, list(episode.tools) or None)
+        full: list[int] = []
+        with suppress(LeylineError):  # a number that cannot be told must not cost the row
+            full = full_lengths(backend.renderer, result.messages, list(episode.tools) or None)
         kept = kept_computed(full, [turn.completion for turn in meter.turns])
         return row(task, result, writer, episode.artifacts()["model_patch"], kept)
 
